@@ -1,0 +1,79 @@
+"""Everything put together: the assets, their resources and the policy that holds for all of them.
+
+Here: assembly only. `defs` is what Dagster loads; tests and the command assemble variants with `build_definitions`.
+Not here: any logic of a room.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from copilot_quant_pipeline.equities.assets import build_equities
+from copilot_quant_pipeline.equities.sources import EquitySources
+from copilot_quant_pipeline.prediction_markets.assets import build_prediction_markets
+from copilot_quant_pipeline.prediction_markets.checks import build_checks
+from copilot_quant_pipeline.prediction_markets.sources import MarketSources
+from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.upkeep.backfill import RUN_LOGGER
+from copilot_quant_pipeline.warehouse.io_manager import GridIOManager
+from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+
+def build_definitions(settings: Settings, **resource_overrides: object) -> dg.Definitions:
+    """The platform for `settings`; a resource given by name replaces the ordinary one."""
+    with warnings.catch_warnings():
+        # One run per line of the grid needs backfill policies, which are beta in every release so far.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        assets = [*build_equities(settings), *build_prediction_markets(settings)]
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=build_checks(),
+        resources={**_resources(settings), **resource_overrides},
+        # A run is one step that mostly waits for a vendor: another process per step is only slower.
+        executor=dg.in_process_executor,
+        loggers={RUN_LOGGER: _quiet},
+    )
+
+
+def _resources(settings: Settings) -> Mapping[str, Any]:
+    warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
+    return {
+        "io_manager": GridIOManager(warehouse),
+        "warehouse": warehouse,
+        "equity_sources": _opened(settings, EquitySources.reached_by),
+        "market_sources": _opened(settings, MarketSources.reached_by),
+        # For reading only: its own writing would bypass the lock and the one transaction of `Warehouse.settle`.
+        "duckdb": DuckDBResource(database=str(settings.warehouse_path), connection_config={"access_mode": "READ_ONLY"}),
+    }
+
+
+def _opened(settings: Settings, reached_by: Callable[[Settings], object]) -> dg.ResourceDefinition:
+    """Sources that are reached for the length of a run, with venues of the run's own where none are running."""
+
+    def opened(_context: dg.InitResourceContext) -> Iterator[object]:
+        with ExitStack() as stack:
+            reached = settings
+            if settings.needs_sandbox:
+                # A deterministic market: every run that starts its own sees the same prices.
+                from copilot_quant_pipeline.sandbox import Sandbox
+
+                reached = settings.with_venues_at(stack.enter_context(Sandbox(now=settings.pinned_now)).url)
+            yield reached_by(reached)
+
+    return dg.ResourceDefinition(resource_fn=opened)
+
+
+@dg.logger
+def _quiet(_context: dg.InitLoggerContext) -> logging.Logger:
+    """Hands a run's log to Python's logging, where the command sends it to its file, not to the console."""
+    runs = logging.getLogger("copilot_quant_pipeline.runs")
+    runs.setLevel(logging.INFO)
+    return runs
+
+
+defs = build_definitions(Settings.from_environment())

@@ -1,0 +1,87 @@
+"""What the threads of one run know together about how a venue is doing.
+
+Here: the common pause when the venue asks for one, and giving up for the rest of a run.
+Not here: how often one request is repeated (the venue's client).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from copilot_quant_pipeline.errors import RateLimited, Unavailable, VendorError
+
+# This many symbols in a row, each after all its retries: the venue is down, not the symbol.
+TROUBLED_IN_A_ROW = 3
+
+
+class Brake:
+    """A pause for all threads, and a circuit breaker, for the length of one run.
+
+    Once a symbol has ended rate limited after all its retries and no other was answered in the meantime, or
+    three in a row have ended unavailable or malformed, what is left of the run fails at once with the same
+    reason instead of waiting a minute each. The first success (of a request that was already under way)
+    releases the brake.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._resume_at = 0.0
+        self._verdict: VendorError | None = None
+        self._in_a_row = 0
+        self._stopped = False
+        self.answers = 0
+
+    def pause(self, seconds: float) -> None:
+        """Let no thread send anything for `seconds`."""
+        with self._changed:
+            self._resume_at = max(self._resume_at, time.monotonic() + seconds)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait `seconds`, or until the brake is pulled."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.pulled, timeout=seconds)
+
+    def wait_for_turn(self) -> None:
+        """Wait until any pause is over.
+
+        Raises:
+            VendorError: The brake is pulled; of the kind that pulled it.
+        """
+        while (left := self._resume_at - time.monotonic()) > 0 and not self.pulled:
+            self.sleep(left)
+        if self._stopped:
+            raise Unavailable("not asked: the run was stopped")
+        if verdict := self._verdict:
+            raise type(verdict)(f"not asked any more, after {verdict}")
+
+    @property
+    def pulled(self) -> bool:
+        """Whether what is left of the run is not to be asked."""
+        return self._stopped or self._verdict is not None
+
+    def stop(self) -> None:
+        """End the run: whoever waits stops waiting."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def note_answer(self) -> None:
+        """The venue answered."""
+        with self._changed:
+            self._in_a_row, self._verdict = 0, None
+            self.answers += 1
+
+    def note_failure(self, error: VendorError, answers_before: int) -> None:
+        """A symbol has ended with `error` after all its retries; `answers_before` was `answers` when it began."""
+        with self._changed:
+            if not error.transient:
+                self._in_a_row = 0
+            else:
+                # A page of HTML for everything is an outage too.
+                self._in_a_row += 1
+            # While others are answered it is this symbol that is refused, not this machine.
+            refused = isinstance(error, RateLimited) and self.answers == answers_before
+            if refused or self._in_a_row >= TROUBLED_IN_A_ROW:
+                self._verdict = self._verdict or error
+                self._changed.notify_all()

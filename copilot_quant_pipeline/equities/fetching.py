@@ -1,0 +1,222 @@
+"""From the cells a run asks for to what the warehouse is handed: which window, kept or fetched, settled.
+
+Here: planning windows, taking kept responses, asking in threads, putting the pieces together.
+Not here: one request (yahoo.py), one cell's fate (bars.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal
+
+import pyarrow as pa
+
+from copilot_quant_pipeline.calendar import NEW_YORK, last_completed_session, session_close
+from copilot_quant_pipeline.equities.bars import Settled, settle_span
+from copilot_quant_pipeline.equities.brake import Brake
+from copilot_quant_pipeline.equities.chart import VendorBars
+from copilot_quant_pipeline.equities.yahoo import YahooClient
+from copilot_quant_pipeline.errors import BeforeFirstBar, VendorError
+from copilot_quant_pipeline.grid.cells import Span
+from copilot_quant_pipeline.landing import Kept, Landing, is_usable
+from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
+from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
+
+# The newest sessions are within this many calendar days of today, whatever holidays and weekends lie between.
+TAIL_DAYS = 7
+
+
+@dataclass(frozen=True)
+class Window:
+    """What to ask of the venue: `start` to `end`, both included; `end` is today (see chart.VendorBars)."""
+
+    kind: Literal["history", "tail"]
+    start: date
+    end: date
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """How one run fetches.
+
+    Attributes:
+        grid_start: first date of the grid, where a history begins.
+        now: the instant the run works at, aware UTC.
+        ttl: how long a kept response is good for.
+        source: the venue's name in the rows.
+        refresh: whether kept responses are ignored.
+        backfill_since: when the backfill began that the run is one of many of, aware UTC; its runs share one kept
+            history each symbol, whatever `refresh` says and though cells may fail by it.
+        threads: how many symbols are asked at once.
+    """
+
+    grid_start: date
+    now: datetime
+    ttl: timedelta
+    source: str
+    refresh: bool = False
+    backfill_since: datetime | None = None
+    threads: int = 8
+
+
+def plan_window(span: Span, grid_start: date, today: date, *, in_backfill: bool) -> Window:
+    """The tail where it holds all that is asked, else the history.
+
+    In a Dagit backfill always the history: it is kept, and serves the backfill's other runs too.
+    """
+    tail_start = today - timedelta(days=TAIL_DAYS)
+    if span.start >= tail_start and not in_backfill:
+        return Window("tail", tail_start, today)
+    return history_window(span, grid_start, today)
+
+
+def history_window(span: Span, grid_start: date, today: date) -> Window:
+    """The grid's start to today."""
+    return Window("history", min(grid_start, span.start), today)
+
+
+def fetch_spans(
+    client: YahooClient,
+    landing: Landing,
+    spans: Sequence[Span],
+    how: Fetching,
+    on_done: Callable[[str], None] | None = None,
+) -> Harvest:
+    """Settle every cell of `spans`; `on_done` is told each symbol as it is through, in the calling thread.
+
+    Errors of the venue become failed cells. An interrupt ends all waiting and is passed on; what was fetched
+    is kept in `landing`.
+    """
+    started_at, before, brake = datetime.now(UTC), client.traffic, Brake()
+    one = _OneSpan(client, landing, how, brake, session_close(last_completed_session(how.now)))
+    pieces: dict[str, Settled] = {}
+    with closing(_pieces(one, spans, how.threads)) as settled:
+        for key, piece in settled:
+            pieces[key] = piece
+            if on_done:
+                on_done(key)
+    traffic = client.traffic - before
+    in_order = [pieces[span.key] for span in spans]
+    return Harvest(
+        cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in in_order)]).combine_chunks(),
+        rows=pa.concat_tables([BARS.arrow.empty_table(), *(piece.rows for piece in in_order)]).combine_chunks(),
+        actions=pa.concat_tables([ACTIONS.arrow.empty_table(), *(piece.actions for piece in in_order)]),
+        requests=traffic.requests,
+        retries=traffic.retries,
+        started_at=started_at,
+    )
+
+
+def _pieces(one: _OneSpan, spans: Sequence[Span], threads: int) -> Generator[tuple[str, Settled]]:
+    """Each symbol's cells as they are settled; first what is kept, which one thread reads fastest."""
+    to_ask = []
+    for span in spans:
+        kept = one.settle_kept(span)
+        if kept is None:
+            to_ask.append(span)
+        else:
+            yield span.key, kept
+    with ThreadPoolExecutor(threads, thread_name_prefix="yahoo") as pool:
+        futures = {pool.submit(one.settle_fetched, span): span.key for span in to_ask}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            one.brake.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@dataclass(frozen=True)
+class _OneSpan:
+    """The steps of one symbol."""
+
+    client: YahooClient
+    landing: Landing
+    how: Fetching
+    brake: Brake
+    last_close: datetime
+
+    def settle_kept(self, span: Span) -> Settled | None:
+        """The cells settled from a kept response, where one is good enough.
+
+        One by which cells fail is not, and none is for a refresh: the venue may have better by now. Only what this
+        same backfill has fetched is always good enough: its runs must not each ask again.
+        """
+        window = self._window(span)
+        # A kept history holds the tail as well.
+        for kind in dict.fromkeys(("history", window.kind)):
+            kept = self.landing.read(_folder(kind), span.key)
+            if kept and self._is_usable(kept, span):
+                settled = self._settled(span, _vendor_bars(span.key, kept))
+                if self._is_of_this_backfill(kept) or not (self.how.refresh or _has_failed(settled)):
+                    return settled
+        return None
+
+    def settle_fetched(self, span: Span) -> Settled:
+        """The cells settled from what the venue answers now."""
+        window = self._window(span)
+        answer = self._fetched(span.key, window)
+        if window.kind == "tail" and _is_inconclusive(span, answer):
+            answer = self._fetched(span.key, history_window(span, self.how.grid_start, window.end))
+        return self._settled(span, answer)
+
+    def _window(self, span: Span) -> Window:
+        today = self.how.now.astimezone(NEW_YORK).date()
+        return plan_window(span, self.how.grid_start, today, in_backfill=self.how.backfill_since is not None)
+
+    def _is_usable(self, kept: Kept, span: Span) -> bool:
+        how, dates = self.how, (span.start, span.end)
+        return is_usable(kept, *dates, now=how.now, last_completed_close=self.last_close, ttl=how.ttl)
+
+    def _is_of_this_backfill(self, kept: Kept) -> bool:
+        since = self.how.backfill_since
+        return since is not None and kept.fetched_at >= since
+
+    def _fetched(self, symbol: str, window: Window) -> VendorBars | VendorError:
+        try:
+            bars = self.client.fetch_bars(symbol, window.start, window.end, brake=self.brake)
+        except VendorError as error:
+            return error
+        self.landing.keep(_folder(window.kind), symbol, _kept_bars(bars))
+        return bars
+
+    def _settled(self, span: Span, answer: VendorBars | VendorError) -> Settled:
+        return settle_span(span, answer, now=self.how.now, source=self.how.source)
+
+
+def _has_failed(settled: Settled) -> bool:
+    return "failed" in settled.cells.column("outcome").unique().to_pylist()
+
+
+def _is_inconclusive(span: Span, answer: VendorBars | VendorError) -> bool:
+    """Whether only the history can tell: nothing in the tail, or not from its first asked session on."""
+    if isinstance(answer, VendorError):
+        return isinstance(answer, BeforeFirstBar)
+    dates = answer.bars.column("date")
+    return len(dates) == 0 or (answer.first_trade_date is None and dates[0].as_py() > span.start)
+
+
+def _folder(kind: str) -> str:
+    return f"YAHOO-{kind.upper()}"
+
+
+def _kept_bars(bars: VendorBars) -> Kept:
+    listed = bars.first_trade_date.isoformat() if bars.first_trade_date else None
+    return Kept(bars.bars, bars.start, bars.end, bars.fetched_at, {"first_trade_date": listed})
+
+
+def _vendor_bars(symbol: str, kept: Kept) -> VendorBars:
+    listed = kept.facts.get("first_trade_date")
+    return VendorBars(
+        symbol,
+        kept.payload,
+        date.fromisoformat(listed) if listed else None,
+        kept.start,
+        kept.end,
+        kept.fetched_at,
+    )

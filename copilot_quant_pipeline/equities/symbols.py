@@ -1,0 +1,40 @@
+"""Symbols of US equities: the platform writes share classes with a dot, Yahoo with a dash.
+
+Here: reading a symbol a user typed or a page lists, and its spelling at Yahoo.
+Not here: which symbols there are (universe.py).
+"""
+
+from __future__ import annotations
+
+import re
+
+from copilot_quant_pipeline.errors import UserError
+
+_SYMBOL = re.compile(r"[A-Z][A-Z0-9]{0,7}(\.[A-Z0-9]{1,3})?")
+
+
+def parse_symbol(text: str) -> str:
+    """The canonical symbol of `text`: upper case, share classes dotted.
+
+    >>> parse_symbol("brk-b")
+    'BRK.B'
+
+    Raises:
+        UserError: It is no symbol; the line says what to write.
+    """
+    symbol = text.strip().upper().replace("-", ".")
+    if not _SYMBOL.fullmatch(symbol):
+        raise UserError(
+            f"{text!r} is not a symbol; write letters and digits with at most one dot, like AAPL or BRK.B, "
+            "and put commas between symbols."
+        )
+    return symbol
+
+
+def to_yahoo(symbol: str) -> str:
+    """Yahoo's spelling of a canonical symbol.
+
+    >>> to_yahoo("BRK.B")
+    'BRK-B'
+    """
+    return symbol.replace(".", "-")

@@ -1,0 +1,288 @@
+"""The S&P 500: who is in it and who was, from Wikipedia's page.
+
+Here: fetching the page, reading its two tables, membership spells, and the cross-check of what was read.
+Not here: the symbol axis (grid), what is stored (warehouse). There is no built-in list to fall back to.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from copilot_quant_pipeline.equities.symbols import parse_symbol
+from copilot_quant_pipeline.errors import (
+    Malformed,
+    RateLimited,
+    Rejected,
+    Unavailable,
+    UserError,
+    VendorError,
+)
+from copilot_quant_pipeline.warehouse.tables import MEMBERS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+WIKIPEDIA = "https://en.wikipedia.org"
+PAGE = "/wiki/List_of_S%26P_500_companies"
+
+# Wikimedia refuses clients that do not say who they are: https://w.wiki/4wJS
+USER_AGENT = "copilot-quant-pipeline/0.1 (reads the S&P 500 list once a day) python-requests"
+
+# 500 companies, a few with two share classes; a page far from that is broken or vandalised.
+FEWEST, MOST = 480, 520
+
+_REFUSED = "IT IS REFUSED, the last good list stays"
+
+# The list's own column names have changed over the years.
+_FORMERLY = {"ticker symbol": "symbol", "ticker": "symbol", "company": "security"}
+
+_FOOTNOTE = re.compile(r"\[[^\]]*\]")
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_LONG_DATE = re.compile(r"[A-Z][a-z]+ \d{1,2}, \d{4}")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A row of the list of today's members; `added` is None where the page gives no readable date."""
+
+    symbol: str
+    name: str
+    sector: str
+    added: date | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A symbol that joined (or left) the index on `effective`."""
+
+    effective: date
+    symbol: str
+    name: str
+    joins: bool
+
+
+@dataclass(frozen=True)
+class Spell:
+    """First and last day in the index; None is before the record begins, or still a member."""
+
+    member_from: date | None
+    member_to: date | None
+
+
+def fetch_members(url: str | None, *, now: datetime, source: str = "wikipedia") -> pa.Table:
+    """Membership spells as `MEMBERS` rows, cross-checked; `url` stands in for Wikipedia.
+
+    Raises:
+        VendorError: The page cannot be had, or (`Malformed`) does not hold what it should.
+    """
+    members = parse_members(fetch_page(url), now=now, source=source)
+    expect_members(members)
+    return members
+
+
+@retry(
+    retry=retry_if_exception(lambda error: isinstance(error, VendorError) and error.transient),
+    wait=wait_exponential_jitter(multiplier=0.5, max=10),
+    stop=stop_after_attempt(4),
+    reraise=True,
+)
+def fetch_page(url: str | None = None) -> str:
+    """The page's HTML.
+
+    Raises:
+        VendorError: It cannot be had.
+    """
+    import requests
+
+    try:
+        page = (url or WIKIPEDIA).rstrip("/") + PAGE
+        answer = requests.get(page, headers={"User-Agent": USER_AGENT}, timeout=30)
+    except requests.RequestException as error:
+        raise Unavailable(f"Wikipedia cannot be reached ({type(error).__name__})") from None
+    if answer.status_code == 429:
+        raise RateLimited("Wikipedia asks for a pause (429)")
+    if answer.status_code >= 500:
+        raise Unavailable(f"Wikipedia answers {answer.status_code}")
+    if answer.status_code >= 400:
+        raise Rejected(f"Wikipedia refuses the request ({answer.status_code})")
+    return answer.content.decode("utf-8", "replace")
+
+
+def parse_members(html: str, *, now: datetime, source: str = "wikipedia") -> pa.Table:
+    """Membership spells as `MEMBERS` rows, from the page's list of members and its table of changes.
+
+    A symbol that the changes add, never remove, and that is not on the list was renamed: its spell is the new
+    symbol's, whose date of joining the list carries on.
+
+    Raises:
+        Malformed: A table is not there, or the list names a symbol twice.
+    """
+    listed, changes = parse_page(html)
+    spells = plan_spells(listed.values(), changes)
+    # The page's changes are newest first; the newest name wins.
+    names = {change.symbol: change.name for change in reversed(changes)}
+    names |= {symbol: one.name for symbol, one in listed.items()}
+    rows = [
+        {
+            "symbol": symbol,
+            "name": names.get(symbol) or None,
+            "sector": listed[symbol].sector if symbol in listed else None,
+            "member_from": spell.member_from,
+            "member_to": spell.member_to,
+            "source": source,
+            "fetched_at": now,
+        }
+        for symbol in sorted(spells)
+        for spell in spells[symbol]
+    ]
+    return pa.Table.from_pylist(rows, schema=MEMBERS.arrow)
+
+
+def current_symbols(members: pa.Table) -> list[str]:
+    """The symbols that are members today, sorted."""
+    return sorted(row["symbol"] for row in members.to_pylist() if row["member_to"] is None)
+
+
+def expect_members(members: pa.Table) -> None:
+    """Refuse a list that cannot be the S&P 500's.
+
+    Raises:
+        Malformed: It has too few or too many current members, or one twice.
+    """
+    current = current_symbols(members)
+    if not FEWEST <= len(current) <= MOST:
+        raise Malformed(
+            f"Wikipedia's list has {len(current)} members instead of {FEWEST} to {MOST}. {_REFUSED}; look at "
+            "the page before trusting it again."
+        )
+    if len(set(current)) != len(current):
+        twice = sorted({symbol for symbol in current if current.count(symbol) > 1})
+        raise Malformed(f"Wikipedia's list has {', '.join(twice)} twice. {_REFUSED}.")
+
+
+def plan_spells(listed: Iterable[Listed], changes: Iterable[Change]) -> dict[str, list[Spell]]:
+    """The spells of every symbol, oldest first."""
+    added = {one.symbol: one.added for one in listed}
+    by_symbol: dict[str, list[Change]] = {symbol: [] for symbol in added}
+    # Of one day the departure comes first: a symbol may be handed from one company to another.
+    for change in sorted(changes, key=lambda change: (change.effective, change.joins)):
+        by_symbol.setdefault(change.symbol, []).append(change)
+    spells = {symbol: _spells(history, symbol in added, added.get(symbol)) for symbol, history in by_symbol.items()}
+    return {symbol: found for symbol, found in spells.items() if found}
+
+
+def _spells(history: list[Change], is_member: bool, added: date | None) -> list[Spell]:
+    ended: list[Spell] = []
+    joined: date | None = None
+    for change in history:
+        if change.joins:
+            # Added twice and never removed: the first company of that symbol was renamed.
+            joined = change.effective
+        elif joined or not ended:
+            # A change is in force from its day on, so the day before was the last.
+            ended.append(Spell(joined, change.effective - timedelta(days=1)))
+            joined = None
+    return [*ended, Spell(joined or _start(ended, added), None)] if is_member else ended
+
+
+def _start(ended: list[Spell], added: date | None) -> date | None:
+    """When a member joined that the changes do not say: as listed, but after its former spell."""
+    if not ended or ended[-1].member_to is None:
+        return added
+    after = ended[-1].member_to + timedelta(days=1)
+    return max(added, after) if added else after
+
+
+def parse_page(html: str) -> tuple[dict[str, Listed], list[Change]]:
+    """The page's list of members by symbol, and its changes, newest first.
+
+    Raises:
+        Malformed: A table is not there, or the list names a symbol twice.
+    """
+    import pandas as pd
+
+    try:
+        tables = pd.read_html(io.StringIO(html), flavor="lxml", keep_default_na=False)
+    except (ValueError, SyntaxError):  # of pandas, of lxml
+        raise Malformed(f"Wikipedia's page has no table. {_REFUSED}.") from None
+    flat = [_flattened(table) for table in tables]
+    listed = _listed(_table_with(flat, "symbol", "security", "gics sector"))
+    try:
+        changes = _changes(_table_with(flat, "added ticker", "removed ticker"))
+    except Malformed:
+        log.warning("Wikipedia's page has no table of changes: only today's members are known, not former ones.")
+        changes = []
+    return listed, changes
+
+
+def _flattened(table: pd.DataFrame) -> list[dict[str, str]]:
+    """A table's rows by column name; `Added` over `Ticker` in a header of two levels is `added ticker`."""
+    names = []
+    for column in table.columns:
+        levels = column if isinstance(column, tuple) else (column,)
+        name = " ".join(dict.fromkeys(_text(level) for level in levels)).lower()
+        names.append(_FORMERLY.get(name, name))
+    return [dict(zip(names, map(_text, row), strict=True)) for row in table.itertuples(index=False, name=None)]
+
+
+def _text(cell: Any) -> str:
+    return " ".join(_FOOTNOTE.sub("", str(cell)).split())
+
+
+def _table_with(tables: list[list[dict[str, str]]], *columns: str) -> list[dict[str, str]]:
+    for rows in tables:
+        if rows and set(columns) <= rows[0].keys():
+            return rows
+    raise Malformed(f"Wikipedia's page has no table with {', '.join(columns)}. {_REFUSED}.")
+
+
+def _listed(rows: list[dict[str, str]]) -> dict[str, Listed]:
+    listed: dict[str, Listed] = {}
+    for row in rows:
+        symbol = _symbol(row["symbol"])
+        if symbol is None or symbol in listed:
+            what = "has no readable symbol" if symbol is None else "comes twice"
+            raise Malformed(f"Wikipedia's list: {row['symbol']!r} {what}. {_REFUSED}.")
+        listed[symbol] = Listed(symbol, row["security"], row["gics sector"], _date(row.get("date added", "")))
+    return listed
+
+
+def _changes(rows: list[dict[str, str]]) -> list[Change]:
+    dated = next((name for name in rows[0] if "date" in name), "date")
+    found = []
+    for row in rows:
+        effective = _date(row.get(dated, ""))
+        for column, joins in (("added", True), ("removed", False)):
+            symbol = _symbol(row[f"{column} ticker"])
+            if effective and symbol:
+                found.append(Change(effective, symbol, row.get(f"{column} security", ""), joins))
+    return found
+
+
+def _symbol(text: str) -> str | None:
+    try:
+        return parse_symbol(text)
+    except UserError:
+        return None
+
+
+def _date(text: str) -> date | None:
+    try:
+        if found := _ISO_DATE.search(text):
+            return date.fromisoformat(found[0])
+        if found := _LONG_DATE.search(text):
+            return datetime.strptime(found[0], "%B %d, %Y").date()  # noqa: DTZ007 a date, no instant
+    except ValueError:
+        pass
+    return None

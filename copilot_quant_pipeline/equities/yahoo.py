@@ -1,0 +1,223 @@
+"""Yahoo's client: one symbol's daily bars over yfinance's public `Ticker.history`, every trap of it met here.
+
+Here: asking, with pacing, retries and errors told apart.
+Not here: what an answer means (chart.py), which window to ask and what is kept (fetching.py). No Dagster.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from copilot_quant_pipeline.equities.brake import Brake
+from copilot_quant_pipeline.equities.chart import VendorBars, parse_chart, parse_error
+from copilot_quant_pipeline.equities.symbols import to_yahoo
+from copilot_quant_pipeline.errors import RateLimited, Unavailable, VendorError
+
+if TYPE_CHECKING:
+    from curl_cffi.requests import Response
+
+    from copilot_quant_pipeline.equities.yahoo_session import YahooSession
+
+ATTEMPTS = 5
+TIMEOUT = 15.0
+REQUESTS_PER_SECOND = 10
+
+# Whoever asks for a longer pause than this many seconds is asked again by a later run, not waited for.
+LONGEST_PAUSE = 60.0
+
+# Numbers every call of the process, as yfinance's cache of answers is the process'.
+_CALLS = count()
+
+Wait = Callable[[RetryCallState], float]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """How often the vendor was asked, and how many of these requests repeated a failed one."""
+
+    requests: int
+    retries: int
+
+    def __sub__(self, earlier: Traffic) -> Traffic:
+        return Traffic(self.requests - earlier.requests, self.retries - earlier.retries)
+
+
+class YahooClient:
+    """Fetches daily bars from Yahoo, or from what stands in for it at `url`.
+
+    May be used by several threads. yfinance keeps one session per process: have one client at work at a time.
+
+    Args:
+        cache: folder for yfinance's cookie and time-zone files.
+        url: base URL that stands in for Yahoo's hosts; it is not paced.
+        clock: gives the present instant, aware UTC.
+        wait: seconds to wait before a retry, as tenacity's wait strategies do.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        *,
+        url: str | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        wait: Wait | None = None,
+    ) -> None:
+        self._clock = clock
+        self._wait = wait or wait_exponential_jitter(multiplier=1, max=30, jitter=1)
+        self._url = url
+        self._cache = cache / ("stand-in" if url else "yahoo")
+        self._lock = threading.Lock()
+        self._pace = _pace() if url is None else None
+        self._requests = 0
+        self._retries = 0
+        self._session: YahooSession | None = None
+
+    @property
+    def traffic(self) -> Traffic:
+        """Chart requests sent and retries so far."""
+        with self._lock:
+            return Traffic(self._requests, self._retries)
+
+    def fetch_bars(self, symbol: str, start: date, end: date, *, brake: Brake | None = None) -> VendorBars:
+        """The bars of a canonical `symbol` from `start` to `end`, both included; `end` is to be today.
+
+        Raises:
+            VendorError: One of its kinds, after all retries where repeating can help.
+        """
+        brake = brake or Brake()
+        answers_before = brake.answers
+        retrying = Retrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=lambda state: max(self._wait(state), _asked_pause(state) or 0.0),
+            retry=retry_if_exception(lambda error: _is_worth_waiting(error) and not brake.pulled),
+            before_sleep=lambda state: self._before_retry(state, brake),
+            sleep=brake.sleep,
+            reraise=True,
+        )
+        try:
+            bars: VendorBars = retrying(self._ask, symbol, start, end, brake)
+        except VendorError as error:
+            brake.note_failure(error, answers_before)
+            raise
+        brake.note_answer()
+        return bars
+
+    def _ask(self, symbol: str, start: date, end: date, brake: Brake) -> VendorBars:
+        brake.wait_for_turn()
+        fetched_at = self._clock()
+        answer = self._send(to_yahoo(symbol), start, end)
+        if answer.status_code >= 400:
+            pause = _seconds(answer.headers.get("Retry-After"))
+            raise parse_error(answer.status_code, answer.text, symbol=symbol, retry_after=pause)
+        return parse_chart(answer.text, symbol=symbol, start=start, end=end, fetched_at=fetched_at)
+
+    def _send(self, ticker: str, start: date, end: date) -> Response:
+        """Yahoo's answer to one `Ticker.history` call."""
+        import yfinance
+
+        session = self._opened()
+        session.forget_answer()
+        failure: Exception | None = None
+        try:
+            self._preseed_time_zone(ticker)
+            yfinance.Ticker(ticker, session=session).history(
+                start=start,
+                end=end + timedelta(days=1),
+                auto_adjust=False,
+                actions=True,
+                keepna=True,
+                # Answers about the past are kept in an lru_cache of 64, bad ones too, and a repeat would not
+                # even be sent. The timeout is part of its key: a new one each call makes every call a real
+                # one, without clearing what other threads wait for.
+                timeout=TIMEOUT + next(_CALLS) * 1e-6,
+            )
+        except Exception as error:
+            # yfinance raises what it likes, for a good answer too: the answer decides, if one came.
+            failure = error
+        if session.answer is None:
+            raise Unavailable(f"{ticker}: Yahoo cannot be reached ({_one_line(failure)})")
+        return session.answer
+
+    def _opened(self) -> YahooSession:
+        with self._lock:
+            if self._session is None:
+                self._session = self._open()
+            return self._session
+
+    def _preseed_time_zone(self, ticker: str) -> None:
+        """Tell yfinance the symbol's time zone: it spends a request on asking, and twelve if that fails."""
+        from yfinance.cache import get_tz_cache
+
+        with self._lock:
+            known = get_tz_cache()
+            if known.lookup(ticker) is None:
+                known.store(ticker, "America/New_York")
+
+    def _open(self) -> YahooSession:
+        import yfinance
+
+        from copilot_quant_pipeline.equities.yahoo_session import YahooSession
+
+        # Its default is one folder per user: simulated and live runs would share cookies.
+        self._cache.mkdir(parents=True, exist_ok=True)
+        yfinance.set_tz_cache_location(str(self._cache))
+        # Otherwise a dropped connection looks like a delisted symbol.
+        yfinance.config.debug.hide_exceptions = False
+        # What goes wrong is told by the errors raised here; its own log speaks of crumbs.
+        logging.getLogger("yfinance").setLevel(logging.CRITICAL)
+        # It still writes pandas code that pandas 3 deprecates: three lines of warnings a symbol.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="yfinance")
+        return YahooSession(self._url, self._count_and_pace)
+
+    def _count_and_pace(self) -> None:
+        if self._pace is not None:
+            self._pace.try_acquire("yahoo")
+        with self._lock:
+            self._requests += 1
+
+    def _before_retry(self, state: RetryCallState, brake: Brake) -> None:
+        with self._lock:
+            self._retries += 1
+        if isinstance(_error_of(state), RateLimited) and state.next_action:
+            brake.pause(state.next_action.sleep)
+
+
+def _pace() -> Any:
+    from pyrate_limiter import Duration, Limiter, Rate
+
+    return Limiter(Rate(REQUESTS_PER_SECOND, Duration.SECOND))
+
+
+def _error_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _asked_pause(state: RetryCallState) -> float | None:
+    error = _error_of(state)
+    return error.retry_after if isinstance(error, RateLimited) else None
+
+
+def _is_worth_waiting(error: BaseException) -> bool:
+    pause = error.retry_after or 0.0 if isinstance(error, RateLimited) else 0.0
+    return isinstance(error, VendorError) and error.transient and pause <= LONGEST_PAUSE
+
+
+def _seconds(header: str | None) -> float | None:
+    with suppress(TypeError, ValueError):
+        return max(0.0, float(header or ""))
+    return None
+
+
+def _one_line(error: Exception | None) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

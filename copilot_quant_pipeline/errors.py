@@ -1,0 +1,66 @@
+"""Every error this platform raises on purpose.
+
+Here: the one error for a user's mistake and the small family for what a vendor can answer.
+Not here: programming errors (they stay ordinary exceptions) and texts for a cell's reason other than a vendor's.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class UserError(Exception):
+    """Something the user can put right; the message is one line that says what is wrong and what to do."""
+
+
+class VendorError(Exception):
+    """A vendor did not give what was asked; `reason` is the word a cell carries for it.
+
+    Whether asking again can help is `transient`.
+    """
+
+    reason: ClassVar[str] = "vendor_error"
+    transient: ClassVar[bool] = False
+
+
+class NotFound(VendorError):
+    """The vendor does not know the symbol or market."""
+
+    reason = "unknown_symbol"
+
+
+class BeforeFirstBar(VendorError):
+    """The vendor knows the symbol, and the whole window lies outside its life."""
+
+    reason = "missing_at_source"
+
+
+class Rejected(VendorError):
+    """The vendor refuses the request as asked, for instance a grain it no longer keeps."""
+
+    reason = "rejected"
+
+
+class RateLimited(VendorError):
+    """The vendor asks for a pause; `retry_after` is in seconds, None where it does not say."""
+
+    reason = "rate_limited"
+    transient = True
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(VendorError):
+    """The vendor could not be reached or answered with a server error."""
+
+    reason = "unavailable"
+    transient = True
+
+
+class Malformed(VendorError):
+    """The vendor answered with something that is not its own format."""
+
+    reason = "malformed_response"
+    transient = True

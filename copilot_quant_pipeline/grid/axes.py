@@ -1,0 +1,79 @@
+"""The axes of each grid, as Dagster partitions.
+
+Here: one definition per axis and how a cell is written as a partition key.
+Not here: which cells were asked for (grid/runs.py) or settled (warehouse).
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+
+import dagster as dg
+
+from copilot_quant_pipeline.calendar import NEW_YORK, holidays, last_known_date, sessions_in_range
+from copilot_quant_pipeline.grid.cells import Cell
+from copilot_quant_pipeline.settings import Settings
+
+DATE = "date"
+SYMBOL = "symbol"
+MARKET = "market"
+markets_axis = dg.DynamicPartitionsDefinition(name=MARKET)
+symbols_axis = dg.DynamicPartitionsDefinition(name=SYMBOL)
+
+
+def sessions_axis(settings: Settings) -> dg.DailyPartitionsDefinition:
+    """Exchange sessions from the grid's start; a session appears at the following New York midnight.
+
+    Holidays are known to the end of next year, so the axis is redefined once a year. There is no `end_offset`:
+    with exclusions it would show a future session on weekends and holidays (dagster #33551).
+    """
+    # Datetimes must be naive local midnights: aware ones are relabelled, others match nothing.
+    closed = [datetime.combine(day, time()) for day in holidays(settings.equities_start, last_known_date())]
+    return dg.DailyPartitionsDefinition(
+        start_date=settings.equities_start.isoformat(),
+        end_date=_pinned_end(settings),
+        timezone=str(NEW_YORK),
+        exclusions=["0 0 * * 6", "0 0 * * 0", *closed],
+    )
+
+
+def _pinned_end(settings: Settings) -> str | None:
+    if settings.pinned_now is None:
+        return None
+    return settings.pinned_now.astimezone(NEW_YORK).date().isoformat()
+
+
+def equities_grid(settings: Settings) -> dg.MultiPartitionsDefinition:
+    """Sessions × symbols; a key is written `2024-01-02|AAPL`."""
+    return dg.MultiPartitionsDefinition({DATE: sessions_axis(settings), SYMBOL: symbols_axis})
+
+
+def sessions_on_axis(settings: Settings) -> list[date]:
+    """The sessions that are on the axis now, ascending: those whose New York day is over."""
+    yesterday = settings.now().astimezone(NEW_YORK).date() - timedelta(days=1)
+    return sessions_in_range(settings.equities_start, yesterday)
+
+
+def days_axis(settings: Settings) -> dg.DailyPartitionsDefinition:
+    """Every UTC day from the grid's start to today, which is there while it lasts."""
+    start = settings.markets_start.isoformat()
+    if settings.pinned_now is None:
+        return dg.DailyPartitionsDefinition(start_date=start, timezone="UTC", end_offset=1)
+    tomorrow = settings.pinned_now.date() + timedelta(days=1)
+    return dg.DailyPartitionsDefinition(start_date=start, end_date=tomorrow.isoformat(), timezone="UTC")
+
+
+def markets_grid(settings: Settings) -> dg.MultiPartitionsDefinition:
+    """UTC days × markets; a key is written `2024-11-05|kalshi:KXFED-24NOV-T4.75`."""
+    return dg.MultiPartitionsDefinition({DATE: days_axis(settings), MARKET: markets_axis})
+
+
+def days_on_axis(settings: Settings) -> list[date]:
+    """The UTC days that are on the axis now, ascending, today included."""
+    days = (settings.now().date() - settings.markets_start).days + 1
+    return [settings.markets_start + timedelta(days=n) for n in range(days)]
+
+
+def partition_key(cell: Cell) -> str:
+    """The cell as Dagster writes it."""
+    return f"{cell.date.isoformat()}|{cell.key}"

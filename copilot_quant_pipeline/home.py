@@ -1,0 +1,68 @@
+"""The home folder: everything stored lives below it, and it belongs to one source for good.
+
+Here: making a home ready, refusing one that cannot be used, the log file of a command.
+Not here: what is in the warehouse, the landing or Dagster's own folder.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.settings import Settings
+
+MARKER = "source"
+
+
+def prepare_home(settings: Settings) -> None:
+    """Create the home where it is missing and mark whose data it holds.
+
+    Raises:
+        UserError: It cannot be written, or it holds data of the other source.
+    """
+    home = settings.home
+    marker = home / MARKER
+    try:
+        for folder in (home, settings.landing_path, settings.dagster_home, settings.logs_path):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not marker.exists():
+            marker.write_text(settings.source)
+        owner = marker.read_text().strip()
+    except OSError as error:
+        raise UserError(
+            f"the home {home} cannot be written ({error.strerror}); give another with --home DIR."
+        ) from None
+    if owner != settings.source:
+        raise UserError(f"the home {home} holds {owner} data; give another with --home DIR, or write --source {owner}.")
+
+
+@contextmanager
+def logging_into(settings: Settings, command: str, *, verbose: bool) -> Iterator[Path]:
+    """While open, send what the platform logs to a new file under `<home>/logs`, and warnings to the console.
+
+    The file gets DEBUG and up; so does the console where `verbose`. What a run logs of its own failure, stack traces
+    included, is for the file and for `verbose` only: the command lists the failed cells instead.
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    path = settings.logs_path / f"{stamp}-{command}.log"
+    console, file = logging.StreamHandler(), logging.FileHandler(path)
+    console.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    console.addFilter(lambda record: verbose or not record.name.endswith(".runs"))
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    ours = logging.getLogger("copilot_quant_pipeline")
+    before = ours.level
+    ours.setLevel(logging.DEBUG)
+    ours.addHandler(console)
+    ours.addHandler(file)
+    try:
+        yield path
+    finally:
+        ours.removeHandler(console)
+        ours.removeHandler(file)
+        ours.setLevel(before)
+        file.close()

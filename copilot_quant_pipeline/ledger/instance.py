@@ -1,0 +1,91 @@
+"""The Dagster instance of a home: its configuration, opening it, and runs whose process has died.
+
+Here: dagster.yaml put in place, the instance opened from it, dead runs ended and their slots given back.
+Not here: how events are stored (sqlite), what runs do.
+"""
+
+from __future__ import annotations
+
+import socket
+from importlib import resources
+from pathlib import Path
+
+import psutil
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster._core.instance.ref import InstanceRef
+
+PROCESS_TAG = "copilot_quant/process"
+
+_CONFIG = "dagster.yaml"
+_LEDGER = {"module": "copilot_quant_pipeline.ledger.sqlite", "class": "GridEventLogStorage"}
+_UNFINISHED = [
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
+
+def install_instance_config(dagster_home: Path) -> Path:
+    """Write the shipped dagster.yaml into `dagster_home`, unless a user has made theirs of it; its path."""
+    shipped = resources.files(__package__).joinpath(_CONFIG).read_text(encoding="utf-8")
+    installed = dagster_home / _CONFIG
+    dagster_home.mkdir(parents=True, exist_ok=True)
+    if not installed.exists() or _first_line(installed.read_text(encoding="utf-8")) == _first_line(shipped):
+        installed.write_text(shipped, encoding="utf-8")
+    return installed
+
+
+def open_instance(dagster_home: Path) -> DagsterInstance:
+    """The instance configured in `dagster_home`, a context manager; sets nothing in the environment.
+
+    The ledger is opened in this home whatever DAGSTER_HOME says; a user's own event-log storage is respected.
+    """
+    home = dagster_home.resolve()
+    ref = InstanceRef.from_dir(str(home))
+    data = ref.event_storage_data
+    base_dir = data.config_dict.get("base_dir") if data and data.class_name == _LEDGER["class"] else None
+    if isinstance(base_dir, str):
+        here = {**_LEDGER, "config": {"base_dir": str(home / base_dir)}}
+        ref = InstanceRef.from_dir(str(home), overrides={"event_log_storage": here})
+    return DagsterInstance.from_ref(ref)
+
+
+def this_process() -> str:
+    """What names this process in PROCESS_TAG, so that its runs can be ended should it die: host:pid:start."""
+    process = psutil.Process()
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+
+
+def release_dead_runs(instance: DagsterInstance) -> list[str]:
+    """Fail unfinished runs whose process on this host no longer lives, and free their slots; their run ids.
+
+    A process killed outright leaves its run started for ever, and what the run claimed of a pool claimed.
+    """
+    runs = instance.get_runs(filters=RunsFilter(statuses=_UNFINISHED))
+    dead = [run for run in runs if _is_dead(run.tags.get(PROCESS_TAG, ""))]
+    for run in dead:
+        _release(instance, run)
+    return [run.run_id for run in dead]
+
+
+def _release(instance: DagsterInstance, run: DagsterRun) -> None:
+    process = run.tags[PROCESS_TAG]
+    instance.report_run_failed(run, f"The process of this run ({process}) has ended without finishing it.")
+    instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _is_dead(process: str) -> bool:
+    host, _, pid_and_start = process.partition(":")
+    pid, _, started = pid_and_start.partition(":")
+    if host != socket.gethostname():
+        return False
+    try:
+        # Another process may have been given the same pid; its start differs by more than rounding.
+        return abs(psutil.Process(int(pid)).create_time() - float(started)) > 1
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

@@ -1,0 +1,179 @@
+"""The ledger on SQLite: Dagster's storage of one file per run and one index over all runs.
+
+Here: how a batch gets into these files, and where they are.
+Not here: which rows a batch has (events), their JSON (documents).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from dagster import DagsterInstance
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
+from dagster._core.storage.sql import create_engine
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._serdes import ConfigurableClassData
+from dagster._utils.concurrency import ConcurrencyClaimStatus
+from dagster_shared.record import copy
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.ledger.events import Batch, CellEvents, Row
+
+_log = logging.getLogger(__name__)
+
+# Of a page of 4 kB, SQLite's default, a quarter would be left empty by rows of 1.5 kB. A run's file has some
+# twenty tables and indexes of at least a page, and there are many such files. New files only.
+_INDEX_PAGE_BYTES, _RUN_PAGE_BYTES = 16_384, 8_192
+
+# Dagster's own grows to 15.
+_LOOK_AGAIN_SECONDS = 0.5
+
+# Dagster looks for an asset's events in the index over all runs only, and a run's own file holds no other run.
+_UNUSED_IN_RUN = ("idx_events_by_asset", "idx_events_by_asset_partition", "idx_events_by_run_id")
+_INSERT_EVENT = (
+    "insert into event_logs (run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition)"
+    " values (?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_TAG = "insert into asset_event_tags (event_id, asset_key, key, value, event_timestamp) values (?, ?, ?, ?, ?)"
+
+
+class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
+    """Dagster's SQLite event log that stores the grid's cells in bulk.
+
+    A relative `base_dir` is meant from DAGSTER_HOME, so that one dagster.yaml serves every home.
+    """
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        # Dagster batches what it emits cell by cell only where this is set.
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
+        # An engine without a pool holds no connection, so it can be kept, and survives a fork.
+        self._engine = lru_cache(maxsize=16)(self._new_engine)
+        self._home = None if Path(base_dir).is_absolute() else _dagster_home(base_dir)
+        super().__init__(str((self._home or Path()) / base_dir), inst_data)
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> GridEventLogStorage:
+        """What Dagster calls to build the storage that dagster.yaml names."""
+        return cls(inst_data=inst_data, **config_value)
+
+    def register_instance(self, instance: DagsterInstance) -> None:
+        """Take note of the instance; refuse one that does not live where a relative `base_dir` starts."""
+        if self._home and not self._home.samefile(instance.root_directory):
+            raise UserError(
+                f"The instance in {instance.root_directory} would write its events to {self._base_dir}: "
+                "set DAGSTER_HOME to the instance's folder."
+            )
+        super().register_instance(instance)
+
+    def claim_concurrency_slot(
+        self, concurrency_key: str, run_id: str, step_key: str, priority: int | None = None
+    ) -> ConcurrencyClaimStatus:
+        """As Dagster's own, except that who has to wait looks again soon: a run of a line takes but seconds."""
+        status = super().claim_concurrency_slot(concurrency_key, run_id, step_key, priority)
+        return status if status.is_claimed else copy(status, sleep_interval=_LOOK_AGAIN_SECONDS)
+
+    def _new_engine(self, shard: str) -> Engine:
+        engine = create_engine(
+            self.conn_string_for_shard(shard),
+            poolclass=NullPool,
+            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
+        )
+        size = _INDEX_PAGE_BYTES if shard == INDEX_SHARD_NAME else _RUN_PAGE_BYTES
+        sqlalchemy_event.listen(engine, "connect", lambda conn, _: conn.execute(f"pragma page_size = {size}"))
+        return engine
+
+    def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
+        # Dagster's constructor brings an engine of its own for the index.
+        super()._initdb(self._engine(INDEX_SHARD_NAME) if for_index_shard else engine, for_index_shard)
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        # As Dagster's own, which builds an engine for every event.
+        with self._db_lock, self._open(shard) as conn, conn.begin():
+            yield conn
+
+    @contextmanager
+    def _open(self, shard: str) -> Iterator[Connection]:
+        engine = self._engine(shard)
+        if shard not in self._initialized_dbs:
+            self._initdb(engine)
+            if shard != INDEX_SHARD_NAME:
+                _drop_unused(engine)
+            self._initialized_dbs.add(shard)
+        with engine.connect() as conn:
+            yield conn
+
+    def _store_in_log(self, event: EventLogEntry) -> None:
+        with self.run_connection(event.run_id) as conn:
+            conn.execute(self.prepare_insert_event(event))
+
+    def _store_batch(self, batch: Batch) -> None:
+        """Store the batch in both files, each in one transaction; neither ever keeps a part of it.
+
+        Two files cannot be committed at one instant. The index goes first: it is the grid, and what it says
+        is true of the warehouse, while the run's log only tells how that came about. Should the log's commit
+        then fail (a full disk; nothing else is left that can), this does not raise: Dagster would store all
+        events once more.
+        """
+        run_id = batch.last.run_id
+        with self._db_lock, self._open(run_id) as log, self._open(INDEX_SHARD_NAME) as index:
+            if batch.are_in_log:
+                _insert(log, batch.rows)
+            last_id = _insert(index, batch.rows)
+            _insert_tags(index, batch, first_id=last_id - len(batch.rows) + 1)
+            self._store_asset_event(index, batch.last, last_id)
+            index.commit()
+            try:
+                log.commit()
+            except DBAPIError:
+                _log.exception("%s cells are recorded, but not shown in the log of run %s", len(batch.rows), run_id)
+
+
+def _dagster_home(base_dir: str) -> Path:
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
+        raise UserError(f"base_dir {base_dir!r} of the event log is relative: set DAGSTER_HOME to what it starts from.")
+    return Path(home)
+
+
+def _drop_unused(engine: Engine) -> None:
+    with engine.connect() as conn, conn.begin():
+        for name in _UNUSED_IN_RUN:
+            conn.exec_driver_sql(f"drop index if exists {name}")
+
+
+def _insert(conn: Connection, rows: Sequence[Row]) -> int:
+    """Insert rows; the storage id of the last. Ids follow on from each other: nobody else can write now."""
+    conn.exec_driver_sql(_INSERT_EVENT, [(*row[:3], _written(row.timestamp), *row[4:]) for row in rows])
+    return int(conn.exec_driver_sql("select max(id) from event_logs").scalar_one())
+
+
+def _insert_tags(conn: Connection, batch: Batch, first_id: int) -> None:
+    tagged = zip(itertools.count(first_id), batch.rows, batch.tags, strict=False)
+    rows = [
+        (event_id, row.asset_key, key, value, _written(row.timestamp))
+        for event_id, row, tags in tagged
+        for key, value in tags.items()
+    ]
+    if rows:
+        conn.exec_driver_sql(_INSERT_TAG, rows)
+
+
+# The cells of one event have one time.
+@lru_cache(maxsize=1)
+def _written(timestamp: datetime) -> str:
+    """A time as SQLAlchemy writes it to SQLite."""
+    return timestamp.isoformat(sep=" ", timespec="microseconds")

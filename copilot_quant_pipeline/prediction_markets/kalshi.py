@@ -1,0 +1,423 @@
+"""Kalshi's client: trade-api v2, the live and the historical tier behind one face.
+
+Here: paths, paging, tiers, which request serves which market.
+Not here: what an answer says (kalshi_answers.py), what fits into a request (kalshi_windows.py), HTTP itself (http.py).
+
+Source of the formats: Kalshi's published OpenAPI description and recorded answers. Kalshi keeps what settled some
+three months ago apart: its markets and candles are known to the historical routes only, events and series to the live
+ones only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from heapq import nsmallest
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import pyarrow as pa
+from pyrate_limiter import Duration, Limiter, Rate
+
+from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected, VendorError
+from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
+from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
+    VENUE,
+    is_ticker,
+    name_of,
+    parse_candles,
+    parse_market,
+    points,
+)
+from copilot_quant_pipeline.prediction_markets.kalshi_windows import (
+    MAX_TICKERS,
+    Batch,
+    Window,
+    life_within,
+    plan_batches,
+    plan_windows,
+)
+from copilot_quant_pipeline.prediction_markets.venue import Broken, Catalog, Market, MarketQuery, Traffic
+
+URL = "https://external-api.kalshi.com/trade-api/v2"
+PATH = "/trade-api/v2"
+# Without a key 429s were seen from about 10 requests a second.
+PACE = Pace(8)
+# Basic access reads 200 tokens a second at 10 a call, and every item of a batch is billed as a call.
+BILLED_A_SECOND = MAX_TICKERS
+# As many requests are under way at once.
+THREADS = 4
+EVENTS_A_PAGE = 200
+MARKETS_A_PAGE = 1000
+TICKERS_A_PAGE = 100
+HOURLY = 60
+# So many requests in a row that failed after all their retries: the venue is down.
+GIVE_UP_AFTER = 3
+
+T = TypeVar("T")
+Event = Mapping[str, Any]
+
+
+class Kalshi:
+    """Markets and hourly prices of Kalshi, or of what stands in for it at `url`; thread-safe.
+
+    A `url` without a path stands for its trade-api/v2. `pace` and `wait` (seconds before a retry) are for tests.
+    """
+
+    name = VENUE
+
+    def __init__(self, url: str = URL, *, pace: Pace = PACE, wait: Wait | None = None) -> None:
+        self._http = HttpClient(
+            VENUE, url if urlsplit(url).path.strip("/") else url.rstrip("/") + PATH, pace, wait=wait
+        )
+        self._billing = Limiter(Rate(BILLED_A_SECOND, Duration.SECOND)) if pace == PACE else None
+        self._events: dict[str, Event] = {}
+        self._categories: dict[str, str] = {}
+        self._cutoff: datetime | None = None
+        self._cutoff_known = False
+        self._lock = threading.Lock()
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests sent and retries so far."""
+        return self._http.traffic
+
+    def fetch_markets(self, query: MarketQuery) -> Catalog:
+        """The markets that `query` asks for, largest volume first; combinations of markets are left out.
+
+        With ended ones this reads the historical tier too: all of it, or of the asked categories' series.
+
+        Raises:
+            NotFound: Kalshi has none of the asked categories.
+            VendorError: One of its other kinds; `Malformed` also where a cursor loops.
+        """
+        broken: dict[str, Broken] = {}
+        found = self._named(query.ids, broken) if query.ids else self._listed(query, broken)
+        # Pages of a list that changes meanwhile can overlap.
+        once = _first_of_each(found)
+        markets = sorted(once, key=_by_volume) if query.limit is None else nsmallest(query.limit, once, key=_by_volume)
+        return Catalog(tuple(markets), tuple(broken.values()))
+
+    def fetch_market(self, market_id: str) -> Market:
+        """One market by ticker, from whichever tier knows it.
+
+        Raises:
+            NotFound: Neither does.
+        """
+        if not is_ticker(market_id):
+            raise NotFound(f"kalshi has no market {market_id!r}: that is no ticker")
+        try:
+            answer = self._http.get(f"/markets/{quote(market_id, safe='')}")
+        except NotFound:
+            answer = self._http.get(f"/historical/markets/{quote(market_id, safe='')}")
+        record = _part(answer, "market", dict)
+        return parse_market(record, self._event_of(record))
+
+    def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
+        """Hourly points (`POINTS`) of Yes and No with start <= at < end; `at` is the end of the candle's hour.
+
+        The last candle's hour may end after the market did. No is derived from Yes (kalshi_answers.points).
+        """
+        windows = plan_windows(*life_within(market, start, end))
+        empty, refused = None, None
+        for fetch in self._tiers(market):
+            try:
+                found = points([fetch(market, window) for window in windows])
+            except NotFound as error:
+                refused = error
+                continue
+            # What has settled may have moved: an empty answer of one tier is believed once the other has none.
+            if found.num_rows or market.status != "resolved":
+                return found
+            empty = found
+        if empty is None:
+            raise refused or NotFound(f"kalshi has no market {market.id}")
+        return empty
+
+    def fetch_prices_of(
+        self, markets: Sequence[Market], start: datetime, end: datetime
+    ) -> dict[str, pa.Table | VendorError]:
+        """As `fetch_prices` for many markets in few requests: by key the points, or what came instead.
+
+        All answers are held at once, about 150 bytes a point: hand over markets by the hundred.
+        """
+        patience = _Patience()
+        live = [market for market in markets if not self._is_archived(market)]
+        batches = plan_batches(live, start, end)
+        gathered: dict[str, list[tuple[Window, pa.Table | VendorError]]] = {}
+        for batch, answer in zip(batches, _in_threads(self._asking(patience, batches)), strict=True):
+            for ticker, window in batch.markets:
+                part = answer if isinstance(answer, VendorError) else answer.get(ticker)
+                gathered.setdefault(ticker, []).append((window, _gone(ticker) if part is None else part))
+        found = {market.key: _joined(gathered.get(market.id, [])) for market in markets}
+        # A batch says little about a market it gives nothing for: moved to the other tier, unknown, or quiet.
+        alone = [market for market in markets if _says_nothing(found[market.key])]
+        asks = [partial(patience.ask, partial(self.fetch_prices, market, start, end)) for market in alone]
+        found |= zip((market.key for market in alone), _in_threads(asks), strict=True)
+        return found
+
+    def _asking(
+        self, patience: _Patience, batches: Iterable[Batch]
+    ) -> list[Callable[[], dict[str, pa.Table | VendorError] | VendorError]]:
+        return [partial(patience.ask, partial(self._fetch_batch, batch)) for batch in batches]
+
+    def _fetch_batch(self, batch: Batch) -> dict[str, pa.Table | VendorError]:
+        windows = dict(batch.markets)
+        answer = self._batch_answer(list(windows), batch.window)
+        found: dict[str, pa.Table | VendorError] = {}
+        for entry in _part(answer, "markets", list):
+            ticker = entry.get("market_ticker") if isinstance(entry, Mapping) else None
+            if ticker in windows:
+                found[ticker] = _parsed(entry, ticker, windows[ticker])
+        return found
+
+    def _batch_answer(self, tickers: Sequence[str], window: Window) -> Any:
+        if self._billing:
+            self._billing.try_acquire(VENUE, weight=len(tickers))
+        return self._http.get("/markets/candlesticks", {"market_tickers": ",".join(tickers), **_bounds(window)})
+
+    def _tiers(self, market: Market) -> Sequence[Callable[[Market, Window], pa.Table]]:
+        tiers = [self._fetch_live, self._fetch_archived]
+        return tiers[::-1] if self._is_archived(market) else tiers
+
+    def _fetch_live(self, market: Market, window: Window) -> pa.Table:
+        if market.series is None:
+            found = self._fetch_batch(Batch(window, ((market.id, window),))).get(market.id, _gone(market.id))
+            if isinstance(found, VendorError):
+                raise found
+            return found
+        path = f"/series/{quote(market.series, safe='')}/markets/{quote(market.id, safe='')}/candlesticks"
+        return self._fetch_candles(path, market, window)
+
+    def _fetch_archived(self, market: Market, window: Window) -> pa.Table:
+        return self._fetch_candles(f"/historical/markets/{quote(market.id, safe='')}/candlesticks", market, window)
+
+    def _fetch_candles(self, path: str, market: Market, window: Window) -> pa.Table:
+        return _within(_part(self._http.get(path, _bounds(window)), "candlesticks", list), market.id, window)
+
+    def _is_archived(self, market: Market) -> bool:
+        settled_at = market.facts.get("settled_at")
+        if market.status != "resolved" or settled_at is None:
+            return False
+        cutoff = self._fetch_cutoff()
+        return cutoff is not None and datetime.fromisoformat(settled_at) < cutoff
+
+    def _fetch_cutoff(self) -> datetime | None:
+        """What settled before it is in the historical tier; None where Kalshi does not say.
+
+        Asked once: it moves, and a wrong guess costs one 404.
+        """
+        with self._lock:
+            if not self._cutoff_known:
+                self._cutoff_known = True
+                with suppress(VendorError, KeyError, TypeError, ValueError):
+                    self._cutoff = datetime.fromisoformat(self._http.get("/historical/cutoff")["market_settled_ts"])
+            return self._cutoff
+
+    def _listed(self, query: MarketQuery, broken: dict[str, Broken]) -> Iterator[Market]:
+        asked = {category.lower() for category in query.categories}
+        known: set[str] = set()
+        series: set[str] = set()
+        for event in self._fetch_events(None if query.with_ended else "open", broken):
+            category = event["category"].lower()
+            known.add(category)
+            if not asked or category in asked:
+                series.add(event["series_ticker"])
+                records = event.get("markets") or ()
+                yield from (one for one in self._readable(records, broken) if query.with_ended or _is_open(one))
+        if asked and not asked & known:
+            has = ", ".join(sorted(known - {""}))
+            raise NotFound(f"kalshi has no category {', '.join(sorted(asked))}; it has {has}")
+        if query.with_ended:
+            yield from self._archived(sorted(series - {""}) if asked else [None], broken)
+
+    def _archived(self, series: Iterable[str | None], broken: dict[str, Broken]) -> Iterator[Market]:
+        for ticker in series:
+            # These filters exclude one another; a series of ordinary events has no combinations.
+            only = {"series_ticker": ticker} if ticker else {"mve_filter": "exclude"}
+            yield from self._readable(self._records("/historical/markets", "markets", MARKETS_A_PAGE, **only), broken)
+
+    def _named(self, ids: Sequence[str], broken: dict[str, Broken]) -> Iterator[Market]:
+        missing = dict.fromkeys(ids)
+        tickers = [ticker for ticker in missing if is_ticker(ticker)]
+        for first in range(0, len(tickers), TICKERS_A_PAGE):
+            page = {"tickers": ",".join(tickers[first : first + TICKERS_A_PAGE]), "mve_filter": "exclude"}
+            for record in self._records("/markets", "markets", MARKETS_A_PAGE, **page):
+                missing.pop(name_of(record), None)
+                yield from self._readable([record], broken)
+        for ticker in missing:
+            try:
+                yield self.fetch_market(ticker)
+            except (NotFound, Rejected, Malformed) as error:
+                broken[ticker] = Broken(VENUE, ticker, str(error))
+
+    def _readable(self, records: Iterable[Any], broken: dict[str, Broken]) -> Iterator[Market]:
+        """The markets among `records` that are no combination; what cannot be read is noted in `broken`."""
+        for record in records:
+            if isinstance(record, Mapping) and record.get("mve_collection_ticker"):
+                continue
+            try:
+                yield parse_market(record, self._event_of(record))
+            except Malformed as error:
+                broken[name_of(record)] = Broken(VENUE, name_of(record), str(error))
+
+    def _event_of(self, record: Any) -> Event:
+        """The record of a market's event; `{}` where there is none, as for combinations."""
+        ticker = record.get("event_ticker") if isinstance(record, Mapping) else None
+        if not ticker:
+            return {}
+        if ticker not in self._events:
+            try:
+                answer = self._http.get(f"/events/{quote(str(ticker), safe='')}")
+                self._remember(_part(answer, "event", dict))
+            except (NotFound, Rejected):
+                self._events[ticker] = {}
+        return self._events.get(ticker, {})
+
+    def _fetch_events(self, status: str | None, broken: dict[str, Broken]) -> Iterator[Event]:
+        asked = {"with_nested_markets": "true", "status": status}
+        for event in self._records("/events", "events", EVENTS_A_PAGE, **asked):
+            if isinstance(event, Mapping) and event.get("event_ticker"):
+                yield {**event, **self._remember(event)}
+            else:
+                broken[name_of(event)] = Broken(
+                    VENUE, name_of(event), f"kalshi sends an event that is none: {event!r:.80}"
+                )
+
+    def _remember(self, event: Event) -> Event:
+        """What markets need of their event, with its series' category where it has none of its own."""
+        kept = {name: str(event.get(name) or "") for name in ("event_ticker", "series_ticker", "title", "category")}
+        if not kept["category"] and kept["series_ticker"]:
+            kept["category"] = self._category_of(kept["series_ticker"])
+        self._events[kept["event_ticker"]] = kept
+        return kept
+
+    def _category_of(self, series: str) -> str:
+        if series not in self._categories:
+            try:
+                answer = self._http.get(f"/series/{quote(series, safe='')}")
+                self._categories[series] = str(_part(answer, "series", dict).get("category") or "")
+            except (NotFound, Rejected):
+                self._categories[series] = ""
+        return self._categories[series]
+
+    def _records(self, path: str, name: str, limit: int, **asked: str | None) -> Iterator[Any]:
+        """Every record of a list, page by page until the cursor is empty; a short page is not the last.
+
+        A cursor that has expired begins the list anew, once.
+        """
+        cursor, seen, anew = "", set[str](), True
+        while True:
+            try:
+                page = self._http.get(path, {"limit": limit, **asked, "cursor": cursor or None})
+            except Rejected:
+                if not (cursor and anew):
+                    raise
+                cursor, seen, anew = "", set(), False
+                continue
+            yield from _part(page, name, list)
+            cursor = _part(page, "cursor", str)
+            if not cursor:
+                return
+            if cursor in seen:
+                raise Malformed(f"kalshi's list {path} runs in a circle: the cursor {cursor!r:.60} came twice")
+            seen.add(cursor)
+
+
+class _Patience:
+    """Ends when a venue has failed several times in a row, so that a dead one does not cost every market's retries."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failed = 0
+        self._last: VendorError | None = None
+
+    def ask(self, fetch: Callable[[], T]) -> T | VendorError:
+        """What `fetch` gives, or the error it ends in; the last error without asking once patience is at an end."""
+        with self._lock:
+            if self._last and self._failed >= GIVE_UP_AFTER:
+                return self._last
+        try:
+            answer = fetch()
+        except VendorError as error:
+            self._note(error)
+            return error
+        self._note(None)
+        return answer
+
+    def _note(self, error: VendorError | None) -> None:
+        with self._lock:
+            self._last = error
+            self._failed = self._failed + 1 if error and error.transient else 0
+
+
+def _in_threads(asks: Sequence[Callable[[], T]]) -> list[T]:
+    with ThreadPoolExecutor(THREADS, thread_name_prefix=VENUE) as pool:
+        try:
+            return list(pool.map(lambda ask: ask(), asks))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _part(answer: Any, name: str, kind: type[T]) -> T:
+    part = answer.get(name) if isinstance(answer, Mapping) else None
+    if not isinstance(part, kind):
+        raise Malformed(f"kalshi's answer has no {name}: {answer!r:.80}")
+    return part
+
+
+def _bounds(window: Window) -> dict[str, int]:
+    return {"start_ts": window.first, "end_ts": window.last, "period_interval": HOURLY}
+
+
+def _within(candles: Any, ticker: str, window: Window) -> pa.Table:
+    table = parse_candles(candles, ticker)
+    stamps = table["at"].cast(pa.int64()).to_numpy() // 1_000_000
+    low, high = stamps.searchsorted([window.first, window.last + 1])
+    return table.slice(low, high - low)
+
+
+def _parsed(entry: Mapping[str, Any], ticker: str, window: Window) -> pa.Table | VendorError:
+    try:
+        return _within(_part(entry, "candlesticks", list), ticker, window)
+    except Malformed as error:
+        return error
+
+
+def _gone(ticker: str) -> NotFound:
+    return NotFound(f"kalshi's live tier has no candles of {ticker}")
+
+
+def _joined(parts: Sequence[tuple[Window, pa.Table | VendorError]]) -> pa.Table | VendorError:
+    for _, part in parts:
+        if isinstance(part, VendorError):
+            return part
+    return points([part for _, part in sorted(parts, key=lambda each: each[0].first)])
+
+
+def _says_nothing(found: pa.Table | VendorError) -> bool:
+    if isinstance(found, Malformed):
+        return found.transient
+    return isinstance(found, NotFound | Rejected) if isinstance(found, VendorError) else found.num_rows == 0
+
+
+def _is_open(market: Market) -> bool:
+    return market.status in ("unopened", "open")
+
+
+def _first_of_each(markets: Iterable[Market]) -> Iterator[Market]:
+    seen = set()
+    for market in markets:
+        if market.id not in seen:
+            seen.add(market.id)
+            yield market
+
+
+def _by_volume(market: Market) -> tuple[Decimal, str]:
+    return -(market.volume or Decimal(0)), market.id

@@ -1,0 +1,237 @@
+"""What Kalshi's answers say: markets, and candles in each of the three shapes they have had.
+
+Here: pure reading of one record or one list of candles, as sent.
+Not here: asking and paging (kalshi.py), what to ask in one request (kalshi_windows.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from copilot_quant_pipeline.errors import Malformed
+from copilot_quant_pipeline.prediction_markets.venue import POINTS, PROBABILITY, QUANTITY, Market, Outcome, Status
+
+VENUE = "kalshi"
+YES, NO = "Yes", "No"
+
+# Until the outcome is final it can be disputed and amended.
+_STATUSES: Mapping[str, Status] = {
+    "initialized": "unopened",
+    "inactive": "open",
+    "active": "open",
+    "closed": "closed",
+    "determined": "closed",
+    "disputed": "closed",
+    "amended": "closed",
+    "finalized": "resolved",
+}
+_RESULTS = {"yes": YES, "no": NO, "scalar": None, "": None}
+_IN_A_KEY = frozenset("|[],/") | frozenset(" \t\r\n")
+
+# The Yes side, a row per candle; a null price is an hour without a trade. A bid of 0 is no bid, an ask of 1 no ask.
+CANDLES = pa.schema(
+    [
+        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+        *(pa.field(name, PROBABILITY) for name in ("price", "open", "high", "low", "bid", "ask")),
+        *(pa.field(name, QUANTITY) for name in ("volume", "open_interest")),
+    ]
+)
+# Where in a candle each probability lies.
+_PLACES = {
+    "price": ("price", "close"),
+    "open": ("price", "open"),
+    "high": ("price", "high"),
+    "low": ("price", "low"),
+    "bid": ("yes_bid", "close"),
+    "ask": ("yes_ask", "close"),
+}
+_FIRST, _LAST = 1_400_000_000, 5_000_000_000
+
+
+class Unreadable(Malformed):
+    """The answer came whole and is not Kalshi's format: asking again would bring the same."""
+
+    transient = False
+
+
+def is_ticker(text: str) -> bool:
+    """Whether `text` can be a ticker, and with it part of a key on the grid's axis."""
+    return bool(text) and text.isprintable() and not _IN_A_KEY & set(text)
+
+
+def parse_market(record: Any, event: Mapping[str, Any]) -> Market:
+    """A market's record; series, category and the event's title are in its event's, `{}` where that is not known.
+
+    Raises:
+        Unreadable: The record is none of a market.
+    """
+    try:
+        return _market(record, event)
+    except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation) as error:
+        raise Unreadable(f"{name_of(record)}: Kalshi's record is no market ({type(error).__name__}: {error})") from None
+
+
+def name_of(record: Any) -> str:
+    """What to call a record that may be broken."""
+    return str(record.get("ticker") or record.get("event_ticker") or "?") if isinstance(record, Mapping) else "?"
+
+
+def _market(record: Mapping[str, Any], event: Mapping[str, Any]) -> Market:
+    ticker, status = record["ticker"], _STATUSES[record["status"]]
+    if not is_ticker(ticker):
+        raise ValueError(f"ticker {ticker!r}")
+    result = _RESULTS[record.get("result") or ""]
+    return Market(
+        venue=VENUE,
+        id=ticker,
+        slug=ticker,
+        title=_title(record, event),
+        category=(event.get("category") or "").lower() or None,
+        outcomes=(Outcome(YES), Outcome(NO)),
+        opened_at=_instant(record.get("open_time")),
+        closes_at=_instant(record.get("close_time")),
+        status=status,
+        result=result if status == "resolved" else None,
+        volume=_quantity(record, "volume"),
+        event=record.get("event_ticker") or None,
+        series=event.get("series_ticker") or None,
+        facts=_facts(record),
+    )
+
+
+def _title(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
+    # Kalshi means to drop `title` from markets.
+    parts = (event.get("title"), record.get("yes_sub_title"))
+    return record.get("title") or ": ".join(part for part in parts if part) or str(record["ticker"])
+
+
+def _facts(record: Mapping[str, Any]) -> dict[str, str]:
+    facts = {
+        "settled_at": record.get("settlement_ts"),
+        "settlement": record.get("settlement_value_dollars"),
+        "type": record.get("market_type"),
+    }
+    return {name: str(value) for name, value in facts.items() if value is not None}
+
+
+def _instant(text: str | None) -> datetime | None:
+    # "0001-01-01T00:00:00Z" is Kalshi's word for never.
+    if not text or text.startswith("0001-"):
+        return None
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError(f"time {text!r} without a zone")
+    return instant.astimezone(UTC)
+
+
+def _quantity(record: Mapping[str, Any], name: str) -> Decimal | None:
+    sent = record.get(f"{name}_fp", record.get(name))
+    if sent is None:
+        return None
+    quantity = Decimal(sent)
+    if not quantity.is_finite():
+        raise ValueError(f"{name} {sent!r}")
+    return quantity
+
+
+def parse_candles(candles: Any, ticker: str) -> pa.Table:
+    """Candles of one market as `CANDLES`, in time, each instant once (its last).
+
+    Three shapes are read: whole cents next to `*_dollars` (until January 2026); only `*_dollars` and `*_fp`; dollars
+    in text without a suffix (historical). So `close` is in cents where it is a number, in dollars where it is text.
+
+    Raises:
+        Unreadable: A value does not parse, a price is outside 0..1 or a time is not in unix seconds.
+    """
+    try:
+        at = _stamps(candles)
+        columns = [_probabilities(candles, *place) for place in _PLACES.values()]
+        columns += [_quantities(candles, name) for name in ("volume", "open_interest")]
+        instants = pa.array(at, pa.timestamp("s", tz="UTC")).cast(CANDLES.field("at").type)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise Unreadable(f"{ticker}: Kalshi's candles cannot be read ({type(error).__name__}: {error})") from None
+    table = pa.table([instants, *columns], schema=CANDLES)
+    return table if np.all(np.diff(at) > 0) else table.take(_last_of_each(at))
+
+
+def _stamps(candles: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.int64]:
+    stamps = [candle["end_period_ts"] for candle in candles]
+    at: npt.NDArray[np.int64] = pa.array(stamps, pa.int64()).to_numpy(zero_copy_only=False)
+    if len(at) and not (at.min() > _FIRST and at.max() < _LAST):
+        raise ValueError(f"time {at.max() if at.max() >= _LAST else at.min()} is not in unix seconds")
+    return at
+
+
+def _last_of_each(at: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    _, last = np.unique(at[::-1], return_index=True)
+    positions: npt.NDArray[np.intp] = len(at) - 1 - last
+    return positions
+
+
+def _probabilities(candles: Sequence[Mapping[str, Any]], side: str, name: str) -> pa.Array:
+    in_dollars = f"{name}_dollars"
+    sides = [candle.get(side) or {} for candle in candles]
+    texts = [each.get(in_dollars) for each in sides]
+    if None in texts:
+        texts = [as_dollars(each.get(name)) if text is None else text for text, each in zip(texts, sides, strict=True)]
+    column = pa.array(texts, pa.string()).cast(PROBABILITY)
+    bounds = pc.min_max(column)
+    lowest, highest = bounds["min"].as_py(), bounds["max"].as_py()
+    if lowest is not None and not (lowest >= 0 and highest <= 1):
+        raise ValueError(f"{side} {highest if highest > 1 else lowest} is outside 0..1")
+    return column
+
+
+def as_dollars(sent: Any) -> str | None:
+    """Dollars in exact text: of whole cents where a number was sent, as sent where it was text.
+
+    >>> as_dollars(29), as_dollars("0.2900"), as_dollars(None)
+    ('0.29', '0.2900', None)
+    """
+    if sent is None or isinstance(sent, str):
+        return sent
+    if isinstance(sent, bool) or not isinstance(sent, int):
+        raise TypeError(f"{sent!r} is neither cents nor dollars")
+    sign = "-" if sent < 0 else ""
+    return f"{sign}{abs(sent) // 100}.{abs(sent) % 100:02d}"
+
+
+def _quantities(candles: Sequence[Mapping[str, Any]], name: str) -> pa.Array:
+    fixed_point = f"{name}_fp"
+    sent = [candle.get(fixed_point) for candle in candles]
+    if None in sent:
+        sent = [candle.get(name) if text is None else text for text, candle in zip(sent, candles, strict=True)]
+    return pa.array([None if value is None else str(value) for value in sent], pa.string()).cast(QUANTITY)
+
+
+def points(candles: Sequence[pa.Table]) -> pa.Table:
+    """Both outcomes' points of a market's candles (`CANDLES`, windows in time), as `POINTS`: all of Yes, then of No.
+
+    Kalshi prices Yes; No is its exact complement (1 - price, the book seen from the other side). What was traded and
+    is held are contracts of a pair: they are told with Yes, and null with No, so that a sum counts them once.
+    """
+    yes = pa.concat_tables([CANDLES.empty_table(), *candles])
+    no = {"price": "price", "open": "open", "high": "low", "low": "high", "bid": "ask", "ask": "bid"}
+    mirrored = {
+        name: pc.subtract(pa.scalar(Decimal(1), PROBABILITY), yes[of]).cast(PROBABILITY) for name, of in no.items()
+    }
+    nothing = pa.nulls(len(yes), QUANTITY)
+    other = pa.table({"at": yes["at"], **mirrored, "volume": nothing, "open_interest": nothing}, schema=CANDLES)
+    return pa.concat_tables([_of_outcome(YES, yes), _of_outcome(NO, other)]).combine_chunks()
+
+
+def _of_outcome(outcome: str, candles: pa.Table) -> pa.Table:
+    said = {"outcome": outcome, "price_kind": "trade"}
+    columns = [
+        pa.repeat(pa.scalar(said[field.name]), len(candles)) if field.name in said else candles[field.name]
+        for field in POINTS
+    ]
+    return pa.table(columns, schema=POINTS)

@@ -1,0 +1,223 @@
+"""Metaculus: what a community forecasts. Nothing is traded; the "price" is its aggregated probability.
+
+Here: its client and the pure readers of its format, posts that hold a question.
+Not here: HTTP (http.py), the setting that holds the token, what is stored.
+
+Known from Metaculus's published specification and server source: the routes and their fields, paging by `next`, the
+token in each request, 1000 requests an hour. Uncertain, and only in this module:
+- What an account may see. Forecasts can be kept back from it, and until a question's reveal time from everybody; both
+  come as an empty history of a question that has forecasters, and are told as a refusal.
+- Which aggregation is a question's own: `default_aggregation_method` where it is there, else the recency-weighted one.
+- Options added to a question later; a forecast with another number of options than the question is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from itertools import islice
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pyarrow as pa
+
+from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
+from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
+from copilot_quant_pipeline.prediction_markets.reading import (
+    Point,
+    expect_distinct,
+    gather,
+    hourly,
+    parsed,
+    read_instant,
+    read_probability,
+)
+from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Outcome, Status, Traffic
+
+URL = "https://www.metaculus.com"
+# 960 an hour, below the published 1000.
+PACE = Pace(16, 60.0)
+PAGE = 100
+KINDS = ("binary", "multiple_choice")
+STATUSES: dict[str, Status] = {"upcoming": "unopened", "open": "open", "closed": "closed", "resolved": "resolved"}
+YES, NO = Outcome("Yes"), Outcome("No")
+WINNERS = {"yes": YES.name, "no": NO.name}
+USUAL_AGGREGATION = "recency_weighted"
+
+
+class Metaculus:
+    """The venue at `url`, asked with an account's token.
+
+    Its largest markets are those with the most forecasts; volumes there are none.
+    """
+
+    name = "metaculus"
+
+    def __init__(self, url: str = URL, *, token: str, pace: Pace = PACE, wait: Wait | None = None) -> None:
+        headers = {"Authorization": f"Token {token}"}
+        self._http = HttpClient(self.name, url, pace, headers=headers, wait=wait)
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests sent and retries so far."""
+        return self._http.traffic
+
+    def fetch_markets(self, query: MarketQuery) -> Catalog:
+        """The questions that `query` asks for, categories being Metaculus's slugs of them."""
+        if query.ids:
+            return gather(self.name, query.ids, self.fetch_market)
+        categories = {category.lower() for category in query.categories}
+        wanted = (post for post in self._posts(query.with_ended) if _is_about(post, categories))
+        return gather(self.name, islice(wanted, query.limit), parse_market)
+
+    def fetch_market(self, market_id: str) -> Market:
+        """One question by the number of its post.
+
+        Raises:
+            NotFound: Metaculus does not know it.
+            Rejected: It has no probabilities of outcomes: a number, a date, a group of questions, a notebook.
+        """
+        return parse_market(self._fetch_post(market_id))
+
+    def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
+        """The last forecast of each hour in which it changed, at the instant of the change.
+
+        Raises:
+            Rejected: The community's forecast is not shown.
+        """
+        return parse_prices(market, self._fetch_post(market.id), start, end)
+
+    def _fetch_post(self, number: str) -> Any:
+        if not number.isdecimal():
+            raise NotFound(f"metaculus knows no question {number!r}; its questions are numbers, like 3530")
+        return self._http.get(f"/api/posts/{number}/")
+
+    def _posts(self, with_ended: bool) -> Iterator[dict[str, Any]]:
+        """Every post of a kind that has probabilities, those with the most forecasts first."""
+        asked: dict[str, Any] | None = {
+            "forecast_type": list(KINDS),
+            "statuses": ["open", "upcoming", "closed", "resolved"] if with_ended else ["open", "upcoming"],
+            "order_by": "-forecasts_count",
+            "limit": PAGE,
+        }
+        seen: set[str] = set()
+        while asked is not None:
+            page = self._http.get("/api/posts/", asked)
+            yield from _expect_posts(page)
+            asked = _next(page, seen)
+
+
+def parse_market(post: Any) -> Market:
+    """A market from a post.
+
+    Raises:
+        Malformed: It cannot be read.
+        Rejected: It has no probabilities of outcomes.
+    """
+    return parsed(_market, post)
+
+
+def parse_prices(market: Market, post: Any, start: datetime, end: datetime) -> pa.Table:
+    """Hourly points of a post's community forecast.
+
+    Raises:
+        Malformed: It cannot be read.
+        Rejected: It is not shown.
+    """
+    return hourly(market, parsed(lambda one: [*_points(market, one)], post), start, end)
+
+
+def _market(post: dict[str, Any]) -> Market:
+    question = post.get("question") or {}
+    if question.get("type") not in KINDS:
+        raise Rejected(f"metaculus's {post['id']} is no question with probabilities of outcomes")
+    outcomes = _outcomes(question)
+    status = STATUSES[question["status"]]
+    return Market(
+        venue=Metaculus.name,
+        id=str(post["id"]),
+        slug=str(post["id"]),
+        title=str(post["title"]),
+        category=_category(post),
+        outcomes=outcomes,
+        opened_at=_instant(question.get("open_time")),
+        closes_at=_instant(question.get("actual_close_time") or question.get("scheduled_close_time")),
+        status=status,
+        result=_winner(question, outcomes) if status == "resolved" else None,
+    )
+
+
+def _outcomes(question: dict[str, Any]) -> tuple[Outcome, ...]:
+    if question["type"] == "binary":
+        return YES, NO
+    return expect_distinct(tuple(Outcome(str(option)) for option in question["options"]))
+
+
+def _winner(question: dict[str, Any], outcomes: tuple[Outcome, ...]) -> str | None:
+    resolution = question.get("resolution") or ""
+    name = WINNERS.get(resolution) if outcomes == (YES, NO) else resolution
+    return name if name in {outcome.name for outcome in outcomes} else None
+
+
+def _category(post: dict[str, Any]) -> str | None:
+    categories = (post.get("projects") or {}).get("category") or ()
+    return next((str(category["slug"]).lower() for category in categories), None)
+
+
+def _is_about(post: dict[str, Any], categories: set[str]) -> bool:
+    try:
+        return not categories or parsed(_category, post) in categories
+    except Malformed:
+        # Kept, so that it is named as broken.
+        return True
+
+
+def _points(market: Market, post: dict[str, Any]) -> Iterator[Point]:
+    for forecast in _expect_shown(post):
+        at = read_instant(forecast["start_time"])
+        centers = [read_probability(center) for center in forecast["centers"]]
+        if market.outcomes == (YES, NO):
+            centers = [centers[0], None if centers[0] is None else Decimal(1) - centers[0]]
+        if len(centers) != len(market.outcomes):
+            raise Malformed(f"metaculus forecasts {len(centers)} options of {len(market.outcomes)} in {post['id']}")
+        for outcome, center in zip(market.outcomes, centers, strict=True):
+            if center is not None:
+                yield Point(outcome.name, at, center, "forecast")
+
+
+def _expect_shown(post: dict[str, Any]) -> list[dict[str, Any]]:
+    question = post["question"]
+    aggregations = question["aggregations"]
+    method = question.get("default_aggregation_method")
+    shown = aggregations[method if method in aggregations else USUAL_AGGREGATION]["history"]
+    if shown is None or (not shown and post.get("nr_forecasters")):
+        raise Rejected(
+            f"metaculus does not show the community's forecast of {post['id']} to this account "
+            f"(revealed at: {question.get('cp_reveal_time') or 'not said'})"
+        )
+    history: list[dict[str, Any]] = shown
+    return history
+
+
+def _instant(text: str | None) -> datetime | None:
+    return read_instant(text) if text else None
+
+
+def _expect_posts(page: Any) -> list[dict[str, Any]]:
+    posts = page.get("results") if isinstance(page, dict) else None
+    if not isinstance(posts, list) or not all(isinstance(post, dict) for post in posts):
+        raise Malformed(f"metaculus answers with no list of posts: {str(page)[:60]}")
+    return posts
+
+
+def _next(page: dict[str, Any], seen: set[str]) -> dict[str, Any] | None:
+    """What to ask for the next page: the query of the address that this one gives for it."""
+    address = page.get("next")
+    if not address:
+        return None
+    query = urlsplit(str(address)).query
+    if query in seen:
+        raise Malformed(f"metaculus's list of posts loops at {query[:60]}")
+    seen.add(query)
+    return dict(parse_qs(query))

@@ -1,0 +1,188 @@
+"""PredictIt: its prices as of now. It gives no history, so its history begins when the platform starts asking.
+
+Here: its client and the pure readers of its one format, served for all markets and for each.
+Not here: HTTP (http.py), what is stored.
+
+Known from several published clients and recorded answers: the two routes, their fields, and `null` where a market is
+not known. Uncertain, and only in this module:
+- The limit. None is published; data change once a minute, and some report refusals above about one request a minute.
+  So the answer for all markets serves every question of that minute.
+- The time zone of `dateEnd`, which has none: taken as New York's. `timeStamp` likewise; points carry our own clock.
+- What a market looks like once it is decided: it leaves the list, and nothing says who won. It stays `closed` here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+
+from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
+from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
+from copilot_quant_pipeline.prediction_markets.reading import (
+    Point,
+    expect_distinct,
+    gather,
+    hourly,
+    parsed,
+    read_instant,
+    read_probability,
+)
+from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Outcome, Status, Traffic
+
+URL = "https://www.predictit.org"
+PACE = Pace(10, 60.0)
+CHANGES_EVERY = timedelta(minutes=1)
+NEW_YORK = ZoneInfo("America/New_York")
+NO_DATE = (None, "", "NA", "N/A")
+STATUSES: dict[str, Status] = {"open": "open", "closed": "closed"}
+
+
+class PredictIt:
+    """The venue at `url`; `clock` is the instant that its prices are of.
+
+    It tells no volumes and no categories: a limit takes the first it lists, a category matches nothing.
+    """
+
+    name = "predictit"
+
+    def __init__(
+        self,
+        url: str = URL,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        pace: Pace = PACE,
+        wait: Wait | None = None,
+    ) -> None:
+        self._http = HttpClient(self.name, url, pace, wait=wait)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._all: tuple[datetime, dict[str, Any]] | None = None
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests sent and retries so far."""
+        return self._http.traffic
+
+    def fetch_markets(self, query: MarketQuery) -> Catalog:
+        """The markets that `query` asks for; those that are decided are no longer listed."""
+        if query.ids:
+            return gather(self.name, query.ids, self.fetch_market)
+        if query.categories:
+            return Catalog(())
+        _, records = self._fetch_all()
+        wanted = [record for record in records.values() if query.with_ended or record.get("status") == "Open"]
+        return gather(self.name, wanted[: query.limit], parse_market)
+
+    def fetch_market(self, market_id: str) -> Market:
+        """One market by its number.
+
+        Raises:
+            NotFound: PredictIt does not know it (any more).
+        """
+        return parse_market(self._fetch_record(market_id)[1])
+
+    def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
+        """One point of every outcome, as of now, if now lies in the window; no others, even of a window begun before.
+
+        Raises:
+            Rejected: The window is over.
+        """
+        now = self._clock()
+        if end <= now:
+            raise Rejected(
+                f"PredictIt gives no history: its prices are as of now ({now:%Y-%m-%d %H:%M}Z), "
+                f"and {start:%Y-%m-%d} to {end:%Y-%m-%d} is over"
+            )
+        if start > now:
+            return hourly(market, (), start, end)
+        return parse_prices(market, self._fetch_record(market.id), start, end)
+
+    def _fetch_record(self, market_id: str) -> tuple[datetime, Any]:
+        """When the market was asked for, and its record."""
+        asked_at, records = self._fetch_all()
+        if market_id in records:
+            return asked_at, records[market_id]
+        # Not in the list: known or not, only its own route can tell. It takes numbers and nothing else.
+        record = self._http.get(f"/api/marketdata/markets/{market_id}") if market_id.isdecimal() else None
+        if record is None:
+            raise NotFound(f"predictit knows no market {market_id!r}; its markets are numbers, like 7456")
+        return self._clock(), record
+
+    def _fetch_all(self) -> tuple[datetime, dict[str, Any]]:
+        """When all markets were asked for, at most a minute ago, and their records by number."""
+        with self._lock:
+            if self._all is None or not timedelta(0) <= self._clock() - self._all[0] < CHANGES_EVERY:
+                self._all = self._clock(), _by_number(self._http.get("/api/marketdata/all/"))
+            return self._all
+
+
+def parse_market(record: Any) -> Market:
+    """A market from PredictIt's record; one contract makes a yes/no market, several are its outcomes.
+
+    Raises:
+        Malformed: It cannot be read.
+    """
+    return parsed(_market, record)
+
+
+def parse_prices(market: Market, seen: tuple[datetime, Any], start: datetime, end: datetime) -> pa.Table:
+    """One point per outcome of a record and when it was seen, if that is in the window.
+
+    Raises:
+        Malformed: The record cannot be read, or lacks one of the market's contracts.
+    """
+    at, record = seen
+    return hourly(market, parsed(lambda one: [*_points(market, at, one["contracts"])], record), start, end)
+
+
+def _market(record: dict[str, Any]) -> Market:
+    contracts = record["contracts"]
+    dates = [contract.get("dateEnd") for contract in contracts]
+    ends = [_end(text) for text in dates if text not in NO_DATE]
+    return Market(
+        venue=PredictIt.name,
+        id=str(record["id"]),
+        slug=str(record["id"]),
+        title=str(record["name"]),
+        category=None,
+        outcomes=_outcomes(contracts),
+        opened_at=None,
+        closes_at=max(ends) if len(ends) == len(dates) else None,
+        status=STATUSES[record["status"].lower()],
+    )
+
+
+def _outcomes(contracts: list[dict[str, Any]]) -> tuple[Outcome, ...]:
+    if len(contracts) == 1:
+        return tuple(Outcome(name, str(contracts[0]["id"])) for name in ("Yes", "No"))
+    return expect_distinct(tuple(Outcome(str(contract["name"]), str(contract["id"])) for contract in contracts))
+
+
+def _end(text: str) -> datetime:
+    local = datetime.fromisoformat(text)
+    return read_instant((local if local.tzinfo else local.replace(tzinfo=NEW_YORK)).isoformat())
+
+
+def _points(market: Market, at: datetime, contracts: list[dict[str, Any]]) -> Iterator[Point]:
+    by_number = {str(contract["id"]): contract for contract in contracts}
+    for outcome in market.outcomes:
+        contract = by_number[outcome.token]
+        side = "No" if len(contracts) == 1 and outcome.name == "No" else "Yes"
+        price = read_probability(contract["lastTradePrice"])
+        if side == "No" and price is not None:
+            # Yes and No are the two sides of one trade.
+            price = 1 - price
+        bid, ask = (read_probability(contract.get(f"best{way}{side}Cost")) for way in ("Sell", "Buy"))
+        yield Point(outcome.name, at, price, "trade", bid, ask)
+
+
+def _by_number(answer: Any) -> dict[str, Any]:
+    records = answer.get("markets") if isinstance(answer, dict) else None
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise Malformed(f"predictit answers with no list of markets: {str(answer)[:60]}")
+    return {str(record.get("id", f"?{place}")): record for place, record in enumerate(records)}

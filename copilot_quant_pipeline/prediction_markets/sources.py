@@ -1,0 +1,305 @@
+"""What the prediction-market assets draw from: the venues behind their landing, and the stored catalog.
+
+Here: the clients of one run held together, a run's cells turned into requests and back into a harvest.
+Not here: any venue (its own module), what points become (prices.py), Dagster, starting the simulated venues.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from copilot_quant_pipeline.errors import NotFound, VendorError
+from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
+from copilot_quant_pipeline.landing import Kept, Landing, is_usable
+from copilot_quant_pipeline.prediction_markets.following import FollowRule
+from copilot_quant_pipeline.prediction_markets.prices import (
+    VENUES_OF_CANDLES,
+    VENUES_WITHOUT_HISTORY,
+    Settled,
+    days_of_life,
+    settle_span,
+)
+from copilot_quant_pipeline.prediction_markets.registry import make_venue
+from copilot_quant_pipeline.prediction_markets.venue import (
+    POINTS,
+    Catalog,
+    Market,
+    MarketQuery,
+    Outcome,
+    Traffic,
+    Venue,
+)
+from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.warehouse.catalog import read_markets
+from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
+from copilot_quant_pipeline.warehouse.tables import MARKETS, PRICES
+from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+log = logging.getLogger(__name__)
+
+# So many markets are asked for and held at once; their hourly points over a year are some hundred megabytes.
+MARKETS_AT_ONCE = 50
+# A day that is not over is asked for again after this long.
+PROVISIONAL_FOR = timedelta(hours=1)
+
+
+@runtime_checkable
+class _ManyAtOnce(Protocol):
+    def fetch_prices_of(
+        self, markets: Sequence[Market], start: datetime, end: datetime
+    ) -> Mapping[str, pa.Table | VendorError]:
+        """Points of many markets in few requests, by key."""
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """One market of a run: the asked cells, and those of them that lie in its life."""
+
+    span: Span
+    market: Market
+    days: tuple[date, ...]
+
+
+@dataclass(frozen=True)
+class MarketSources:
+    """The venues as `settings` reach them; each client is made when it is first asked, one for the whole process."""
+
+    settings: Settings
+    warehouse: Warehouse
+    landing: Landing
+    _made: dict[str, Venue] = field(default_factory=dict)
+
+    @classmethod
+    def reached_by(cls, settings: Settings) -> MarketSources:
+        """The sources at the addresses in `settings`; nothing is asked yet."""
+        return cls(settings, Warehouse(settings.warehouse_path, settings.lock_timeout), Landing(settings.landing_path))
+
+    def venue(self, name: str) -> Venue:
+        """A venue's client.
+
+        Raises:
+            UserError: There is no such venue, or it needs a setting that is absent.
+        """
+        if name not in self._made:
+            self._made[name] = make_venue(name, self.settings)
+        return self._made[name]
+
+    def fetch_catalog(self, venue: str, rule: FollowRule) -> Catalog:
+        """What a venue lists of the rule's categories, and each market the rule names.
+
+        Raises:
+            VendorError: The venue does not answer.
+        """
+        slugs = tuple(key.partition(":")[2] for key in rule.ids if key.partition(":")[0] == venue)
+        named = self.venue(venue).fetch_markets(MarketQuery(ids=slugs)) if slugs else Catalog(())
+        if venue not in rule.venues:
+            return named
+        listed = self.venue(venue).fetch_markets(MarketQuery(rule.categories, limit=rule.top, with_ended=False))
+        return Catalog((*named.markets, *listed.markets), (*named.broken, *listed.broken))
+
+    def harvest_prices(self, cells: Rectangle, *, refresh: bool, backfill_since: datetime | None) -> Harvest:
+        """Every asked cell settled or failed, and the points that came; one venue's trouble leaves the others."""
+        started_at, before = datetime.now(UTC), self._traffic()
+        spans = plan_fetches(cells)
+        markets = self._markets(spans)
+        pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
+        asks = [self._ask(span, market) for span in spans if isinstance(market := markets[span.key], Market)]
+        for some in _by_venue(asks):
+            answers = self._answers(some, refresh=refresh, backfill_since=backfill_since)
+            pieces += [self._settled(ask, answers.get(ask.market.key)) for ask in some]
+        traffic = self._traffic()
+        return Harvest(
+            cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in pieces)]),
+            rows=pa.concat_tables([PRICES.arrow.empty_table(), *(piece.rows for piece in pieces)]),
+            requests=traffic.requests - before.requests,
+            retries=traffic.retries - before.retries,
+            started_at=started_at,
+        )
+
+    @cached_property
+    def _label(self) -> str:
+        return "" if self.settings.source == "live" else " (sandbox)"
+
+    @property
+    def _now(self) -> datetime:
+        return self.settings.now()
+
+    def _traffic(self) -> Traffic:
+        every = [venue.traffic for venue in self._made.values()]
+        return Traffic(sum(one.requests for one in every), sum(one.retries for one in every))
+
+    def _markets(self, spans: Sequence[Span]) -> dict[str, Market | VendorError]:
+        """Each asked market as stored, or as its venue describes it where it never was, or why it cannot be had."""
+        stored = {market.key: market for market in read_catalog(self.warehouse, [span.key for span in spans])}
+        return {span.key: stored.get(span.key) or self._described(span.key) for span in spans}
+
+    def _described(self, key: str) -> Market | VendorError:
+        venue, _, slug = key.partition(":")
+        try:
+            return self.venue(venue).fetch_market(slug)
+        except VendorError as error:
+            return error
+
+    def _ask(self, span: Span, market: Market) -> _Ask:
+        return _Ask(span, market, days_of_life(market, span, self._now.date()))
+
+    def _settled(self, ask: _Ask, answer: pa.Table | VendorError | None) -> Settled:
+        return settle_span(ask.span, ask.market, answer, now=self._now, source=ask.market.venue + self._label)
+
+    def _answers(
+        self, asks: Sequence[_Ask], *, refresh: bool, backfill_since: datetime | None
+    ) -> dict[str, pa.Table | VendorError]:
+        """By market the points of its asked days: kept ones where good enough, else asked for and kept."""
+        answers: dict[str, pa.Table | VendorError] = {}
+        missing = []
+        for ask in asks:
+            kept = self._kept(ask, refresh=refresh, backfill_since=backfill_since) if ask.days else None
+            if kept is not None:
+                answers[ask.market.key] = kept
+            elif ask.days:
+                missing.append(ask)
+        if missing:
+            answers |= self._fetched(missing, whole_life=backfill_since is not None)
+        return answers
+
+    def _kept(self, ask: _Ask, *, refresh: bool, backfill_since: datetime | None) -> pa.Table | None:
+        kept = self.landing.read(_folder(ask.market), ask.market.key)
+        if kept is None:
+            return None
+        if refresh and (backfill_since is None or kept.fetched_at < backfill_since):
+            return None
+        over = min(_midnight(ask.days[-1] + timedelta(days=1)), self._now - PROVISIONAL_FOR)
+        usable = is_usable(
+            kept,
+            ask.days[0],
+            ask.days[-1],
+            now=self._now,
+            last_completed_close=over,
+            ttl=self.settings.landing_ttl,
+        )
+        return kept.payload if usable else None
+
+    def _fetched(self, asks: Sequence[_Ask], *, whole_life: bool) -> dict[str, pa.Table | VendorError]:
+        windows = {ask.market.key: self._window(ask, whole_life=whole_life) for ask in asks}
+        first = min(start for start, _ in windows.values())
+        last = max(end for _, end in windows.values())
+        markets = [ask.market for ask in asks]
+        answers = self._points(markets, first, last)
+        for market in markets:
+            points = answers[market.key]
+            if isinstance(points, pa.Table) and market.venue in VENUES_WITHOUT_HISTORY:
+                # What such a venue said earlier today it will not say again.
+                points = answers[market.key] = self._with_stored(market, points)
+            if isinstance(points, pa.Table):
+                kept = Kept(points, first, last, self._now)
+                self.landing.keep(_folder(market), market.key, kept)
+        return answers
+
+    def _with_stored(self, market: Market, points: pa.Table) -> pa.Table:
+        stored = self.warehouse.read(
+            "from prediction_markets.prices where market = $market", {"market": market.key}
+        ).select(POINTS.names)
+        new = set(zip(points.column("outcome").to_pylist(), points.column("at").to_pylist(), strict=True))
+        old = zip(stored.column("outcome").to_pylist(), stored.column("at").to_pylist(), strict=True)
+        kept = stored.filter(pa.array([point not in new for point in old], pa.bool_()))
+        return pa.concat_tables([kept.cast(POINTS), points])
+
+    def _window(self, ask: _Ask, *, whole_life: bool) -> tuple[date, date]:
+        """The asked days; in a backfill the market's life, which serves the backfill's other runs too."""
+        if not whole_life:
+            return ask.days[0], ask.days[-1]
+        opened, closes = ask.market.opened_at, ask.market.closes_at
+        first = max(opened.date(), self.settings.markets_start) if opened else self.settings.markets_start
+        return min(first, ask.days[0]), max(min(closes or self._now, self._now).date(), ask.days[-1])
+
+    def _points(self, markets: Sequence[Market], first: date, last: date) -> dict[str, pa.Table | VendorError]:
+        # A candle stands for the hour before it, so the last hour of a day is stamped with the next midnight.
+        shift = timedelta(seconds=1 if markets[0].venue in VENUES_OF_CANDLES else 0)
+        start, end = _midnight(first) + shift, _midnight(last + timedelta(days=1)) + shift
+        try:
+            venue = self.venue(markets[0].venue)
+            if isinstance(venue, _ManyAtOnce):
+                return dict(venue.fetch_prices_of(markets, start, end))
+            return {market.key: _points_or_error(venue, market, start, end) for market in markets}
+        except VendorError as error:
+            return {market.key: error for market in markets}
+
+
+def described(market: Market, now: datetime, source: str) -> dict[str, Any]:
+    """A market as a row of `MARKETS`."""
+    return {
+        "market": market.key,
+        **{name: getattr(market, name) for name in ("venue", "id", "slug", "title", "category", "event", "series")},
+        **{name: getattr(market, name) for name in ("opened_at", "closes_at", "status", "result", "volume")},
+        "outcomes": json.dumps([[outcome.name, outcome.token] for outcome in market.outcomes]),
+        "facts": json.dumps(dict(market.facts)),
+        "first_seen_at": now,
+        "last_seen_at": now,
+        "source": source,
+    }
+
+
+def catalog_rows(markets: Iterable[Market], now: datetime, source: str) -> pa.Table:
+    """Markets as `MARKETS` rows, each once."""
+    rows = {market.key: described(market, now, source) for market in markets}
+    return pa.Table.from_pylist(list(rows.values()), MARKETS.arrow)
+
+
+def read_catalog(warehouse: Warehouse, keys: Sequence[str] | None = None) -> list[Market]:
+    """The stored markets of `keys` (None is all)."""
+    return [_market(row) for row in read_markets(warehouse, keys).to_pylist()]
+
+
+def _market(row: Mapping[str, Any]) -> Market:
+    names = ("venue", "id", "slug", "title", "category", "event", "series")
+    return Market(
+        **{name: row[name] for name in (*names, "opened_at", "closes_at", "status", "result", "volume")},
+        outcomes=tuple(Outcome(*pair) for pair in json.loads(row["outcomes"])),
+        facts=json.loads(row["facts"]),
+    )
+
+
+def _unknown(span: Span, error: Market | VendorError, now: datetime) -> Settled:
+    """The failed cells of a market that cannot be had."""
+    reason = "unknown_market" if isinstance(error, NotFound) else getattr(error, "reason", "unavailable")
+    cells = [
+        {"date": day, "key": span.key, "outcome": "failed", "reason": reason, "detail": str(error), "fetched_at": now}
+        for day in span.dates
+    ]
+    return Settled(pa.Table.from_pylist(cells, CELLS), PRICES.arrow.empty_table())
+
+
+def _is_known(market: Market | VendorError) -> bool:
+    return isinstance(market, Market)
+
+
+def _by_venue(asks: Sequence[_Ask]) -> Iterator[list[_Ask]]:
+    """The asks of one venue at a time, so many at once."""
+    of: dict[str, list[_Ask]] = {}
+    for ask in asks:
+        of.setdefault(ask.market.venue, []).append(ask)
+    for some in of.values():
+        yield from (some[start : start + MARKETS_AT_ONCE] for start in range(0, len(some), MARKETS_AT_ONCE))
+
+
+def _points_or_error(venue: Venue, market: Market, start: datetime, end: datetime) -> pa.Table | VendorError:
+    try:
+        return venue.fetch_prices(market, start, end)
+    except VendorError as error:
+        return error
+
+
+def _folder(market: Market) -> str:
+    return f"{market.venue.upper()}-PRICES"
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)

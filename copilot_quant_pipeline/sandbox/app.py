@@ -1,0 +1,125 @@
+"""The sandbox's web application: every venue's routes on one port, counted, with faults and clock on request.
+
+Here: assembly, request counts, and the control routes `/__requests`, `/__faults` and `/__clock`.
+Not here: any venue's answers; the process or thread that serves this (server.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.sandbox import kalshi, manifold, metaculus, polymarket, predictit, wikipedia, yahoo
+from copilot_quant_pipeline.sandbox.faults import FaultBoard, as_instant
+from copilot_quant_pipeline.sandbox.market import Market
+from copilot_quant_pipeline.sandbox.venue import Venue, World
+
+VENUES: tuple[Venue, ...] = (yahoo, wikipedia, polymarket, kalshi, manifold, predictit, metaculus)
+UNROUTED = "unrouted"
+
+
+class Control:
+    """What a sandbox is told from outside, its clock and faults, and what it tells, its request counts."""
+
+    def __init__(self, now: datetime | None = None) -> None:
+        self._now = now
+        self._venue_of = {kind: venue.VENUE for venue in VENUES for kind in venue.FAULTS}
+        self.faults = FaultBoard({kind: options for venue in VENUES for kind, options in venue.FAULTS.items()})
+        self.requests: Counter[str] = Counter()
+
+    def now(self) -> datetime:
+        """The sandbox's instant: pinned, or the clock's."""
+        return self._now or datetime.now(UTC)
+
+    def pin(self, now: datetime | None) -> None:
+        """Pin the clock to an aware instant; None lets it run.
+
+        Raises:
+            UserError: The instant has no time zone.
+        """
+        if now is not None and now.tzinfo is None:
+            raise UserError(f"the sandbox's clock {now} has no time zone; write for example 2024-03-28T22:00:00Z.")
+        self._now = now
+
+    def fault(self, kind: str, **options: Any) -> None:
+        """Put a fault in force at its venue; faults of transport hit Yahoo unless `venue` names another.
+
+        Raises:
+            UserError: The fault is not known or an option does not parse.
+        """
+        venue = options.pop("venue", self._venue_of.get(kind, yahoo.VENUE))
+        self.faults.add(kind, venue=venue, **options)
+
+    def routes(self) -> list[Route]:
+        """The control routes; they are not counted."""
+        return [
+            Route("/__requests", self._read_requests),
+            Route("/__requests/reset", self._reset_requests, methods=["POST"]),
+            Route("/__faults", self._change_faults, methods=["POST", "DELETE"]),
+            Route("/__clock", self._pin_clock, methods=["POST"]),
+        ]
+
+    async def _read_requests(self, request: Request) -> Response:
+        return JSONResponse(dict(self.requests))
+
+    async def _reset_requests(self, request: Request) -> Response:
+        self.requests.clear()
+        return Response(status_code=204)
+
+    async def _change_faults(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self.faults.clear()
+            return Response(status_code=204)
+        return await _obeyed(request, lambda body: self.fault(**body))
+
+    async def _pin_clock(self, request: Request) -> Response:
+        return await _obeyed(request, lambda body: self.pin(as_instant(body["now"])))
+
+
+async def _obeyed(request: Request, obey: Callable[[Any], None]) -> Response:
+    """204 once the JSON body is obeyed, 400 with the reason where it cannot be."""
+    try:
+        obey(await request.json())
+    except (UserError, KeyError, TypeError, ValueError) as error:
+        return JSONResponse({"error": str(error)}, 400)
+    return Response(status_code=204)
+
+
+class Counted:
+    """Counts requests per route template and holds each answer back for `delay` seconds."""
+
+    def __init__(self, app: ASGIApp, routes: list[Route], counts: Counter[str], delay: float) -> None:
+        self._app, self._routes, self._counts, self._delay = app, routes, counts, delay
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and not scope["path"].startswith("/__"):
+            self._counts[self._template(scope)] += 1
+            if self._delay:
+                await asyncio.sleep(self._delay)
+        await self._app(scope, receive, send)
+
+    def _template(self, scope: Scope) -> str:
+        return next((route.path for route in self._routes if route.matches(scope)[0] is Match.FULL), UNROUTED)
+
+
+def build_app(control: Control, market: Market, *, recorded: Path | None, seed: int, delay: float) -> ASGIApp:
+    """The application of one sandbox.
+
+    Raises:
+        UserError: `recorded` holds no frame, or two frames of the same symbol.
+    """
+    world = World(seed=seed, market=market, clock=control.now, faults=control.faults, recorded=recorded)
+    venues = [route for venue in VENUES for route in venue.routes(world)]
+    return Counted(Starlette(routes=[*control.routes(), *venues]), venues, control.requests, delay)

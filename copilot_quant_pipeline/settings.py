@@ -1,0 +1,225 @@
+"""The one Settings object, read from COPILOT_QUANT_* once at the edge and handed down.
+
+Here: what a user can set, its defaults and its validation.
+Not here: anything computed from data. No other module reads the environment for a setting.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast, get_args
+
+from copilot_quant_pipeline.errors import UserError
+
+Source = Literal["sandbox", "live"]
+T = TypeVar("T")
+
+# The settings that say where a venue is reached; YAHOO_URL is read into yahoo_url, and so on.
+VENUE_URLS = (
+    "yahoo_url",
+    "wikipedia_url",
+    "polymarket_gamma_url",
+    "polymarket_clob_url",
+    "polymarket_data_url",
+    "kalshi_url",
+    "manifold_url",
+    "predictit_url",
+    "metaculus_url",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user can set.
+
+    Attributes:
+        source: `sandbox` (simulated venues) or `live`; the two never share a home.
+        home: folder of everything stored: warehouse, landing, logs, Dagster's own home.
+        equities_start: first date of the equities grid.
+        markets_start: first date of the prediction markets' grid.
+        markets_retire_days: how long a closed market stays on the grid's axis.
+        markets_venues: the venues whose markets are followed,
+        markets_categories: of these categories (all where empty),
+        markets_top: the so many largest of each venue,
+        markets_ids: and these always, as keys: `kalshi:KXFED-24NOV-T4.75`.
+        yahoo_url: base URL that stands in for Yahoo's hosts; None is Yahoo itself (or, for the sandbox, its own).
+            Likewise all of VENUE_URLS.
+        metaculus_token: what Metaculus knows an account by.
+        landing_ttl: how long a kept vendor response is good for.
+        lock_timeout: how long to wait for another process that is writing, in seconds.
+        pinned_now: an instant that stands in for the clock, for rehearsals and tests; None is the clock.
+    """
+
+    source: Source = "sandbox"
+    home: Path = Path("data/sandbox")
+    equities_start: date = date(2020, 1, 1)
+    markets_start: date = date(2024, 1, 1)
+    markets_retire_days: int = 30
+    markets_venues: tuple[str, ...] = ("polymarket", "kalshi")
+    markets_categories: tuple[str, ...] = ()
+    markets_top: int = 50
+    markets_ids: tuple[str, ...] = ()
+    yahoo_url: str | None = None
+    wikipedia_url: str | None = None
+    polymarket_gamma_url: str | None = None
+    polymarket_clob_url: str | None = None
+    polymarket_data_url: str | None = None
+    kalshi_url: str | None = None
+    manifold_url: str | None = None
+    predictit_url: str | None = None
+    metaculus_url: str | None = None
+    metaculus_token: str | None = field(default=None, repr=False)
+    landing_ttl: timedelta = timedelta(hours=6)
+    lock_timeout: float = 120.0
+    pinned_now: datetime | None = None
+
+    @classmethod
+    def from_environment(
+        cls, environ: Mapping[str, str] | None = None, *, source: str | None = None, home: Path | None = None
+    ) -> Settings:
+        """Read COPILOT_QUANT_*; `source` and `home` win over the environment.
+
+        Raises:
+            UserError: A value does not parse; the line names the variable.
+        """
+        read = _Reader(os.environ if environ is None else environ)
+        chosen = _source(source or read.text("SOURCE") or "sandbox")
+        return cls(
+            source=chosen,
+            home=(home or Path(read.text("HOME") or f"data/{chosen}")).expanduser().resolve(),
+            equities_start=read.parsed("EQUITIES_START", date.fromisoformat, cls.equities_start, "2020-01-01"),
+            markets_start=read.parsed("MARKETS_START", date.fromisoformat, cls.markets_start, "2024-01-01"),
+            markets_retire_days=read.parsed("MARKETS_RETIRE_DAYS", _days, cls.markets_retire_days, "30"),
+            markets_venues=read.parsed("MARKETS_VENUES", _words, cls.markets_venues, "polymarket,kalshi"),
+            markets_categories=read.parsed("MARKETS_CATEGORIES", _words, cls.markets_categories, "politics,economics"),
+            markets_top=read.parsed("MARKETS_TOP", _days, cls.markets_top, "50"),
+            markets_ids=read.parsed("MARKETS_IDS", _words, cls.markets_ids, "kalshi:KXFED-24NOV-T4.75"),
+            metaculus_token=read.text("METACULUS_TOKEN"),
+            landing_ttl=read.parsed("LANDING_TTL", _hours, cls.landing_ttl, "6 (hours)"),
+            lock_timeout=read.parsed("LOCK_TIMEOUT", _positive, cls.lock_timeout, "120 (seconds)"),
+            pinned_now=read.parsed("NOW", _instant, cls.pinned_now, "2024-03-28T22:00:00Z"),
+            **{name: read.text(name.upper()) for name in VENUE_URLS},
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The COPILOT_QUANT_* variables that give these settings to another process."""
+        given = {
+            "SOURCE": self.source,
+            "HOME": str(self.home),
+            "EQUITIES_START": self.equities_start.isoformat(),
+            "MARKETS_START": self.markets_start.isoformat(),
+            "MARKETS_RETIRE_DAYS": str(self.markets_retire_days),
+            "MARKETS_VENUES": ",".join(self.markets_venues),
+            "MARKETS_CATEGORIES": ",".join(self.markets_categories) or None,
+            "MARKETS_TOP": str(self.markets_top),
+            "MARKETS_IDS": ",".join(self.markets_ids) or None,
+            "METACULUS_TOKEN": self.metaculus_token,
+            "LANDING_TTL": str(self.landing_ttl / timedelta(hours=1)),
+            "LOCK_TIMEOUT": str(self.lock_timeout),
+            "NOW": self.pinned_now.isoformat() if self.pinned_now else None,
+            **{name.upper(): getattr(self, name) for name in VENUE_URLS},
+        }
+        return {f"COPILOT_QUANT_{name}": value for name, value in given.items() if value is not None}
+
+    def with_venues_at(self, url: str) -> Settings:
+        """These settings with every venue that has no URL of its own reached at `url`."""
+        urls: dict[str, Any] = {name: getattr(self, name) or url for name in VENUE_URLS}
+        return replace(self, **urls)
+
+    @property
+    def needs_sandbox(self) -> bool:
+        """Whether some simulated venue has no address yet."""
+        return self.source == "sandbox" and not all(getattr(self, name) for name in VENUE_URLS)
+
+    def expect_metaculus_token(self) -> str:
+        """What Metaculus asks every client for; the sandbox's takes any.
+
+        Raises:
+            UserError: There is none.
+        """
+        if not self.metaculus_token and self.source == "live":
+            raise UserError(
+                "Metaculus answers nobody without a token: set COPILOT_QUANT_METACULUS_TOKEN to the one of your "
+                "account (metaculus.com, Settings, API access), or leave metaculus out."
+            )
+        return self.metaculus_token or "sandbox"
+
+    def now(self) -> datetime:
+        """The present instant, aware UTC."""
+        return self.pinned_now or datetime.now(UTC)
+
+    @property
+    def warehouse_path(self) -> Path:
+        """The DuckDB file."""
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def landing_path(self) -> Path:
+        """The folder of kept vendor responses."""
+        return self.home / "landing"
+
+    @property
+    def dagster_home(self) -> Path:
+        """The folder Dagster keeps its runs and events in."""
+        return self.home / "dagster"
+
+    @property
+    def logs_path(self) -> Path:
+        """The folder of the command's log files."""
+        return self.home / "logs"
+
+
+@dataclass(frozen=True)
+class _Reader:
+    environ: Mapping[str, str]
+
+    def text(self, name: str) -> str | None:
+        return self.environ.get(f"COPILOT_QUANT_{name}", "").strip() or None
+
+    def parsed(self, name: str, parse: Callable[[str], T], default: T, example: str) -> T:
+        value = self.text(name)
+        if value is None:
+            return default
+        try:
+            return parse(value)
+        except ValueError:
+            raise UserError(f"COPILOT_QUANT_{name}={value!r} is not understood; write for example {example}.") from None
+
+
+def _source(value: str) -> Source:
+    if value not in get_args(Source):
+        raise UserError(f"source {value!r} is not known; choose sandbox or live.")
+    return cast("Source", value)
+
+
+def _positive(value: str) -> float:
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise ValueError(value)
+    return number
+
+
+def _days(value: str) -> int:
+    days = int(value)
+    if days < 0:
+        raise ValueError(value)
+    return days
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def _hours(value: str) -> timedelta:
+    return timedelta(hours=_positive(value))
+
+
+def _instant(value: str) -> datetime:
+    instant = datetime.fromisoformat(value)
+    if instant.tzinfo is None:
+        raise ValueError(value)
+    return instant.astimezone(UTC)

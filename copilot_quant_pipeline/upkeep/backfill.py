@@ -1,0 +1,251 @@
+"""Settle a rectangle of cells with as few Dagster runs as it takes, in this process.
+
+Here: which of the asked cells are still missing, the runs that settle them, what came of it.
+Not here: parsing what a user typed, printing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from copilot_quant_pipeline.errors import UserError, VendorError
+from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
+from copilot_quant_pipeline.grid.runs import range_tags
+from copilot_quant_pipeline.ledger.instance import PROCESS_TAG, this_process
+from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_followed
+from copilot_quant_pipeline.prediction_markets.sources import read_catalog
+from copilot_quant_pipeline.warehouse.progress import read_current_members, read_provisional, read_traffic
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+log = logging.getLogger(__name__)
+
+MEMBERS_ASSET = "sp500_members"
+CATALOG_ASSET = "prediction_markets"
+
+# The logger of definitions.py: the ordinary console would print every event of a run.
+RUN_LOGGER = "quiet"
+
+# A run's fixed cost is about half a second; at 16,000 cells it is a tenth of the run, and what an interrupt can
+# leave unrecorded stays small (what was fetched is landed and not asked for again).
+LARGEST_RUN = 16_000
+
+
+class FailedCell(NamedTuple):
+    """A cell that stays red, and why."""
+
+    date: date
+    key: str
+    reason: str
+    detail: str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a backfill, in cells; `already` were settled before and not asked again."""
+
+    asked: int
+    already: int
+    settled: int
+    failed: tuple[FailedCell, ...]
+    runs: int
+    rows: int
+    requests: int
+    retries: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """One backfill of `asset` on the grid `grid`.
+
+    Attributes:
+        axis: the name of the grid's second axis.
+        asked: the rectangle to settle.
+        dates: the grid's date axis.
+        refresh: whether settled cells are asked for again, too.
+        confirm: whether provisional rows that a later date can confirm are.
+    """
+
+    job: dg.JobDefinition
+    instance: dg.DagsterInstance
+    warehouse: Warehouse
+    grid: str
+    asset: str
+    axis: str
+    asked: Rectangle
+    dates: Sequence[date]
+    refresh: bool = False
+    confirm: bool = False
+
+    def run(self, on_run: Callable[[int], None] = lambda _: None) -> Outcome:
+        """Settle what is missing; `on_run` hears how many cells are through, as each run ends.
+
+        Each run commits what it fetched before the next begins, so an interrupt loses nothing that was settled.
+        """
+        started = time.monotonic()
+        self.instance.add_dynamic_partitions(self.axis, list(self.asked.keys))
+        keys = self.instance.get_dynamic_partitions(self.axis)
+        missing = self._missing()
+        already = len(self.asked) - len(missing)
+        on_run(already)
+        runs = [
+            run_id
+            for rectangle in plan_runs(missing, self.dates, keys, LARGEST_RUN)
+            if (run_id := self._settle(rectangle, on_run))
+        ]
+        return self._outcome(already, runs, time.monotonic() - started)
+
+    def _settle(self, rectangle: Rectangle, on_run: Callable[[int], None]) -> str | None:
+        # Another process may have settled these cells since they were planned.
+        if not (self.refresh or self.confirm) and self._settled(rectangle).issuperset(rectangle):
+            on_run(len(rectangle))
+            return None
+        config = {"ops": {self.asset: {"config": {"refresh": self.refresh}}}}
+        run_id = run_in_process(self.job, self.instance, self.asset, range_tags(rectangle), config)
+        on_run(len(rectangle))
+        return run_id
+
+    def _missing(self) -> set[Cell]:
+        if self.refresh:
+            return set(self.asked)
+        missing = set(self.asked) - self._settled(self.asked)
+        if self.confirm:
+            missing |= read_provisional(self.warehouse, self.grid, self.dates[-1]).intersection(self.asked)
+        return missing
+
+    def _coverage(self, rectangle: Rectangle) -> pa.Table:
+        return self.warehouse.coverage(self.grid, rectangle.keys, rectangle.dates[0], rectangle.dates[-1]).select(
+            ["date", "key", "outcome", "reason", "detail"]
+        )
+
+    def _settled(self, rectangle: Rectangle) -> set[Cell]:
+        return _cells(self._coverage(rectangle).filter(pc.field("outcome") == "settled"))
+
+    def _outcome(self, already: int, runs: list[str], seconds: float) -> Outcome:
+        coverage = self._coverage(self.asked)
+        settled = _cells(coverage.filter(pc.field("outcome") == "settled"))
+        failures = coverage.filter(pc.field("outcome") == "failed").to_pylist()
+        reasons = {Cell(row["date"], row["key"]): (row["reason"], row["detail"]) for row in failures}
+        failed = [cell for cell in self.asked if cell not in settled]
+        return Outcome(
+            asked=len(self.asked),
+            already=already,
+            settled=len(self.asked) - len(failed),
+            # Nobody recorded a cell whose symbol somebody took off the axis in the meantime.
+            failed=tuple(FailedCell(*cell, *reasons.get(cell, ("not_reached", None))) for cell in failed),
+            runs=len(runs),
+            seconds=seconds,
+            **read_traffic(self.warehouse, runs),
+        )
+
+
+def run_in_process(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    asset: str,
+    tags: Mapping[str, str],
+    config: Mapping[str, Any] | None = None,
+) -> str:
+    """Materialize `asset` in this process, as a run that Dagit shows; its id.
+
+    A run some of whose cells failed has recorded which and why, and is returned like any other.
+
+    Raises:
+        KeyboardInterrupt: The user interrupted it.
+        UserError: What the run met that the user can put right.
+    """
+    import dagster as dg
+    from dagster._core.errors import DagsterExecutionInterruptedError
+
+    run_id = str(uuid.uuid4())
+    try:
+        job.execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey(asset)],
+            tags={**tags, PROCESS_TAG: this_process()},
+            run_config={"loggers": {RUN_LOGGER: {}}, **(config or {})},
+            run_id=run_id,
+        )
+    except dg.Failure as failure:
+        log.debug("run %s: %s", run_id, failure.description)
+    except DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None
+    return run_id
+
+
+def refresh_members(job: dg.JobDefinition, instance: dg.DagsterInstance, warehouse: Warehouse) -> tuple[str, ...]:
+    """Read the S&P 500 list anew; the current symbols, from the last good list where the new one is refused.
+
+    Raises:
+        UserError: The list cannot be had and none was stored before.
+    """
+    try:
+        run_in_process(job, instance, MEMBERS_ASSET, {})
+    except VendorError as error:
+        symbols = read_current_members(warehouse)
+        if not symbols:
+            raise UserError(
+                f"the S&P 500 list cannot be had ({error}) and none was stored before;"
+                " name --symbols, or try again later."
+            ) from None
+        log.warning(
+            "the new S&P 500 list was REFUSED (%s); going on with the last good one, %d symbols",
+            error,
+            len(symbols),
+        )
+        return symbols
+    return read_current_members(warehouse)
+
+
+def refresh_catalog(
+    job: dg.JobDefinition, instance: dg.DagsterInstance, warehouse: Warehouse, rule: FollowRule
+) -> tuple[str, ...]:
+    """List the venues of `rule` anew; the keys of the markets it chooses, of a venue that is down those known before.
+
+    Raises:
+        UserError: It chooses none.
+    """
+    config = {
+        "venues": list(rule.venues),
+        "categories": list(rule.categories),
+        "top": rule.top,
+        "ids": list(rule.ids),
+    }
+    run_id = run_in_process(job, instance, CATALOG_ASSET, {}, {"ops": {CATALOG_ASSET: {"config": config}}})
+    for failure in _failures(instance, run_id):
+        log.warning("%s", failure)
+    known = read_catalog(warehouse)
+    chosen = dict.fromkeys((*rule.ids, *(market.key for market in plan_followed(known, rule))))
+    if not chosen:
+        categories = sorted({market.category for market in known if market.category and market.venue in rule.venues})
+        raise UserError(
+            f"no open market of {', '.join(rule.venues)} is of category {', '.join(rule.categories) or 'any'};"
+            f" categories known: {', '.join(categories[:20]) or 'none yet'}."
+        )
+    return tuple(chosen)
+
+
+def _failures(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    """What the asset of a run said when it failed on purpose."""
+    entries = instance.all_logs(run_id)
+    events = [entry.dagster_event for entry in entries if entry.dagster_event and entry.dagster_event.is_step_failure]
+    told = [event.step_failure_data.user_failure_data for event in events]
+    return [data.description for data in told if data and data.description]
+
+
+def _cells(coverage: pa.Table) -> set[Cell]:
+    columns = (coverage.column(name).to_pylist() for name in ("date", "key"))
+    return {Cell(day, key) for day, key in zip(*columns, strict=True)}

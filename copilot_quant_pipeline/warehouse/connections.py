@@ -1,0 +1,150 @@
+"""Opening the warehouse file: one writer at a time, readers briefly in between.
+
+Here: turns, waiting, and DuckDB's storage errors put into the user's words.
+Not here: what is written or read (warehouse/warehouse.py), versions (warehouse/migrations.py).
+
+DuckDB lets nobody, not even a reader, open a file another process has open for writing, and within one
+process a file is open either for reading or for writing. So whoever wants to open it takes a turn at a lock
+file beside it: a writer keeps its turn until it has closed, a reader only until it has opened, which is why
+readers cannot starve a writer.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import duckdb
+import filelock
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random
+
+from copilot_quant_pipeline.errors import UserError
+
+T = TypeVar("T")
+
+# What DuckDB raises for a file it cannot read or write, as against a mistake in a statement.
+_STORAGE_ERRORS = (
+    duckdb.IOException,
+    duckdb.SerializationException,
+    duckdb.FatalException,
+    duckdb.InternalException,
+)
+
+
+class _BusyError(Exception):
+    """Somebody else has the file; the message says who, where that is known."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The way to one DuckDB file; `timeout` is how long to wait for others, in seconds."""
+
+    path: Path
+    timeout: float
+
+    @contextmanager
+    def to_read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A read-only connection to an existing file, closed at the end.
+
+        Raises:
+            UserError: Somebody wrote for longer than the timeout, or the file is no sound DuckDB file.
+        """
+        deadline = time.monotonic() + self.timeout
+        try:
+            turn = self._patiently(self._take_turn, deadline)
+        except OSError:
+            # Who may not write beside the file reads without a turn; turns are among those who can write.
+            connection = self._patiently(lambda: self._connect(read_only=True), deadline)
+        else:
+            with turn:
+                connection = self._patiently(lambda: self._connect(read_only=True), deadline)
+        with self._used(connection):
+            yield connection
+
+    @contextmanager
+    def to_write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that writes while nobody else has the file open; makes the file where there is none.
+
+        Raises:
+            UserError: As for reading, or the folder cannot be written.
+        """
+        deadline = time.monotonic() + self.timeout
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            turn = self._patiently(self._take_turn, deadline)
+        except OSError as error:
+            raise UserError(
+                f"{self.path.parent} cannot be written ({error.strerror}): "
+                "make it writable, or choose another home with COPILOT_QUANT_HOME."
+            ) from error
+        with (
+            turn,
+            self._used(self._patiently(lambda: self._connect(read_only=False), deadline)) as connection,
+        ):
+            yield connection
+
+    def _take_turn(self) -> AbstractContextManager[object]:
+        try:
+            return filelock.FileLock(f"{self.path}.lock").acquire(blocking=False)
+        except filelock.Timeout as error:
+            raise _BusyError from error
+
+    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        try:
+            if not read_only and not self.path.exists():
+                self._create()
+            connection = duckdb.connect(self.path, read_only=read_only)
+        except duckdb.ConnectionException as error:  # this process has it open the other way round
+            raise _BusyError from error
+        except _STORAGE_ERRORS as error:
+            holder = re.search(r"Conflicting lock is held in .*?\(PID \d+\)", str(error))
+            if holder is None:
+                self._refuse(error)
+            raise _BusyError(holder[0]) from error
+        # Session settings, not connect(config=...): a file that is open with another config cannot be opened.
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute("set python_enable_replacements = false")
+        return connection
+
+    def _create(self) -> None:
+        # Moved into place when whole: whatever interrupts this, there is a sound file or none.
+        new = self.path.with_name(f"{self.path.name}.new")
+        new.unlink(missing_ok=True)
+        duckdb.connect(new).close()
+        new.replace(self.path)
+
+    @contextmanager
+    def _used(self, connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+        try:
+            with connection:
+                yield connection
+        except _STORAGE_ERRORS as error:
+            self._refuse(error)
+
+    def _patiently(self, attempt: Callable[[], T], deadline: float) -> T:
+        return Retrying(
+            retry=retry_if_exception_type(_BusyError),
+            wait=wait_random(0.01, 0.1),
+            stop=lambda _: time.monotonic() > deadline,
+            retry_error_callback=self._give_up,
+        )(attempt)
+
+    def _give_up(self, state: RetryCallState) -> NoReturn:
+        busy = state.outcome.exception() if state.outcome else None
+        who = f" ({busy})" if str(busy or "") else ""
+        raise UserError(
+            f"another process has been writing to {self.path} for more than {self.timeout:g} s{who}: "
+            "wait for it or raise COPILOT_QUANT_LOCK_TIMEOUT."
+        ) from busy
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{self.path} cannot be used as a DuckDB file ({reason}): "
+            "put a backup in its place, or move it away and settle the grid again."
+        ) from error

@@ -1,0 +1,76 @@
+"""What one run brings in: the cells that were asked for and the rows that came.
+
+Here: the values handed from a vendor's room to the warehouse, and the words for why a cell has no rows.
+Not here: how they are stored (warehouse/warehouse.py) or fetched (equities).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from copilot_quant_pipeline.warehouse.tables import UTC_TIME, Column, Table
+
+# Settled without rows: the venue answered, and this is why there is nothing to store.
+EMPTY_REASONS = ("not_listed", "delisted", "no_trade", "not_open", "closed", "no_history")
+
+# Failed: the cell stays red and is asked for again.
+FAILURES = (
+    "missing_at_source",
+    "malformed_bar",
+    "unknown_symbol",
+    "rate_limited",
+    "unavailable",
+    "malformed_response",
+    "rejected",
+    "vanished_at_source",
+    "unknown_market",
+)
+
+ASKED = Table(
+    schema="harvest",
+    name="cells",
+    description="The cells a run asked for and what became of each.",
+    key=("date", "key"),
+    columns=(
+        Column("date", pa.date32(), "The cell's date."),
+        Column("key", pa.string(), "The cell's symbol or market.", check="key <> ''"),
+        Column("outcome", pa.string(), "settled or failed.", check="outcome in ('settled', 'failed')"),
+        Column(
+            "reason",
+            pa.string(),
+            "Why a settled cell has no rows, or why a cell failed.",
+            nullable=True,
+            check=f"case outcome when 'failed' then coalesce(reason in {FAILURES}, false)"
+            f" else coalesce(reason in {EMPTY_REASONS}, true) end",
+        ),
+        Column("detail", pa.string(), "Free text, such as the numbers of a malformed bar.", nullable=True),
+        Column("fetched_at", UTC_TIME, "When the venue was asked."),
+    ),
+)
+
+CELLS = ASKED.arrow
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """Everything that was asked is in `cells`, what came is in `rows`.
+
+    Attributes:
+        cells: one row per cell in the `CELLS` schema. A settled cell without rows gives one of
+            `EMPTY_REASONS`, a failed cell one of `FAILURES`.
+        rows: rows of the settled cells, in the schema of the table they go to.
+        actions: what else a venue told of dividends and splits, in the schema of `equities.actions`.
+        requests: how often a vendor was asked.
+        retries: how many of those were repeats.
+        started_at: when the work began by the wall clock, aware UTC.
+    """
+
+    cells: pa.Table
+    rows: pa.Table
+    actions: pa.Table | None = None
+    requests: int = 0
+    retries: int = 0
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -1,0 +1,205 @@
+"""The I/O manager between Dagster's assets and the warehouse.
+
+Here: storing what an asset brings and telling Dagster exactly which cells are settled; loading cells for an asset
+downstream; a table's declaration as Dagster shows it.
+Not here: the transaction itself (warehouse.py), how events are recorded (ledger), what a reason means (the venues).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from dagster_duckdb import DuckDBResource
+
+from copilot_quant_pipeline.grid.axes import partition_key
+from copilot_quant_pipeline.grid.cells import Cell
+from copilot_quant_pipeline.ledger.recording import fold_cells, record_cells
+from copilot_quant_pipeline.warehouse.harvest import Harvest
+from copilot_quant_pipeline.warehouse.tables import TABLES, GridTable, Table, View
+from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
+
+# A failure's text names this many cells; its metadata table holds them all, up to what one event can carry.
+SPELLED_OUT = 20
+TABULATED = 20_000
+
+
+def described(table: Table | View) -> dict[str, Any]:
+    """The metadata under which an asset names its table: Dagit shows its columns, the I/O manager stores there."""
+    columns = [
+        dg.TableColumn(
+            column.name,
+            column.type,
+            description=column.description,
+            constraints=dg.TableColumnConstraints(nullable=column.nullable),
+        )
+        for column in table.described
+    ]
+    return {
+        "dagster/table_name": f"{table.schema}.{table.name}",
+        "dagster/column_schema": dg.TableSchema(columns),
+    }
+
+
+def summary_of(view: View, key: str, duckdb: DuckDBResource) -> dict[str, Any]:
+    """What a view holds, computed once, as metadata; `key` is its column of symbols or markets."""
+    counts = f'select count(*), count(distinct "{key}"), min(date), max(date) from {view.schema}.{view.name}'  # noqa: S608
+    with duckdb.get_connection() as connection:
+        rows, keys, first, newest = connection.execute(counts).fetchone() or (0, 0, None, None)
+    return {"dagster/row_count": rows, f"{key}s": keys, "first date": str(first), "newest date": str(newest)}
+
+
+class GridIOManager(dg.IOManager):
+    """Stores a `Harvest` of cells, or a whole table for an asset without partitions, in the asset's own table.
+
+    Data are committed before any event is written. Where cells failed, the settled ones are recorded exactly and the
+    run fails naming the others, so that a cell is green only if it is settled.
+    """
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+
+    def handle_output(self, context: dg.OutputContext, obj: Harvest | pa.Table) -> None:
+        """Commit what the asset brought, then let exactly its settled cells become green.
+
+        Raises:
+            dg.Failure: Some cells failed; the others are stored and recorded.
+        """
+        table = _table_of(context.definition_metadata)
+        if isinstance(table, GridTable):
+            self._settle(context, table, obj)
+        else:
+            context.add_output_metadata({"dagster/row_count": self._warehouse.replace(table, obj)})
+
+    def _settle(self, context: dg.OutputContext, table: GridTable, harvest: Harvest) -> None:
+        settled = self._warehouse.settle(
+            table,
+            harvest.cells,
+            harvest.rows,
+            run_id=context.run_id,
+            actions=harvest.actions,
+            started_at=harvest.started_at,
+            requests=harvest.requests,
+            retries=harvest.retries,
+        )
+        failed = settled.cells.filter(pc.field("outcome") == "failed")
+        context.log.info(_told(settled, failed.num_rows, harvest))
+        self._record(context, settled.cells, all_good=failed.num_rows == 0)
+        if failed.num_rows:
+            raise _failure(failed, settled.cells.num_rows)
+
+    def _record(self, context: dg.OutputContext, cells: pa.Table, *, all_good: bool) -> None:
+        """Have exactly the settled cells painted green, each with the reason why it has no rows, if so."""
+        by_reason = _keys_by_reason(cells.filter(pc.field("outcome") == "settled"))
+        # The framework records a green run's cells by itself, cheapest; the largest group is left to it.
+        left = max(by_reason, key=lambda reason: len(by_reason[reason])) if all_good else None
+        recorded: list[str] = []
+        for reason, keys in by_reason.items():
+            if not all_good or reason != left:
+                record_cells(context, keys, _why_empty(reason))
+                recorded += keys
+        if all_good:
+            context.add_output_metadata(_why_empty(left))
+            fold_cells(context, recorded)
+
+    def load_input(self, context: dg.InputContext) -> pd.DataFrame | pa.Table:
+        """The rows of the cells this run covers, or the whole table; pandas unless annotated as a pyarrow Table."""
+        upstream = context.upstream_output
+        if upstream is None:
+            raise dg.DagsterInvariantViolationError("This I/O manager loads what an asset stored, nothing else.")
+        table = _table_of(upstream.definition_metadata)
+        if isinstance(table, GridTable) and context.has_asset_partitions:
+            rows = self._read_cells(table, context.asset_partition_keys)
+        else:
+            rows = self._warehouse.read(f"from {table.qualified}")
+        return rows if context.dagster_type.typing_type is pa.Table else rows.to_pandas()
+
+    def _read_cells(self, table: GridTable, keys: Iterable[str]) -> pa.Table:
+        dates, names = zip(*(key.split("|", 1) for key in keys), strict=True)
+        return self._warehouse.read(
+            # The identifiers are declared names; the cells are bound.
+            f"""
+            from {table.qualified} t
+            semi join (select unnest($dates::date[]) as day, unnest($names) as name) c
+                on t."{table.date_column}" = c.day and t."{table.key_column}" = c.name
+            order by all
+            """,  # noqa: S608
+            {"dates": list(dates), "names": list(names)},
+        )
+
+
+def _table_of(metadata: Mapping[str, Any] | None) -> Table:
+    name = (metadata or {}).get("dagster/table_name")
+    for table in TABLES:
+        if f"{table.schema}.{table.name}" == name:
+            return table
+    raise dg.DagsterInvariantViolationError(
+        f"the asset's metadata names the table {name!r}, which is not declared in warehouse/tables.py"
+    )
+
+
+def _keys_by_reason(cells: pa.Table) -> dict[str | None, list[str]]:
+    columns = (cells.column(name).to_pylist() for name in ("date", "key", "reason"))
+    keys: dict[str | None, list[str]] = {}
+    for day, key, reason in zip(*columns, strict=True):
+        keys.setdefault(reason, []).append(partition_key(Cell(day, key)))
+    return keys
+
+
+def _why_empty(reason: str | None) -> dict[str, str]:
+    return {"reason": reason} if reason else {}
+
+
+def _told(settled: Settled, failed: int, harvest: Harvest) -> str:
+    asked = settled.cells.num_rows
+    return (
+        f"{asked - failed:,} of {asked:,} cells settled; {settled.inserted:,} rows new, {settled.restated:,} restated,"
+        f" {settled.unchanged:,} unchanged; {harvest.requests:,} requests, {harvest.retries:,} retries"
+    )
+
+
+def _failure(failed: pa.Table, asked: int) -> dg.Failure:
+    shown = failed.slice(0, SPELLED_OUT).to_pylist()
+    lines = [f"{row['date']} {row['key']}: {_why(row)}" for row in shown]
+    if failed.num_rows > SPELLED_OUT:
+        lines.append(f"and {failed.num_rows - SPELLED_OUT:,} more, in this failure's metadata")
+    return dg.Failure(
+        f"{failed.num_rows:,} of {asked:,} cells failed, the others are settled.\n" + "\n".join(lines),
+        metadata={
+            "failed cells": failed.num_rows,
+            "reasons": _counted(failed),
+            "cells": _tabulated(failed.slice(0, TABULATED).to_pylist()),
+        },
+        allow_retries=False,
+    )
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    return f"{row['reason']} ({row['detail']})" if row["detail"] else str(row["reason"])
+
+
+def _counted(failed: pa.Table) -> dg.TableMetadataValue:
+    counts = failed.group_by("reason").aggregate([("reason", "count")]).to_pylist()
+    return dg.MetadataValue.table(
+        [dg.TableRecord({"reason": row["reason"], "cells": row["reason_count"]}) for row in counts]
+    )
+
+
+def _tabulated(rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "date": str(row["date"]),
+                    "key": row["key"],
+                    "reason": row["reason"],
+                    "detail": row["detail"] or "",
+                }
+            )
+            for row in rows
+        ]
+    )

@@ -1,0 +1,172 @@
+"""How far each grid has come, read from coverage.
+
+Here: counts of settled, failed and missing cells, freshness, and the picture of coverage by month.
+Not here: what to do about a gap (upkeep), single rows (reading.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal, TypedDict, cast
+
+import pyarrow as pa
+
+from copilot_quant_pipeline.grid.cells import Cell
+from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+# A grid is fresh when this share of its keys has the newest session.
+FRESH_SHARE = 0.99
+
+# A market's last date is the day it closed, a symbol's the axis' newest.
+_COUNTS = """
+with asked as (
+    select
+        c.key,
+        min(c.date) as first,
+        least($newest::date, coalesce(any_value(m.closed), $newest::date)) as last,
+        count(*) filter (where c.outcome = 'settled') as settled,
+        count(*) filter (where c.outcome = 'failed') as failed,
+        max(c.date) filter (where c.outcome = 'settled') as newest_settled
+    from ops.coverage c left join (
+        select market, closes_at::date as closed from prediction_markets.markets where status in ('closed', 'resolved')
+    ) m on $grid = 'markets' and m.market = c.key
+    where c.grid = $grid and c.date <= $newest::date
+    group by c.key
+)
+select
+    coalesce(sum(settled), 0)::bigint as settled,
+    coalesce(sum(failed), 0)::bigint as failed,
+    coalesce(sum(greatest(0, (select count(*) from unnest($dates::date[]) as axis(day) where day between first and last)
+        - settled - failed)), 0)::bigint as missing,
+    count(*) as keys,
+    count(*) filter (where newest_settled >= last) as fresh_keys,
+    max(newest_settled) as newest
+from asked
+"""
+
+
+class Traffic(TypedDict):
+    """What some runs brought: rows, requests to vendors, and how many of these were repeats."""
+
+    rows: int
+    requests: int
+    retries: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a grid has come, in cells.
+
+    `missing` are cells nobody asked for that lie after their key's first asked one; `newest` is the newest date with
+    a settled cell. `fresh`: 99 % of the keys have the newest date of the axis; `stale`: fewer; `empty`: no keys.
+    """
+
+    grid: str
+    settled: int
+    failed: int
+    missing: int
+    keys: int
+    newest: date | None
+    freshness: Literal["fresh", "stale", "empty"]
+
+
+def read_progress(warehouse: Warehouse, grid: str, dates: Sequence[date]) -> Progress:
+    """The progress of `grid`, whose date axis is `dates`, ascending and not empty."""
+    answer = warehouse.read(_COUNTS, {"grid": grid, "newest": dates[-1], "dates": list(dates)})
+    (row,) = answer.to_pylist()
+    return Progress(
+        grid=grid,
+        settled=row["settled"],
+        failed=row["failed"],
+        missing=row["missing"],
+        keys=row["keys"],
+        newest=row["newest"],
+        freshness=_freshness(row["fresh_keys"], row["keys"]),
+    )
+
+
+def _freshness(fresh: int, keys: int) -> Literal["fresh", "stale", "empty"]:
+    if keys == 0:
+        return "empty"
+    return "fresh" if fresh >= FRESH_SHARE * keys else "stale"
+
+
+_BY_KEY = """
+select
+    key as symbol,
+    count(*) filter (where outcome = 'settled') as settled,
+    count(*) filter (where outcome = 'settled' and rows = 0) as empty,
+    count(*) filter (where outcome = 'failed') as failed,
+    min(date) filter (where rows > 0) as first_rows,
+    max(date) filter (where rows > 0) as newest_rows,
+    mode(reason) filter (where outcome = 'failed') as commonest_reason
+from ops.coverage where grid = $grid group by key order by failed desc, key
+"""
+
+_BY_MONTH = """
+select
+    strftime(date, '%Y-%m') as month,
+    count(*) filter (where outcome = 'settled') as settled,
+    count(*) filter (where outcome = 'failed') as failed
+from ops.coverage where grid = $grid group by month order by month desc
+"""
+
+_BAR = 30
+
+
+def read_coverage_by_key(warehouse: Warehouse, grid: str) -> pa.Table:
+    """One row per symbol or market: settled, empty and failed cells, first and newest date with rows; worst first."""
+    return warehouse.read(_BY_KEY, {"grid": grid})
+
+
+def read_coverage_picture(warehouse: Warehouse, grid: str) -> str:
+    """Coverage by month as Markdown text, newest first: a bar of the asked cells, dark where settled."""
+    months = warehouse.read(_BY_MONTH, {"grid": grid}).to_pylist()
+    lines = [
+        f"{row['month']}  {_bar(row['settled'], row['failed'])}  {row['settled']:,} settled"
+        + (f", {row['failed']:,} failed" if row["failed"] else "")
+        for row in months
+    ]
+    return "\n".join(["```", *(lines or ["nothing was asked for yet"]), "```"])
+
+
+def _bar(settled: int, failed: int) -> str:
+    # Rounded down, so that a bar is whole only where nothing failed.
+    dark = _BAR * settled // (settled + failed)
+    return "█" * dark + "░" * (_BAR - dark)
+
+
+def read_traffic(warehouse: Warehouse, run_ids: Sequence[str]) -> Traffic:
+    """What the runs brought and how often they asked, summed."""
+    answer = warehouse.read(
+        "select coalesce(sum(rows), 0)::bigint as rows, coalesce(sum(requests), 0)::bigint as requests,"
+        " coalesce(sum(retries), 0)::bigint as retries"
+        " from ops.run_summary where run_id in (select unnest($runs::varchar[]))",
+        {"runs": list(run_ids)},
+    )
+    return cast("Traffic", answer.to_pylist()[0])
+
+
+def read_current_members(warehouse: Warehouse) -> tuple[str, ...]:
+    """The symbols of today's S&P 500 as last read, ascending; empty where it never was."""
+    answer = warehouse.read("select distinct symbol from equities.members where member_to is null order by symbol")
+    return tuple(answer.column("symbol").to_pylist())
+
+
+_PROVISIONAL = {
+    # A bar that was stored before a later session could confirm it.
+    "equities": "select date, symbol as key from equities.bars where not is_final and date < $newest",
+    # A day that was not over when it was asked for.
+    "markets": """
+        select date, key from ops.coverage
+        where grid = 'markets' and outcome = 'settled' and fetched_at < date + interval 1 day and date <= $newest
+    """,
+}
+
+
+def read_provisional(warehouse: Warehouse, grid: str, newest: date) -> set[Cell]:
+    """The settled cells whose rows are not the last word and may be by now; `newest` is the axis' last date."""
+    answer = warehouse.read(_PROVISIONAL[grid], {"newest": newest})
+    return {Cell(row["date"], row["key"]) for row in answer.to_pylist()}

@@ -1,0 +1,127 @@
+"""Reading the warehouse as pandas frames, for research.
+
+Here: a few functions that give a user what they compute with.
+Not here: writing, free SQL (`Warehouse.read` and `Warehouse.connect_read_only`), progress of the grids.
+
+>>> import tempfile
+>>> from datetime import UTC, date, datetime
+>>> from pathlib import Path
+>>> import pyarrow as pa
+>>> from copilot_quant_pipeline.warehouse.harvest import CELLS
+>>> from copilot_quant_pipeline.warehouse.tables import BARS
+>>> now = datetime(2024, 6, 11, 22, tzinfo=UTC)
+>>> days = [date(2024, 6, 7), date(2024, 6, 10)]
+>>> cells = pa.Table.from_pylist(
+...     [{"date": day, "key": "NVDA", "outcome": "settled", "fetched_at": now} for day in days],
+...     schema=CELLS,
+... )
+>>> bar = {"symbol": "NVDA", "dividend": 0.0, "split_ratio": 1.0, "is_final": True, "quality": "ok"}
+>>> before = {"open": 1200.0, "high": 1217.0, "low": 1180.0, "close": 1210.0, "volume": 41}
+>>> after = {"open": 120.0, "high": 123.0, "low": 117.0, "close": 121.8, "volume": 314, "split_ratio": 10.0}
+>>> rows = [
+...     {"date": day, "source": "example", "fetched_at": now, **bar, **prices}
+...     for day, prices in zip(days, (before, after), strict=True)
+... ]
+>>> home = tempfile.TemporaryDirectory()
+>>> path = Path(home.name) / "warehouse.duckdb"
+>>> bars = pa.Table.from_pylist(rows, schema=BARS.arrow)
+>>> stored = Warehouse(path).settle(BARS, cells, bars, run_id="example")
+
+As traded, and in today's shares:
+
+>>> read_bars(path, ["NVDA"])[["date", "close", "volume", "split_ratio"]]
+        date   close  volume  split_ratio
+0 2024-06-07  1210.0      41          1.0
+1 2024-06-10   121.8     314         10.0
+>>> read_bars(path, ["NVDA"], adjusted=True)[["date", "close", "volume", "adj_close"]]
+        date  close  volume  adj_close
+0 2024-06-07  121.0     410      121.0
+1 2024-06-10  121.8     314      121.8
+>>> read_closes(path, start=date(2024, 6, 10))  # doctest: +NORMALIZE_WHITESPACE
+symbol       NVDA
+date
+2024-06-10  121.8
+>>> home.cleanup()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_bars(
+    warehouse: Warehouse | Path | str,
+    symbols: Sequence[str] | None = None,
+    start: date | None = None,
+    end: date | None = None,
+    *,
+    adjusted: bool = False,
+) -> pd.DataFrame:
+    """Daily bars by symbol and date; `start` and `end` are included, None is no limit.
+
+    As traded, with dividend and split_ratio; or `adjusted`: prices and volume in the newest shares, with the
+    total-return `adj_close`. `date` is the New York session, a datetime64 without time zone; prices are in
+    USD.
+
+    Raises:
+        UserError: The warehouse cannot be opened.
+    """
+    chosen = {"symbols": None if symbols is None else list(symbols), "start": start, "end": end}
+    frame: pd.DataFrame = _opened(warehouse).read(_ADJUSTED if adjusted else _AS_TRADED, chosen).to_pandas()
+    return frame
+
+
+def read_closes(
+    warehouse: Warehouse | Path | str,
+    symbols: Sequence[str] | None = None,
+    start: date | None = None,
+    end: date | None = None,
+) -> pd.DataFrame:
+    """Total-return closes, one row a session and one column a symbol, NaN where there is no bar.
+
+    Raises:
+        UserError: The warehouse cannot be opened.
+    """
+    bars = read_bars(warehouse, symbols, start, end, adjusted=True)
+    return bars.pivot_table(index="date", columns="symbol", values="adj_close")
+
+
+def read_members(warehouse: Warehouse | Path | str, on: date | None = None) -> pd.DataFrame:
+    """S&P 500 membership intervals by symbol: those that hold on a day, or all.
+
+    Raises:
+        UserError: The warehouse cannot be opened.
+    """
+    frame: pd.DataFrame = _opened(warehouse).read(_MEMBERS, {"on": on}).to_pandas()
+    return frame
+
+
+def _opened(warehouse: Warehouse | Path | str) -> Warehouse:
+    return warehouse if isinstance(warehouse, Warehouse) else Warehouse(Path(warehouse))
+
+
+# Adjusting needs every later action: the dates limit what is shown, the symbols also what is computed.
+_CHOSEN = """
+    where ($symbols::varchar[] is null or list_contains($symbols::varchar[], symbol))
+        and ($start::date is null or date >= $start::date)
+        and ($end::date is null or date <= $end::date)
+    order by symbol, date
+"""
+
+_AS_TRADED = f"select * replace (date::timestamp as date) from equities.bars as bars {_CHOSEN}"  # noqa: S608
+_ADJUSTED = _AS_TRADED.replace("equities.bars", "equities.adjusted_bars")
+
+_MEMBERS = """
+    select * from equities.members
+    where $on::date is null
+        or (coalesce(member_from <= $on::date, true) and coalesce(member_to >= $on::date, true))
+    order by symbol, member_from
+"""

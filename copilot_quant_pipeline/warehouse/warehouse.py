@@ -1,0 +1,238 @@
+"""The warehouse: settling cells, replacing unpartitioned tables, reading.
+
+Here: the transactions, what they refuse, and reads.
+Not here: declarations (warehouse/tables.py), statements (warehouse/settling.py), whose turn it is
+(warehouse/connections.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from copilot_quant_pipeline.warehouse.connections import Gate
+from copilot_quant_pipeline.warehouse.harvest import ASKED
+from copilot_quant_pipeline.warehouse.migrations import is_older, migrate
+from copilot_quant_pipeline.warehouse.settling import record_run, settle_actions, settle_coverage, settle_rows
+from copilot_quant_pipeline.warehouse.tables import ACTIONS, GridTable, InvalidRowsError, Table
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a settle did.
+
+    Attributes:
+        cells: the final outcomes as in `CELLS`, by key and date; a cell that came back empty although rows
+            of it are stored is failed here, with reason `vanished_at_source`.
+        inserted: rows of keys that were not stored.
+        restated: stored rows whose values changed.
+        unchanged: rows whose values were stored already.
+    """
+
+    cells: pa.Table
+    inserted: int
+    restated: int
+    unchanged: int
+
+
+class Warehouse:
+    """The DuckDB file at `path`: made by the first write, open only while something is done with it.
+
+    Any number of threads and processes may use it: writers take turns, readers come in between, and whoever
+    waits for more than `lock_timeout` seconds gets a UserError. A thread must not write while it holds a read
+    connection.
+    """
+
+    def __init__(self, path: Path, lock_timeout: float = 120.0) -> None:
+        self.path = Path(path)
+        self._gate = Gate(self.path, lock_timeout)
+
+    def settle(
+        self,
+        table: GridTable,
+        cells: pa.Table,
+        rows: pa.Table,
+        *,
+        run_id: str,
+        actions: pa.Table | None = None,
+        started_at: datetime | None = None,
+        requests: int = 0,
+        retries: int = 0,
+    ) -> Settled:
+        """Store what a run brought in, in one transaction: rows, restatements, coverage, run summary.
+
+        A failed cell keeps its rows; so does a settled cell that came back empty, which becomes failed.
+        A row equal to the stored one is left alone. `actions` are added to `equities.actions`, or replace those
+        of the same key. The arguments are the parts of a `Harvest`.
+
+        Raises:
+            InvalidRowsError: A row breaks the table's declaration or belongs to no settled cell; a cell comes
+                twice, has an unknown outcome or reason, or is settled without rows and without a reason.
+            UserError: The file cannot be opened or written.
+        """
+        began = started_at or datetime.now(UTC)
+        summary: dict[str, Any] = {
+            "run_id": run_id,
+            "grid": table.grid,
+            "requests": requests,
+            "retries": retries,
+        }
+        asked, incoming = ASKED.validated(cells), table.validated(rows)
+        _expect_belonging(table, asked, incoming)
+        with self.transaction() as connection:
+            connection.register("asked", asked)
+            connection.register("incoming", incoming)
+            counts = settle_rows(connection, table, run_id)
+            if actions is not None:
+                connection.register("told", ACTIONS.validated(actions))
+                settle_actions(connection)
+            final = settle_coverage(connection, table, run_id)
+            seconds = (datetime.now(UTC) - began).total_seconds()
+            summary |= {"started_at": began, "seconds": seconds, "restated": counts.restated}
+            record_run(connection, summary)
+        return Settled(final, counts.inserted, counts.restated, counts.unchanged)
+
+    def replace(self, table: Table, rows: pa.Table) -> int:
+        """Put `rows` in place of all rows of a table that is no grid's, in one transaction; gives how many.
+
+        Raises:
+            InvalidRowsError: There are no rows, or one breaks the table's declaration.
+            UserError: The file cannot be opened or written.
+        """
+        if isinstance(table, GridTable):
+            raise TypeError(f"{table.qualified} is a grid's: settle its cells")
+        if rows.num_rows == 0:
+            raise InvalidRowsError(f"{table.schema}.{table.name}: an empty table would erase what is stored")
+        incoming = table.validated(rows)
+        with self.transaction() as connection:
+            connection.register("incoming", incoming)
+            connection.execute(f"delete from {table.qualified}")  # noqa: S608 a declared name
+            connection.execute(f"insert into {table.qualified} by name from incoming")  # noqa: S608
+        return int(incoming.num_rows)
+
+    def read(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:
+        """The answer to one query; times are UTC. Without a file every table is there and empty.
+
+        Raises:
+            UserError: The file cannot be opened.
+            duckdb.Error: The query is wrong.
+        """
+        with self.connect_read_only() as connection:
+            return connection.execute(sql, _bindable(parameters)).to_arrow_table()
+
+    @contextmanager
+    def connect_read_only(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection for several queries on one state; be brief, writers wait for its end.
+
+        Raises:
+            UserError: The file cannot be opened.
+        """
+        if not self.path.exists():
+            with _empty() as connection:
+                yield connection
+            return
+        with ExitStack() as stack:
+            connection = stack.enter_context(self._gate.to_read())
+            if is_older(connection):
+                stack.close()
+                self._bring_up_to_date()
+                connection = stack.enter_context(self._gate.to_read())
+            yield connection
+
+    def coverage(
+        self,
+        grid: str,
+        keys: Sequence[str] | None = None,
+        start: date | None = None,
+        end: date | None = None,
+    ) -> pa.Table:
+        """The rows of `ops.coverage` by key and date; `start` and `end` are included, None is no limit."""
+        chosen = {"grid": grid, "keys": None if keys is None else list(keys), "start": start, "end": end}
+        return self.read(_COVERAGE, chosen)
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One transaction of this room's own statements: all of it is stored, or nothing.
+
+        Raises:
+            UserError: The file cannot be opened or written.
+        """
+        with self._to_write() as connection, _transaction(connection):
+            yield connection
+
+    @contextmanager
+    def _to_write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._gate.to_write() as connection:
+            migrate(connection)
+            yield connection
+
+    def _bring_up_to_date(self) -> None:
+        with self._to_write():
+            pass
+
+
+_COVERAGE = """
+    select * from ops.coverage
+    where grid = $grid
+        and ($keys::varchar[] is null or key in (select unnest($keys::varchar[])))
+        and ($start::date is null or date >= $start::date)
+        and ($end::date is null or date <= $end::date)
+    order by key, date
+"""
+
+_CONTRADICTIONS = """
+    select
+        date, key,
+        case
+            when a.outcome is null then 'has rows and was not asked for'
+            when a.outcome = 'failed' then 'failed and has rows'
+            else 'is settled without rows and without a reason'
+        end as problem
+    from asked a full join (select distinct date, key, true as filled from incoming) i using (date, key)
+    where filled and a.outcome is distinct from 'settled'
+        or filled is null and a.outcome = 'settled' and a.reason is null
+    order by all
+    limit 5
+"""
+
+
+def _expect_belonging(table: GridTable, asked: pa.Table, incoming: pa.Table) -> None:
+    of_cells = incoming.select([table.date_column, table.key_column]).rename_columns(["date", "key"])
+    with duckdb.connect() as connection:
+        connection.register("asked", asked)
+        connection.register("incoming", of_cells)
+        wrong = connection.execute(_CONTRADICTIONS).fetchall()
+    if wrong:
+        shown = ", ".join(f"{day} {key} {problem}" for day, key, problem in wrong)
+        raise InvalidRowsError(f"{table.schema}.{table.name}: cells and rows contradict each other: {shown}")
+
+
+def _bindable(parameters: Sequence[Any] | Mapping[str, Any]) -> list[Any] | dict[str, Any]:
+    return dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
+
+
+@contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.begin()
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()
+
+
+@contextmanager
+def _empty() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute("set python_enable_replacements = false")
+        migrate(connection)
+        yield connection

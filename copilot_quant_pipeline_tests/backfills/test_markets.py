@@ -1,0 +1,48 @@
+"""Claims about a backfill of prediction markets launched from Dagit, run by Dagster's own backfill daemon."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import dagster as dg
+
+from copilot_quant_pipeline.definitions import build_definitions
+from copilot_quant_pipeline.grid.axes import MARKET
+from copilot_quant_pipeline_tests.backfills.conftest import DAEMON_WARNINGS, World
+
+pytestmark = DAEMON_WARNINGS
+
+PRICES = dg.AssetKey("prediction_market_prices")
+DAYS = [date(2024, 3, 20) + timedelta(days=n) for n in range(5)]
+
+
+def test_the_catalog_puts_markets_on_the_axis_and_a_backfill_settles_their_days(world: World) -> None:
+    job = build_definitions(world.settings).resolve_implicit_global_asset_job_def()
+    config = {"ops": {"prediction_markets": {"config": {"venues": ["kalshi", "polymarket"], "top": 2}}}}
+    listed = job.execute_in_process(
+        instance=world.instance, asset_selection=[dg.AssetKey("prediction_markets")], run_config=config
+    )
+    assert listed.success
+    markets = world.instance.get_dynamic_partitions(MARKET)
+    assert len(markets) == 4
+    keys = [f"{day}|{market}" for day in DAYS for market in markets]
+    backfill = world.launch(keys, asset=PRICES)
+    assert backfill.status.value == "COMPLETED_SUCCESS"
+    assert set(world.instance.get_materialized_partitions(PRICES)) == set(keys)
+    stored = world.warehouse.read("select distinct date, market from prediction_markets.prices").to_pylist()
+    assert {f"{row['date']}|{row['market']}" for row in stored} <= set(keys)
+    world.venues.reset_requests()
+    world.launch(keys, asset=PRICES)
+    assert world.venues.requests() == {}  # each market's life was asked for once, and is kept
+
+
+def test_the_checks_pass_on_what_was_settled(world: World) -> None:
+    job = build_definitions(world.settings).resolve_implicit_global_asset_job_def()
+    checks = job.asset_layer.asset_graph.get_check_keys_for_assets({PRICES})
+    result = job.get_subset(asset_selection=set(), asset_check_selection=checks).execute_in_process(
+        instance=world.instance
+    )
+    assert result.success
+    evaluations = result.get_asset_check_evaluations()
+    assert len(evaluations) == 5
+    assert all(evaluation.passed for evaluation in evaluations)

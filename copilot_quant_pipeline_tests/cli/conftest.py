@@ -1,0 +1,89 @@
+"""The command as a user has it: arguments in, exit code and printed lines out, in this process or in its own."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from copilot_quant_pipeline import cli
+from copilot_quant_pipeline.sandbox import Sandbox
+from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+from copilot_quant_pipeline_tests.conftest import NOW
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A home, its venues and the command on them."""
+
+    settings: Settings
+    venues: Sandbox
+    run: Callable[..., Said]
+    set: Callable[[dict[str, str]], None]
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return Warehouse(self.settings.warehouse_path)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The command in a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "copilot_quant_pipeline.cli", *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def desk(settings: Settings) -> Iterator[Desk]:
+    with Sandbox(now=NOW) as venues, open_desk(settings, venues) as desk:
+        yield desk
+
+
+@contextmanager
+def open_desk(settings: Settings, venues: Sandbox) -> Iterator[Desk]:
+    """A desk for `settings`, whose venues are all at `venues`."""
+    settings = settings.with_venues_at(venues.url)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.environment().items():
+            patch.setenv(name, value)
+
+        def run(*arguments: str) -> Said:
+            patch.setattr(sys, "argv", ["copilot-quant", *arguments])
+            out, err = io.StringIO(), io.StringIO()
+            with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+                cli.main()
+            return Said(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+        def change(environment: dict[str, str]) -> None:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+
+        yield Desk(settings, venues, run, change, {**os.environ})
+
+
+@pytest.fixture
+def not_a_folder(tmp_path: Path) -> Path:
+    """A path nothing can be written below, whoever the user is."""
+    (tmp_path / "file").write_text("in the way")
+    return tmp_path / "file" / "home"

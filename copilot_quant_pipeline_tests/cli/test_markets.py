@@ -1,0 +1,170 @@
+"""Claims about `copilot-quant backfill|update markets`: every venue, through the wire, the grid and the file."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from decimal import Decimal
+
+import pytest
+
+from copilot_quant_pipeline.prediction_markets.checks import CHECKS, broken_rows
+from copilot_quant_pipeline.prediction_markets.registry import venue_names
+from copilot_quant_pipeline_tests.cli.conftest import Desk
+
+BACKFILL = ("backfill", "markets", "--start", "2024-03-20")
+
+
+def _venues(desk: Desk) -> set[str]:
+    answer = desk.warehouse.read("select distinct split_part(market, ':', 1) as venue from prediction_markets.prices")
+    return set(answer.column("venue").to_pylist())
+
+
+def test_a_backfill_settles_the_largest_markets_of_each_venue(desk: Desk) -> None:
+    said = desk.run(*BACKFILL, "--limit", "3", "--json")
+    answer = json.loads(said.out)
+    assert said.code == 0, said
+    assert answer["settled"] == answer["asked"] == 6 * 10
+    assert _venues(desk) == {"kalshi", "polymarket"}
+
+
+def test_a_second_backfill_asks_no_prices(desk: Desk) -> None:
+    desk.run(*BACKFILL, "--limit", "2", "--end", "2024-03-28")
+    desk.venues.reset_requests()
+    said = desk.run(*BACKFILL, "--limit", "2", "--end", "2024-03-28", "--json")
+    assert json.loads(said.out)["requests"] == 0
+
+
+@pytest.mark.parametrize("venue", sorted(set(venue_names()) - {"predictit"}))
+def test_every_venue_settles_and_its_prices_hold_what_must_hold(desk: Desk, venue: str) -> None:
+    said = desk.run(*BACKFILL, "--venue", venue, "--limit", "4")
+    assert said.code == 0, said
+    assert _venues(desk) == {venue}
+    for check in CHECKS:
+        assert broken_rows(desk.warehouse, check) == (0, []), check.name
+
+
+def test_predictits_history_begins_when_it_is_first_asked_and_grows(desk: Desk) -> None:
+    said = desk.run(*BACKFILL, "--venue", "predictit", "--limit", "2")
+    assert said.code == 0, said
+    reasons = "select distinct date, reason from ops.coverage order by date"
+    cells = {row["date"]: row["reason"] for row in desk.warehouse.read(reasons).to_pylist()}
+    assert set(cells) == {date(2024, 3, day) for day in range(20, 30)}
+    assert {reason for day, reason in cells.items() if day < date(2024, 3, 29)} == {"no_history"}
+    assert cells[date(2024, 3, 29)] is None
+    count = 'select count(distinct "at") as n from prediction_markets.prices'
+    assert desk.warehouse.read(count).to_pylist() == [{"n": 1}]
+    desk.set({"COPILOT_QUANT_NOW": "2024-03-29T18:00:00+00:00"})
+    assert desk.run("update", "markets", "--venue", "predictit", "--limit", "2").code == 0
+    assert desk.warehouse.read(count).to_pylist() == [{"n": 2}]
+
+
+def test_a_venue_that_is_down_does_not_stop_the_others(desk: Desk) -> None:
+    desk.run(*BACKFILL, "--limit", "2", "--end", "2024-03-22")
+    desk.venues.fault("server_error", venue="kalshi")
+    said = desk.run(*BACKFILL, "--limit", "2", "--end", "2024-03-23")
+    assert said.code == 1
+    assert "kalshi" in said.err
+    red = (
+        desk.warehouse.read("select distinct key from ops.coverage where outcome = 'failed'").column("key").to_pylist()
+    )
+    assert red
+    assert all(key.startswith("kalshi:") for key in red)
+
+
+def test_today_is_provisional_and_read_again(desk: Desk) -> None:
+    desk.set({"COPILOT_QUANT_NOW": "2024-03-28T06:00:00+00:00"})
+    desk.venues.pin_clock(desk.settings.now().replace(day=28, hour=6))
+    command = ("update", "markets", "--venue", "polymarket", "--limit", "1")
+    assert desk.run(*command).code == 0
+    query = "select count(*) as n, max(\"at\") as newest from prediction_markets.prices where date = '2024-03-28'"
+    (early,) = desk.warehouse.read(query).to_pylist()
+    desk.set({"COPILOT_QUANT_NOW": "2024-03-29T14:00:00+00:00"})
+    desk.venues.pin_clock(desk.settings.now())
+    assert desk.run(*command).code == 0
+    (later,) = desk.warehouse.read(query).to_pylist()
+    assert later["n"] > early["n"]
+    assert later["newest"] > early["newest"]
+
+
+def test_a_market_is_named_by_venue_and_id_and_an_unknown_one_is_red(desk: Desk) -> None:
+    said = desk.run(*BACKFILL, "--market-ids", "kalshi:NOPE")
+    assert said.code == 1
+    assert "kalshi:NOPE: unknown_market" in said.out
+    assert "check the id" in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--venue", "nope"), ("not known", "kalshi")),
+        (("--category", "nope"), ("category nope", "categories known")),
+        (("--venue", "kalshi", "--market-ids", "polymarket:foo"), ("market of polymarket",)),
+        (("--market-ids", "odd|slug"), ("no market id",)),
+        (("--start", "2024-03-28", "--end", "2024-03-01"), ("swap",)),
+        (("--start", "2020-01-01"), ("COPILOT_QUANT_MARKETS_START",)),
+        (("--end", "2030-01-01"), ("has not come",)),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_write(
+    desk: Desk, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    said = desk.run("backfill", "markets", *arguments)
+    assert said.code == 2, said
+    lines = [line for line in said.err.splitlines() if line.startswith("copilot-quant:")]
+    assert len(lines) == 1
+    for word in words:
+        assert word in lines[0]
+
+
+def test_the_catalog_keeps_a_history_of_status(desk: Desk) -> None:
+    desk.run(*BACKFILL, "--venue", "kalshi", "--limit", "2")
+    changes = desk.warehouse.read("select market, status from prediction_markets.market_changes").to_pylist()
+    markets = desk.warehouse.read("select market, status, volume from prediction_markets.markets").to_pylist()
+    assert {row["market"] for row in changes} == {row["market"] for row in markets}
+    assert all(isinstance(row["volume"], Decimal) for row in markets)
+
+
+def test_status_shows_both_grids(desk: Desk) -> None:
+    desk.run(*BACKFILL, "--limit", "1")
+    grids = {grid["grid"]: grid for grid in json.loads(desk.run("status", "--json").out)["grids"]}
+    assert set(grids) == {"equities", "markets"}
+    assert grids["markets"]["settled"] == 2 * 10
+    assert grids["markets"]["freshness"] == "fresh"
+
+
+def test_a_lost_market_is_red_with_its_days_and_the_others_are_green(desk: Desk) -> None:
+    desk.run(*BACKFILL, "--venue", "polymarket", "--limit", "3", "--end", "2024-03-20")
+    (lost, *_) = desk.warehouse.read("select slug from prediction_markets.markets order by volume desc").to_pylist()
+    desk.venues.fault("polymarket_no_history", symbol=lost["slug"])
+    said = desk.run(*BACKFILL, "--venue", "polymarket", "--limit", "3", "--refresh")
+    assert said.code == 1
+    red = desk.warehouse.read("select distinct key, reason from ops.coverage where outcome = 'failed'").to_pylist()
+    assert red == [{"key": f"polymarket:{lost['slug']}", "reason": "missing_at_source"}]
+
+
+def test_a_followed_market_is_seen_to_its_end(desk: Desk) -> None:
+    desk.run(*BACKFILL, "--venue", "kalshi", "--limit", "5", "--start", "2024-03-29")
+    query = "select market, closes_at from prediction_markets.markets order by closes_at limit 1"
+    (first,) = desk.warehouse.read(query).to_pylist()
+    later = first["closes_at"] + timedelta(days=3)
+    desk.set({"COPILOT_QUANT_NOW": later.isoformat(), "COPILOT_QUANT_MARKETS_VENUES": "kalshi"})
+    desk.venues.pin_clock(later)
+    desk.set({"COPILOT_QUANT_MARKETS_TOP": "1"})
+    desk.run("update", "markets")
+    history = desk.warehouse.read(
+        "select status from prediction_markets.market_changes where market = $market order by seen_at",
+        {"market": first["market"]},
+    )
+    opened, *ended = history.column("status").to_pylist()
+    assert opened == "open"
+    assert ended in (["closed"], ["resolved"])
+
+
+def test_update_all_settles_both_grids(desk: Desk) -> None:
+    desk.run("update", "equities", "--symbols", "AAPL")
+    desk.set({"COPILOT_QUANT_MARKETS_TOP": "1"})
+    assert desk.run("update", "all").code == 0
+    grids = {grid["grid"]: grid for grid in json.loads(desk.run("status", "--json").out)["grids"]}
+    assert grids["equities"]["keys"] == 1
+    assert grids["markets"]["keys"] == 2

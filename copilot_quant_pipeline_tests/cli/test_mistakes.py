@@ -1,0 +1,122 @@
+"""Claims about wrong usage: one line that says what to do, exit code 2, nothing asked and nothing lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from copilot_quant_pipeline_tests.cli.conftest import Desk, Said
+
+BACKFILL = ("backfill", "equities")
+AAPL = (*BACKFILL, "--symbols", "AAPL")
+
+
+def _expect_one_line(said: Said, *words: str) -> None:
+    assert said.code == 2, said
+    assert said.err.count("\n") == 1, said.err
+    assert "Traceback" not in said.err
+    for word in words:
+        assert word in said.err
+
+
+@pytest.mark.parametrize("symbol", ["AA PL", "AAPL|MSFT", "[AAPL]", "", "TOOLONGSYMBOL", "AAPL;MSFT"])
+def test_what_is_no_symbol_is_refused_with_what_to_write(desk: Desk, symbol: str) -> None:
+    _expect_one_line(desk.run(*BACKFILL, "--symbols", symbol), "not a symbol", "AAPL or BRK.B")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--start", "2024-03-01", "--end", "2024-02-01"), ("after", "swap")),
+        (("--start", "2019-12-31"), ("before the grid", "COPILOT_QUANT_EQUITIES_START")),
+        (("--end", "2030-01-01"), ("not over yet", "2024-03-28")),
+        (("--start", "2024-03-30", "--end", "2024-03-31"), ("not over yet",)),
+        (("--start", "2024-03-23", "--end", "2024-03-24"), ("closed", "session")),
+        (("--start", "yesterday"), ("no date", "2024-01-31")),
+        (("--symbols", "AAPL", "--universe", "sp500"), ("exclude",)),
+        (("--universe", "dax"), ("sp500",)),
+    ],
+)
+def test_an_impossible_rectangle_is_refused_with_what_to_write(
+    desk: Desk, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    _expect_one_line(desk.run(*BACKFILL, *arguments), *words)
+    assert desk.venues.requests() == {}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("backfil",), ("backfill", "equities", "--nonsense"), ("update", "equities", "--max-age-days", "x")],
+)
+def test_what_the_command_does_not_know_is_refused_in_one_line(desk: Desk, arguments: tuple[str, ...]) -> None:
+    _expect_one_line(desk.run(*arguments), "--help")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LANDING_TTL", "soon"),
+        ("LOCK_TIMEOUT", "-1"),
+        ("EQUITIES_START", "2020"),
+        ("NOW", "noon"),
+        ("SOURCE", "paper"),
+    ],
+)
+def test_a_setting_that_does_not_parse_is_named(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"COPILOT_QUANT_{name}", value)
+    _expect_one_line(desk.run("status"), value)
+
+
+def test_a_home_that_cannot_be_written_is_refused(desk: Desk, not_a_folder: Path) -> None:
+    _expect_one_line(desk.run(*AAPL, "--home", str(not_a_folder)), "cannot be written", "--home")
+
+
+def test_sandbox_and_live_data_never_share_a_home(desk: Desk) -> None:
+    assert desk.run(*AAPL).code == 0
+    _expect_one_line(desk.run(*AAPL, "--source", "live"), "holds sandbox data", "--home")
+
+
+def test_a_warehouse_of_a_newer_version_is_left_alone(desk: Desk) -> None:
+    desk.run(*AAPL)
+    with duckdb.connect(desk.settings.warehouse_path) as connection:
+        connection.execute("insert into ops.schema_version values (99, now())")
+    _expect_one_line(desk.run("status"), "99")
+    said = desk.run(*AAPL, "--refresh")
+    assert said.code == 2, said
+    with duckdb.connect(desk.settings.warehouse_path, read_only=True) as connection:
+        assert connection.execute("select count(*) > 0 from equities.bars").fetchone() == (True,)
+
+
+def test_a_corrupted_warehouse_is_named_and_left_alone(desk: Desk) -> None:
+    desk.settings.home.mkdir()
+    desk.settings.warehouse_path.write_text("this is no database")
+    _expect_one_line(desk.run("status"), str(desk.settings.warehouse_path))
+    assert desk.settings.warehouse_path.read_text() == "this is no database"
+
+
+def test_a_corrupted_landing_file_is_moved_aside_and_asked_again(desk: Desk) -> None:
+    desk.run(*AAPL)
+    (kept,) = desk.settings.landing_path.rglob("*.parquet")
+    kept.write_bytes(b"rubbish")
+    desk.warehouse.path.unlink()
+    said = desk.run(*AAPL)
+    assert said.code == 0, said
+    assert "asked again" in said.err
+    assert [path.read_bytes() for path in desk.settings.landing_path.rglob("*unreadable*")] == [b"rubbish"]
+
+
+def test_verbose_shows_where_a_mistake_came_from(desk: Desk) -> None:
+    said = desk.run(*BACKFILL, "--start", "2030-01-01", "--verbose")
+    assert said.code == 2
+    assert "Traceback" in said.err
+
+
+def test_the_grid_may_not_start_in_the_future(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = replace(desk.settings, equities_start=desk.settings.equities_start.replace(year=2031))
+    monkeypatch.setenv("COPILOT_QUANT_EQUITIES_START", later.environment()["COPILOT_QUANT_EQUITIES_START"])
+    _expect_one_line(desk.run(*AAPL), "grid starts on 2031")

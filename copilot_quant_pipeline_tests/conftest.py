@@ -1,0 +1,31 @@
+"""Fixtures every room's tests share: where recorded data lies, a fixed instant, small settings."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from copilot_quant_pipeline.settings import Settings
+
+RECORDED = Path(__file__).parents[2] / "shared" / "recorded"
+
+# Good Friday morning in New York: a holiday before a weekend, the newest session is Thursday 2024-03-28.
+NOW = datetime(2024, 3, 29, 14, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Path:
+    if not RECORDED.is_dir():
+        message = f"recorded market data is not at {RECORDED}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return RECORDED
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", equities_start=date(2024, 1, 2), pinned_now=NOW, lock_timeout=20.0)

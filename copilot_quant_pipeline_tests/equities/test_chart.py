@@ -1,0 +1,216 @@
+"""Yahoo's answers, read as sent: bars, events, and each refusal as its own error."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from copilot_quant_pipeline.equities.chart import VendorBars, parse_chart, parse_error
+from copilot_quant_pipeline.errors import (
+    BeforeFirstBar,
+    Malformed,
+    NotFound,
+    RateLimited,
+    Rejected,
+    Unavailable,
+    VendorError,
+)
+from copilot_quant_pipeline_tests.equities.conftest import chart_body
+
+MONDAY, TUESDAY, WEDNESDAY = date(2024, 3, 25), date(2024, 3, 26), date(2024, 3, 27)
+NOON = 43_200
+
+
+def parsed(body: str | dict[str, Any], end: date = date(2024, 3, 28)) -> VendorBars:
+    text = body if isinstance(body, str) else json.dumps(body)
+    asked_at = datetime(2024, 3, 28, 22, tzinfo=UTC)
+    return parse_chart(text, symbol="TEST", start=date(2024, 1, 2), end=end, fetched_at=asked_at)
+
+
+def body(days: list[date], **changes: Any) -> dict[str, Any]:
+    """A chart whose result has `changes` made to it."""
+    made: dict[str, Any] = json.loads(chart_body(days))
+    made["chart"]["result"][0].update(changes)
+    return made
+
+
+def stamp(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, 15, tzinfo=UTC).timestamp())
+
+
+def events(kind: str, *entries: tuple[date, dict[str, float]]) -> dict[str, Any]:
+    return {kind: {str(n): {"date": stamp(day), **values} for n, (day, values) in enumerate(entries)}}
+
+
+def column(answer: VendorBars, name: str) -> list[Any]:
+    values: list[Any] = answer.bars.column(name).to_pylist()
+    return values
+
+
+def test_dates_are_those_of_the_exchange_not_of_utc() -> None:
+    evening = datetime(2024, 3, 26, 1, 30, tzinfo=UTC)
+    assert column(parsed(body([MONDAY], timestamp=[int(evening.timestamp())])), "date") == [MONDAY]
+
+
+def test_no_event_is_no_dividend_and_a_ratio_of_one() -> None:
+    answer = parsed(body([MONDAY]))
+    assert (column(answer, "dividend"), column(answer, "split_ratio")) == ([0.0], [1.0])
+
+
+def test_two_dividends_of_a_day_add_up_and_two_splits_multiply() -> None:
+    paid = events("dividends", (TUESDAY, {"amount": 0.2}), (TUESDAY, {"amount": 1.0}))
+    split = events(
+        "splits",
+        (TUESDAY, {"numerator": 4, "denominator": 1}),
+        (TUESDAY, {"numerator": 1061, "denominator": 1000}),
+    )
+    answer = parsed(body([MONDAY, TUESDAY], events={**paid, **split}))
+    assert column(answer, "dividend") == [0.0, 1.2]
+    assert column(answer, "split_ratio") == [1.0, pytest.approx(4.244)]
+
+
+def test_an_event_whose_session_is_lost_stays_on_its_own_day() -> None:
+    split = events("splits", (TUESDAY, {"numerator": 2, "denominator": 1}))
+    answer = parsed(body([MONDAY, WEDNESDAY], events=split))
+    assert column(answer, "date") == [MONDAY, TUESDAY, WEDNESDAY]
+    assert column(answer, "split_ratio") == [1.0, 2.0, 1.0]
+    assert column(answer, "close") == [10.0, None, 10.0]
+
+
+def test_a_date_that_comes_twice_carries_its_split_once() -> None:
+    split = events("splits", (TUESDAY, {"numerator": 2, "denominator": 1}))
+    answer = parsed(body([MONDAY, TUESDAY, TUESDAY], events=split))
+    assert column(answer, "split_ratio") == [1.0, 2.0, 1.0]
+
+
+def test_while_the_exchange_is_open_the_live_bar_replaces_the_delayed_one() -> None:
+    made = body([MONDAY, TUESDAY, TUESDAY])
+    made["chart"]["result"][0]["indicators"]["quote"][0]["volume"] = [1, 2, 3]
+    assert column(parsed(made), "volume") == [1.0, 2.0, 3.0]
+    made["chart"]["result"][0]["meta"]["regularMarketTime"] = stamp(TUESDAY)
+    assert column(parsed(made), "volume") == [1.0, 3.0]
+
+
+def test_a_price_from_after_the_asked_window_is_left_out() -> None:
+    assert column(parsed(body([MONDAY, TUESDAY, WEDNESDAY]), end=TUESDAY), "date") == [MONDAY, TUESDAY]
+
+
+def test_nulls_and_infinity_arrive_as_they_are() -> None:
+    text = chart_body([MONDAY, TUESDAY], closes=[None, 10.0]).replace(
+        '"close": [null, 10.0]', '"close": [null, Infinity]'
+    )
+    assert column(parsed(text), "close") == [None, float("inf")]
+    assert column(parsed(text), "volume") == [None, 1000.0]
+
+
+def test_a_symbol_listed_before_1970_has_its_date() -> None:
+    assert parsed(chart_body([MONDAY], listed=date(1962, 1, 2))).first_trade_date == date(1962, 1, 2)
+
+
+def without(made: dict[str, Any], *path: str | int) -> dict[str, Any]:
+    inner: Any = made
+    for step in path[:-1]:
+        inner = inner[step]
+    del inner[path[-1]]
+    return made
+
+
+RESULT = ("chart", "result", 0)
+BROKEN = {
+    "HTML": "<html>Will be right back</html>",
+    "nothing": "",
+    "cut off": chart_body([MONDAY])[:200],
+    "a list": "[]",
+    "no chart": "{}",
+    "no result": json.dumps({"chart": {"result": None, "error": None}}),
+    "no results": json.dumps({"chart": {"result": [], "error": None}}),
+    "no meta": json.dumps(without(body([MONDAY]), *RESULT, "meta")),
+    "a time zone of nowhere": chart_body([MONDAY]).replace("America/New_York", "Mars/Olympus"),
+    "no closes": json.dumps(without(body([MONDAY]), *RESULT, "indicators", "quote", 0, "close")),
+    "too few closes": json.dumps(body([MONDAY], timestamp=[stamp(MONDAY), stamp(TUESDAY)])),
+    "minute bars": chart_body([MONDAY]).replace('"1d"', '"1m"'),
+    "words for prices": chart_body([MONDAY]).replace("10.0", '"ten"'),
+    "a split by nothing": json.dumps(
+        body([MONDAY], events=events("splits", (MONDAY, {"numerator": 2, "denominator": 0})))
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_no_daily_chart_is_malformed(what: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        parsed(BROKEN[what])
+    assert "\n" not in str(refused.value)
+
+
+REFUSALS: dict[str, tuple[int, type[VendorError], str]] = {
+    "yahoo_400_before_first_bar.json": (400, BeforeFirstBar, "missing_at_source"),
+    "yahoo_404_unknown_symbol.json": (404, NotFound, "unknown_symbol"),
+    "yahoo_422_range_too_old.json": (422, Rejected, "rejected"),
+    "yahoo_429_edge.txt": (429, RateLimited, "rate_limited"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_each_recorded_refusal_is_its_own_error(recorded: Path, name: str) -> None:
+    status, kind, reason = REFUSALS[name]
+    error = parse_error(status, (recorded / "yahoo" / "errors" / name).read_text(), symbol="TEST")
+    assert (type(error), error.reason) == (kind, reason)
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSALS if name.endswith(".json")])
+def test_a_refusal_says_the_same_when_it_comes_with_status_200(recorded: Path, name: str) -> None:
+    with pytest.raises(REFUSALS[name][1]):
+        parsed((recorded / "yahoo" / "errors" / name).read_text())
+
+
+def test_the_recorded_empty_window_is_an_answer_without_bars(recorded: Path) -> None:
+    answer = parsed((recorded / "yahoo" / "errors" / "yahoo_200_empty_window.json").read_text())
+    assert (answer.bars.num_rows, answer.first_trade_date) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind"),
+    [
+        (500, "", Unavailable),
+        (503, '{"chart":{"result":null,"error":{"code":"x","description":"y"}}}', Unavailable),
+        (401, "Unauthorized", Unavailable),
+        (403, "<html>", Unavailable),
+        (
+            400,
+            '{"chart":{"result":null,"error":{"code":"Bad Request","description":"Invalid input"}}}',
+            Rejected,
+        ),
+        (451, '{"chart":{"result":null,"error":{"description":"not in your country"}}}', Rejected),
+    ],
+)
+def test_other_refusals_have_their_kind(status: int, text: str, kind: type[VendorError]) -> None:
+    assert type(parse_error(status, text, symbol="TEST")) is kind
+
+
+@pytest.mark.parametrize("body", ["", "<html>gone</html>", '{"finance": {"error": {"code": "Not Found"}}}'])
+def test_a_404_is_an_unknown_symbol_whatever_its_body(body: str) -> None:
+    assert isinstance(parse_error(404, body, symbol="ZZZZ"), NotFound)
+
+
+def _bare_bars(stamps: list[int], **indicators: Any) -> pa.Table:
+    """What is read of an answer that holds two bars and nothing that can be done without."""
+    quote = {name: [1.0, 2.0] for name in ("open", "high", "low", "close", "volume")}
+    bare = {"meta": {}, "timestamp": stamps, "indicators": {"quote": [quote], **indicators}}
+    text = json.dumps({"chart": {"result": [bare], "error": None}})
+    fetched_at = datetime(2024, 1, 5, tzinfo=UTC)
+    return parse_chart(text, symbol="AAPL", start=date(2024, 1, 2), end=date(2024, 1, 5), fetched_at=fetched_at).bars
+
+
+@pytest.mark.parametrize("hour", [0, 14])
+def test_what_the_stored_bars_do_not_need_may_be_missing_and_midnight_utc_is_that_date(hour: int) -> None:
+    stamps = [int(datetime(2024, 1, day, hour, tzinfo=UTC).timestamp()) for day in (2, 3)]
+    for adjclose in ([{}], None, [{"adjclose": None}]):
+        bars = _bare_bars(stamps, adjclose=adjclose)
+        assert bars.column("date").to_pylist() == [date(2024, 1, 2), date(2024, 1, 3)]
+        assert bars.column("adj_close").null_count == 2

@@ -1,0 +1,33 @@
+"""An instance on the ledger and one on Dagster's own storage, with the same symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
+from copilot_quant_pipeline_tests.ledger.small_grid import SYMBOLS, stock_instance
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The storage sets it where unset; a test must not leave it behind for the next.
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    install_instance_config(tmp_path / "ledger")
+    with open_instance(tmp_path / "ledger") as instance:
+        instance.add_dynamic_partitions("symbol", SYMBOLS)
+        yield instance
+
+
+@pytest.fixture
+def stock(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with stock_instance(tmp_path / "stock") as instance:
+        instance.add_dynamic_partitions("symbol", SYMBOLS)
+        yield instance

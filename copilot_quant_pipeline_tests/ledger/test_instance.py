@@ -1,0 +1,132 @@
+"""The shipped configuration opens a real instance, and runs of dead processes are ended."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster import DagsterRunStatus
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+
+from copilot_quant_pipeline.ledger.instance import (
+    PROCESS_TAG,
+    install_instance_config,
+    open_instance,
+    release_dead_runs,
+    this_process,
+)
+from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
+from copilot_quant_pipeline_tests.ledger.small_grid import BARS, job, rectangle, run
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def begin_a_run(home: Path, told: Connection) -> None:
+    with open_instance(home) as instance:
+        begun = instance.create_run_for_job(
+            job, asset_selection={BARS}, status=DagsterRunStatus.STARTED, tags={PROCESS_TAG: this_process()}
+        )
+        claim = instance.event_log_storage.claim_concurrency_slot("yahoo", begun.run_id, "bars")
+        told.send((begun.run_id, claim.is_claimed))
+        signal.pause()
+
+
+def test_everything_an_instance_writes_stays_under_its_home(
+    ledger: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path(ledger.root_directory)
+    run(ledger, BARS, rectangle("2024-01-02|AAPL", "2024-01-03|AAPL"))
+    log, outputs = ledger.event_log_storage, ledger.compute_log_manager
+    assert isinstance(log, GridEventLogStorage)
+    assert isinstance(outputs, LocalComputeLogManager)
+    assert (home / "history" / "runs" / "index.db").exists()
+    assert (home / "history" / "runs.db").exists()
+    assert Path(ledger.storage_directory()).is_relative_to(home)
+    assert Path(outputs.get_captured_local_path(["x"], "out")).is_relative_to(home)
+
+
+def test_the_shipped_configuration_is_what_the_instance_runs_by(ledger: dg.DagsterInstance) -> None:
+    assert ledger.get_concurrency_config().run_queue_config is not None
+    assert ledger.get_concurrency_config().pool_config.default_pool_limit == 1
+    assert ledger.run_retries_max_retries == 2
+    assert not ledger.run_retries_retry_on_asset_or_op_failure
+    assert not ledger.telemetry_enabled
+    assert not ledger.nux_enabled
+    assert ledger.run_monitoring_enabled
+
+
+def test_dagster_itself_opens_the_home_that_dagster_home_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_instance_config(tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as instance:
+        assert isinstance(instance.event_log_storage, GridEventLogStorage)
+        assert instance.event_log_storage.path_for_shard("index") == str(tmp_path / "history/runs/index.db")
+
+
+def test_another_dagster_home_does_not_lead_astray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "elsewhere"))
+    install_instance_config(tmp_path / "home")
+    with open_instance(tmp_path / "home") as instance:
+        assert isinstance(instance.event_log_storage, GridEventLogStorage)
+        assert Path(instance.event_log_storage.path_for_shard("index")).is_relative_to(tmp_path / "home")
+    assert os.environ["DAGSTER_HOME"] == str(tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_an_outdated_configuration_is_replaced_and_a_users_own_is_kept(tmp_path: Path) -> None:
+    installed = install_instance_config(tmp_path / "new")
+    shipped = installed.read_text()
+    installed.write_text(shipped.replace("max_retries: 2", "max_retries: 7"))
+    assert install_instance_config(tmp_path / "new").read_text() == shipped
+    own = shipped.split("\n", 1)[1].replace("max_retries: 2", "max_retries: 7")
+    installed.write_text(own)
+    assert install_instance_config(tmp_path / "new").read_text() == own
+    with open_instance(tmp_path / "new") as instance:
+        assert instance.run_retries_max_retries == 7
+
+
+def test_a_users_own_event_log_storage_is_respected(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    install_instance_config(tmp_path)
+    with open_instance(tmp_path) as instance:
+        assert not isinstance(instance.event_log_storage, GridEventLogStorage)
+
+
+def test_the_run_of_a_killed_process_is_failed_and_its_slot_freed(ledger: dg.DagsterInstance) -> None:
+    log = ledger.event_log_storage
+    log.set_concurrency_slots("yahoo", 1)
+    told, tell = SPAWN.Pipe(duplex=False)
+    process = SPAWN.Process(target=begin_a_run, args=(Path(ledger.root_directory), tell))
+    process.start()
+    assert told.poll(60)
+    run_id, claimed = told.recv()
+    assert claimed
+    assert release_dead_runs(ledger) == []
+    process.kill()
+    process.join()
+    assert release_dead_runs(ledger) == [run_id]
+    assert release_dead_runs(ledger) == []
+    dead = ledger.get_run_by_id(run_id)
+    assert dead is not None
+    assert dead.status is DagsterRunStatus.FAILURE
+    assert log.get_concurrency_info("yahoo").active_slot_count == 0
+
+
+def test_runs_of_other_hosts_and_of_nobody_are_left_alone(ledger: dg.DagsterInstance) -> None:
+    for tags in ({}, {PROCESS_TAG: "elsewhere:1:1700000000.00"}):
+        ledger.create_run_for_job(job, status=DagsterRunStatus.STARTED, tags=tags)
+    assert release_dead_runs(ledger) == []
+
+
+def test_a_process_that_was_given_the_pid_of_a_dead_one_does_not_keep_its_run_alive(
+    ledger: dg.DagsterInstance,
+) -> None:
+    host, pid, started = this_process().split(":")
+    tags = {PROCESS_TAG: f"{host}:{pid}:{float(started) - 60:.2f}"}
+    begun = ledger.create_run_for_job(job, status=DagsterRunStatus.STARTED, tags=tags)
+    assert release_dead_runs(ledger) == [begun.run_id]

@@ -1,0 +1,67 @@
+"""A real HTTP server that answers as a test says, for what no venue's simulation would send."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+# What a venue answers: status, body, headers; None drops the connection.
+Answer = tuple[int, str, dict[str, str]] | None
+
+
+class Loopback:
+    """A real HTTP server that gives what `answers` holds for each request, the last one for ever."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = [(200, "{}", {})]
+        self.requests: list[tuple[str, str, dict[str, list[str]], str, dict[str, str]]] = []
+        self._turn = threading.Lock()
+        venue = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _serve(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+                answer = venue.take(self.command, self.path, body, dict(self.headers))
+                if answer is None:
+                    self.close_connection = True
+                    return
+                status, text, headers = answer
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(text.encode())), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            do_GET = do_POST = _serve  # noqa: N815
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def take(self, method: str, path: str, body: str, headers: dict[str, str]) -> Answer:
+        with self._turn:
+            asked = urlsplit(path)
+            self.requests.append((method, asked.path, parse_qs(asked.query), body, headers))
+            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def __enter__(self) -> Loopback:
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def answer(status: int, body: Any = "", **headers: str) -> Answer:
+    return status, body if isinstance(body, str) else json.dumps(body), headers

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from datetime import datetime
+
+import pytest
+
+from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.sandbox import Sandbox
+from copilot_quant_pipeline_tests.sandbox.conftest import chart, get, result, seconds
+
+CHART = "/v8/finance/chart/{symbol}"
+
+
+def test_requests_are_counted_by_route(sandbox: Sandbox) -> None:
+    for symbol in ("AAPL", "KO", "NOPE"):
+        chart(sandbox, symbol, range="5d")
+    get(f"{sandbox.url}/v1/test/getcrumb")
+    get(f"{sandbox.url}/nowhere")
+    assert sandbox.requests() == {CHART: 3, "/v1/test/getcrumb": 1, "unrouted": 1}
+    sandbox.reset_requests()
+    assert sandbox.requests() == {}
+
+
+def test_another_process_can_read_counts_and_set_faults_and_the_clock(sandbox: Sandbox) -> None:
+    chart(sandbox, "AAPL", range="5d")
+    assert get(f"{sandbox.url}/__requests").json == {CHART: 1}
+    assert get(f"{sandbox.url}/__requests/reset", method="POST").status == 204
+    fault = {"kind": "rate_limit", "symbol": "AAPL", "times": 1}
+    assert get(f"{sandbox.url}/__faults", method="POST", body=fault).status == 204
+    assert [chart(sandbox, "AAPL", range="5d").status for _ in range(2)] == [429, 200]
+    get(f"{sandbox.url}/__faults", method="POST", body={"kind": "down"})
+    assert get(f"{sandbox.url}/__faults", method="DELETE").status == 204
+    clock = {"now": "2024-03-29T14:00:00+00:00"}
+    assert get(f"{sandbox.url}/__clock", method="POST", body=clock).status == 204
+    assert result(chart(sandbox, "AAPL", range="1d"))["timestamp"] == [seconds("2024-03-28T13:30:00")]
+    assert get(f"{sandbox.url}/__requests").json == {CHART: 3}
+
+
+def test_a_clock_without_a_time_zone_is_refused(sandbox: Sandbox) -> None:
+    with pytest.raises(UserError, match="time zone"):
+        sandbox.pin_clock(datetime(2024, 3, 29))  # noqa: DTZ001
+    refused = get(f"{sandbox.url}/__clock", method="POST", body={"now": "2024-03-29T14:00:00"})
+    assert refused.status == 400
+
+
+def test_a_port_is_free_again_after_use_and_refused_while_taken() -> None:
+    with Sandbox() as first:
+        port = int(first.url.rpartition(":")[2])
+        with pytest.raises(UserError, match="taken"), Sandbox(port=port):
+            pass
+    with Sandbox(port=port) as second:
+        assert second.url == first.url
+        assert chart(second, "AAPL", range="5d").status == 200
+
+
+def test_a_sandbox_in_the_foreground_says_where_it_is_and_ends_on_ctrl_c() -> None:
+    program = "from copilot_quant_pipeline.sandbox import serve_forever; serve_forever(port=0)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        url = line.split()[2]
+        assert get(f"{url}/v8/finance/chart/AAPL", range="5d").status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 0
+    assert "simulated market, seed 7" in line

@@ -1,0 +1,55 @@
+"""Claims about the README: what it tells a user to write is accepted, and what there is to set is told."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from copilot_quant_pipeline.cli import app
+from copilot_quant_pipeline.settings import VENUE_URLS, Settings
+from copilot_quant_pipeline.warehouse.harvest import EMPTY_REASONS, FAILURES
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text()
+COMMANDS = sorted(set(re.findall(r"`copilot-quant ([a-z][^`]*)`", README)))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_in_the_readme_is_accepted(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [word for word in shlex.split(command) if word != "FILE"]
+    # --help ends a command after its options were read, and an unknown one is refused before.
+    app([*arguments, "--help"], standalone_mode=False)
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(COMMANDS) >= 6
+
+
+def test_every_make_target_in_the_readme_exists() -> None:
+    for target in re.findall(r"^\$ make (\w+)", README, re.MULTILINE):
+        assert f"\n{target}:" in MAKEFILE
+
+
+def test_every_setting_is_told() -> None:
+    everything = replace(
+        Settings(),
+        markets_categories=("x",),
+        markets_ids=("x",),
+        metaculus_token="x",  # noqa: S106 no secret
+        pinned_now=datetime(2024, 1, 1, tzinfo=UTC),
+        **dict.fromkeys(VENUE_URLS, "x"),  # type: ignore[arg-type]
+    )
+    for name in everything.environment():
+        own = name.removeprefix("COPILOT_QUANT_")
+        assert own in README or f"_{own.split('_', 1)[1]}" in README, name
+
+
+def test_every_reason_a_cell_can_have_is_told() -> None:
+    untold = {reason for reason in (*EMPTY_REASONS, *FAILURES) if f"`{reason}`" not in README}
+    assert untold <= {"delisted"}  # no room settles a cell so yet

@@ -1,0 +1,84 @@
+"""Claims about the shape of the code: dependencies point one way, and every module says what lives in it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "copilot_quant_pipeline"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# A room may import from its own level's other rooms only where LAYERS names them together, and from any level below.
+LAYERS = [
+    {"definitions", "cli"},
+    {"upkeep"},
+    {"equities", "prediction_markets"},
+    {"grid", "ledger", "warehouse", "landing"},
+    {"calendar", "settings", "home", "sandbox"},
+    {"errors"},
+]
+WITHOUT_DAGSTER = {"calendar", "landing", "sandbox", "settings", "errors", "home"}
+DAGSTER_ONLY_IN = {
+    "equities": {"assets"},
+    "warehouse": {"io_manager"},
+    "grid": {"axes", "runs"},
+    "prediction_markets": {"assets", "checks"},
+}
+
+
+def _imports(module: Path, *, at_start: bool = False) -> Iterator[str]:
+    tree = ast.parse(module.read_text())
+    for node in tree.body if at_start else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def _room(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _level(room: str) -> int:
+    (level,) = (n for n, rooms in enumerate(LAYERS) if room in rooms)
+    return level
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_from_its_own_level_or_below(module: Path) -> None:
+    if module == PACKAGE / "__init__.py":
+        return
+    for name in _imports(module):
+        if name.startswith("copilot_quant_pipeline."):
+            assert _level(name.split(".")[1]) >= _level(_room(module)), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_dagster_stays_in_its_modules(module: Path) -> None:
+    room, name = _room(module), module.stem
+    if room in WITHOUT_DAGSTER or name not in DAGSTER_ONLY_IN.get(room, {name}):
+        assert not [n for n in _imports(module) if n.split(".")[0].startswith("dagster")]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_module_says_what_lives_in_it(module: Path) -> None:
+    said = ast.get_docstring(ast.parse(module.read_text())) or ""
+    assert said
+    if module.name != "__init__.py":
+        assert "Not here" in said, f"{module} does not say what does not belong in it"
+
+
+def test_equities_and_prediction_markets_know_nothing_of_each_other() -> None:
+    for module in MODULES:
+        others = {"equities": "prediction_markets", "prediction_markets": "equities"}.get(_room(module))
+        assert not [name for name in _imports(module) if name.split(".")[1:2] == [others]]
+
+
+def test_only_the_settings_read_the_environment_for_settings() -> None:
+    readers = {_room(module) for module in MODULES if "COPILOT_QUANT_" in module.read_text().replace('"""', "")}
+    assert readers <= {"settings", "cli", "upkeep", "warehouse", "definitions", "sandbox"}
+    reading = {_room(module) for module in MODULES if "os.environ" in module.read_text()}
+    assert reading <= {"settings", "cli", "ledger"}

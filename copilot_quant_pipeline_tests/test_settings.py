@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.settings import VENUE_URLS, Settings
+
+NOW = datetime(2024, 3, 29, 14, 0, tzinfo=UTC)
+URLS = st.none() | st.integers(1, 65535).map(lambda port: f"http://127.0.0.1:{port}")
+
+
+@given(
+    source=st.sampled_from(["sandbox", "live"]),
+    equities_start=st.dates(date(2000, 1, 1), date(2030, 1, 1)),
+    markets_start=st.dates(date(2000, 1, 1), date(2030, 1, 1)),
+    markets_retire_days=st.integers(0, 1000),
+    markets_venues=st.sampled_from([("manifold",), ("polymarket", "kalshi")]),
+    markets_categories=st.sampled_from([(), ("politics",), ("climate and weather", "politics")]),
+    markets_top=st.integers(0, 1000),
+    markets_ids=st.sampled_from([(), ("kalshi:KXFED-24NOV-T4.75", "polymarket:will-it-rain")]),
+    metaculus_token=st.none() | st.text("abcdef0123456789", min_size=1),
+    landing_ttl=st.integers(1, 100).map(lambda hours: timedelta(hours=hours)),
+    lock_timeout=st.floats(0.1, 1000),
+    pinned_now=st.none() | st.datetimes(datetime(2000, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+    urls=st.fixed_dictionaries(dict.fromkeys(VENUE_URLS, URLS)),
+)
+def test_another_process_is_given_the_same_settings(urls: dict[str, Any], **given: Any) -> None:
+    settings = replace(Settings(home=Path("/data/somewhere")), **given, **urls)
+    assert Settings.from_environment(settings.environment()) == settings
+
+
+def test_every_setting_has_its_variable() -> None:
+    whole = Settings(
+        markets_categories=("politics",),
+        markets_ids=("kalshi:KXFED-24NOV-T4.75",),
+        metaculus_token="a1",  # noqa: S106
+        pinned_now=NOW,
+    ).with_venues_at("http://here")
+    # `pinned_now` is the one whose variable is not its name: it reads COPILOT_QUANT_NOW.
+    names = {f"COPILOT_QUANT_{setting.name.upper().removeprefix('PINNED_')}" for setting in fields(Settings)}
+    assert set(whole.environment()) == names
+
+
+def test_without_variables_the_sandbox_is_simulated_from_its_defaults(tmp_path: Path) -> None:
+    settings = Settings.from_environment({}, home=tmp_path)
+    assert settings == Settings(home=tmp_path.resolve())
+    assert (settings.markets_start, settings.markets_retire_days) == (date(2024, 1, 1), 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "example"),
+    [
+        ("EQUITIES_START", "yesterday", "2020-01-01"),
+        ("MARKETS_START", "2024-13-01", "2024-01-01"),
+        ("MARKETS_RETIRE_DAYS", "-1", "30"),
+        ("MARKETS_RETIRE_DAYS", "a month", "30"),
+        ("MARKETS_TOP", "most", "50"),
+        ("LANDING_TTL", "0", "6 (hours)"),
+        ("LOCK_TIMEOUT", "inf", "120 (seconds)"),
+        ("NOW", "2024-03-28T22:00:00", "2024-03-28T22:00:00Z"),
+    ],
+)
+def test_a_value_that_is_not_understood_is_named_with_an_example(name: str, value: str, example: str) -> None:
+    with pytest.raises(UserError) as refused:
+        Settings.from_environment({f"COPILOT_QUANT_{name}": value})
+    assert str(refused.value) == f"COPILOT_QUANT_{name}={value!r} is not understood; write for example {example}."
+
+
+def test_an_unknown_source_is_refused() -> None:
+    with pytest.raises(UserError, match="sandbox or live"):
+        Settings.from_environment({"COPILOT_QUANT_SOURCE": "paper"})
+
+
+@pytest.mark.parametrize("name", VENUE_URLS)
+def test_a_venue_with_an_address_of_its_own_keeps_it(name: str) -> None:
+    own = Settings.from_environment({f"COPILOT_QUANT_{name.upper()}": "http://own"})
+    assert own.needs_sandbox
+    placed = own.with_venues_at("http://sandbox")
+    assert {getattr(placed, venue) for venue in VENUE_URLS} == {"http://own", "http://sandbox"}
+    assert getattr(placed, name) == "http://own"
+    assert not placed.needs_sandbox
+
+
+def test_live_venues_need_no_sandbox() -> None:
+    assert not Settings(source="live").needs_sandbox
+
+
+def test_the_token_of_metaculus_is_asked_for_by_its_variable_and_never_shown() -> None:
+    with pytest.raises(UserError, match="COPILOT_QUANT_METACULUS_TOKEN"):
+        Settings(source="live").expect_metaculus_token()
+    assert Settings(source="sandbox").expect_metaculus_token()
+    settings = Settings.from_environment({"COPILOT_QUANT_METACULUS_TOKEN": "hush", "COPILOT_QUANT_SOURCE": "live"})
+    assert settings.expect_metaculus_token() == "hush"
+    assert "hush" not in repr(settings)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.warehouse.migrations import migrate, read_version
+from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+from copilot_quant_pipeline_tests.warehouse.world import MON, bar, settle_bars, stored
+
+
+def test_a_file_without_our_tables_gets_them_when_read(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    duckdb.connect(path).close()
+    assert stored(Warehouse(path)) == []
+    with duckdb.connect(path) as connection:
+        assert read_version(connection) == 1
+
+
+def test_upgrades_run_in_order_and_once() -> None:
+    upgrades = (["create table ops.added (n integer)"], ["insert into ops.added values (7)"])
+    with duckdb.connect() as connection:
+        migrate(connection)
+        for _ in range(2):
+            migrate(connection, upgrades)
+        assert read_version(connection) == 3
+        assert connection.execute("from ops.added").fetchall() == [(7,)]
+
+
+def test_an_upgrade_that_breaks_leaves_the_old_version() -> None:
+    with duckdb.connect() as connection:
+        migrate(connection)
+        with pytest.raises(duckdb.ParserException):
+            migrate(connection, (["create table ops.added (n integer)", "this is no sql"],))
+        assert read_version(connection) == 1
+        with pytest.raises(duckdb.CatalogException):
+            connection.execute("from ops.added")
+
+
+def test_a_newer_file_is_neither_read_nor_written(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+    settle_bars(warehouse, bar(MON, "AAPL"))
+    with duckdb.connect(warehouse.path) as connection:
+        connection.execute("insert into ops.schema_version values (99, now())")
+    with pytest.raises(UserError, match="schema version 99, this program knows 1: upgrade"):
+        warehouse.read("from equities.bars")
+    with pytest.raises(UserError, match="upgrade"):
+        settle_bars(warehouse, bar(MON, "MSFT"))
+    with duckdb.connect(warehouse.path) as connection:
+        assert connection.execute("select symbol from equities.bars").fetchall() == [("AAPL",)]

@@ -1,0 +1,43 @@
+from setuptools import find_packages, setup
+
+setup(
+    packages=find_packages(include=["copilot_quant_pipeline", "copilot_quant_pipeline.*"]),
+    package_data={"copilot_quant_pipeline": ["ledger/dagster.yaml", "py.typed"]},
+    install_requires=[
+        "dagster>=1.13.27,<1.14",
+        "dagster-webserver>=1.13.27,<1.14",
+        "dagster-duckdb>=0.29.27,<0.30",
+        "duckdb>=1.5.5,<1.6",
+        "exchange_calendars>=4.13",
+        "filelock>=3.20",
+        "httptools>=0.6",
+        "lxml>=6",
+        "numpy>=2",
+        "orjson>=3.10",
+        "pandas>=3",
+        "psutil>=7",
+        "pyarrow>=22",
+        "pyrate-limiter>=4",
+        "requests>=2.32",
+        "rich>=14",
+        "starlette>=0.50",
+        "tenacity>=9",
+        "typer>=0.20",
+        "uvicorn>=0.38",
+        "yfinance>=1.7,<1.8",
+    ],
+    extras_require={
+        "dev": [
+            "hypothesis>=6.150",
+            "mypy>=1.19",
+            "pandas-stubs",
+            "pytest>=9",
+            "pytest-xdist>=3.8",
+            "ruff>=0.14",
+            "selenium>=4.30",
+            "types-psutil",
+            "types-requests",
+        ],
+    },
+    entry_points={"console_scripts": ["copilot-quant=copilot_quant_pipeline.cli:main"]},
+)
