@@ -226,11 +226,13 @@ def ui(
     import subprocess
 
     from copilot_quant_pipeline.home import prepare_home
-    from copilot_quant_pipeline.ledger.instance import install_instance_config
+    from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
 
     settings = Settings.from_environment(source=source, home=home)
     prepare_home(settings)
     install_instance_config(settings.dagster_home)
+    with open_instance(settings.dagster_home):
+        pass  # makes Dagster's tables before its many processes look for them
     environment = {**os.environ, **settings.environment(), "DAGSTER_HOME": str(settings.dagster_home)}
     dagster = [sys.executable, "-m", "dagster", "dev", "-m", "copilot_quant_pipeline.definitions"]
     typer.echo(f"Dagit: http://{host}:{port}  home: {settings.home}  (Ctrl-C ends it)")

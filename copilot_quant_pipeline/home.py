@@ -7,10 +7,13 @@ Not here: what is in the warehouse, the landing or Dagster's own folder.
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+
+import filelock
 
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
@@ -29,15 +32,24 @@ def prepare_home(settings: Settings) -> None:
     try:
         for folder in (home, settings.landing_path, settings.dagster_home, settings.logs_path):
             folder.mkdir(parents=True, exist_ok=True)
-        if not marker.exists():
-            marker.write_text(settings.source)
-        owner = marker.read_text().strip()
+        with filelock.FileLock(home / f".{MARKER}.lock"):  # two commands may make the home at once
+            if not marker.exists():
+                write_whole(marker, settings.source)
+            owner = marker.read_text().strip()
     except OSError as error:
         raise UserError(
             f"the home {home} cannot be written ({error.strerror}); give another with --home DIR."
         ) from None
     if owner != settings.source:
         raise UserError(f"the home {home} holds {owner} data; give another with --home DIR, or write --source {owner}.")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put `text` at `path` so that whoever reads it meanwhile finds the old text or the new, never a part."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+        file.write(text)
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
 
 
 @contextmanager

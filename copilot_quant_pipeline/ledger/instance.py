@@ -10,13 +10,17 @@ import socket
 from importlib import resources
 from pathlib import Path
 
+import filelock
 import psutil
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.instance.ref import InstanceRef
 
+from copilot_quant_pipeline.home import write_whole
+
 PROCESS_TAG = "copilot_quant/process"
 
 _CONFIG = "dagster.yaml"
+_OPENING = ".opening.lock"
 _LEDGER = {"module": "copilot_quant_pipeline.ledger.sqlite", "class": "GridEventLogStorage"}
 _UNFINISHED = [
     DagsterRunStatus.NOT_STARTED,
@@ -31,8 +35,9 @@ def install_instance_config(dagster_home: Path) -> Path:
     shipped = resources.files(__package__).joinpath(_CONFIG).read_text(encoding="utf-8")
     installed = dagster_home / _CONFIG
     dagster_home.mkdir(parents=True, exist_ok=True)
-    if not installed.exists() or _first_line(installed.read_text(encoding="utf-8")) == _first_line(shipped):
-        installed.write_text(shipped, encoding="utf-8")
+    current = installed.read_text(encoding="utf-8") if installed.exists() else _first_line(shipped)
+    if current != shipped and _first_line(current) == _first_line(shipped):
+        write_whole(installed, shipped)
     return installed
 
 
@@ -40,6 +45,7 @@ def open_instance(dagster_home: Path) -> DagsterInstance:
     """The instance configured in `dagster_home`, a context manager; sets nothing in the environment.
 
     The ledger is opened in this home whatever DAGSTER_HOME says; a user's own event-log storage is respected.
+    Processes that open a new home at once take turns, because Dagster's storages cannot create their tables together.
     """
     home = dagster_home.resolve()
     ref = InstanceRef.from_dir(str(home))
@@ -48,7 +54,12 @@ def open_instance(dagster_home: Path) -> DagsterInstance:
     if isinstance(base_dir, str):
         here = {**_LEDGER, "config": {"base_dir": str(home / base_dir)}}
         ref = InstanceRef.from_dir(str(home), overrides={"event_log_storage": here})
-    return DagsterInstance.from_ref(ref)
+    home.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(home / _OPENING):
+        instance = DagsterInstance.from_ref(ref)
+        # Storages are made when first asked for; asked for here, they are made under the lock.
+        _ = instance.run_storage, instance.event_log_storage, instance.schedule_storage
+    return instance
 
 
 def this_process() -> str:

@@ -38,6 +38,7 @@ class Desk:
     run: Callable[..., Said]
     set: Callable[[dict[str, str]], None]
     environment: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def warehouse(self) -> Warehouse:
@@ -45,13 +46,15 @@ class Desk:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The command in a process of its own."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "copilot_quant_pipeline.cli", *arguments],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
 
 
 @pytest.fixture
@@ -79,7 +82,13 @@ def open_desk(settings: Settings, venues: Sandbox) -> Iterator[Desk]:
             for name, value in environment.items():
                 patch.setenv(name, value)
 
-        yield Desk(settings, venues, run, change, {**os.environ})
+        desk = Desk(settings, venues, run, change, {**os.environ})
+        try:
+            yield desk
+        finally:
+            for process in desk.started:  # a claim that failed leaves its processes behind
+                with process:
+                    process.kill()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import dagster as dg
@@ -130,3 +131,22 @@ def test_a_process_that_was_given_the_pid_of_a_dead_one_does_not_keep_its_run_al
     tags = {PROCESS_TAG: f"{host}:{pid}:{float(started) - 60:.2f}"}
     begun = ledger.create_run_for_job(job, status=DagsterRunStatus.STARTED, tags=tags)
     assert release_dead_runs(ledger) == [begun.run_id]
+
+
+def open_and_leave(home: Path, together: Barrier, told: Connection) -> None:
+    together.wait()
+    install_instance_config(home)
+    with open_instance(home) as instance:
+        told.send(instance.get_runs_count())
+
+
+def test_processes_that_open_a_new_home_at_once_all_find_it_whole(tmp_path: Path) -> None:
+    together = SPAWN.Barrier(4)
+    ours, theirs = SPAWN.Pipe(duplex=False)
+    processes = [SPAWN.Process(target=open_and_leave, args=(tmp_path / "new", together, theirs)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert [ours.recv() for _ in processes] == [0] * 4
