@@ -51,6 +51,9 @@ class Settings:
         metaculus_token: what Metaculus knows an account by.
         landing_ttl: how long a kept vendor response is good for.
         lock_timeout: how long to wait for another process that is writing, in seconds.
+        heal_cells: how many cells one tick of healing asks for at most.
+        alert_urls: where alerts are sent, as apprise writes addresses; without any they are logged.
+        dagit_url: where alerts say that Dagit is.
         pinned_now: an instant that stands in for the clock, for rehearsals and tests; None is the clock.
     """
 
@@ -75,6 +78,9 @@ class Settings:
     metaculus_token: str | None = field(default=None, repr=False)
     landing_ttl: timedelta = timedelta(hours=6)
     lock_timeout: float = 120.0
+    heal_cells: int = 50_000
+    alert_urls: tuple[str, ...] = field(default=(), repr=False)
+    dagit_url: str = "http://127.0.0.1:3000"
     pinned_now: datetime | None = None
 
     @classmethod
@@ -101,6 +107,9 @@ class Settings:
             metaculus_token=read.text("METACULUS_TOKEN"),
             landing_ttl=read.parsed("LANDING_TTL", _hours, cls.landing_ttl, "6 (hours)"),
             lock_timeout=read.parsed("LOCK_TIMEOUT", _positive, cls.lock_timeout, "120 (seconds)"),
+            heal_cells=read.parsed("HEAL_CELLS", _count, cls.heal_cells, "50000"),
+            alert_urls=read.parsed("ALERT_URLS", _urls, cls.alert_urls, "slack://a/b/c mailto://me:secret@example.com"),
+            dagit_url=read.text("DAGIT_URL") or cls.dagit_url,
             pinned_now=read.parsed("NOW", _instant, cls.pinned_now, "2024-03-28T22:00:00Z"),
             **{name: read.text(name.upper()) for name in VENUE_URLS},
         )
@@ -120,6 +129,9 @@ class Settings:
             "METACULUS_TOKEN": self.metaculus_token,
             "LANDING_TTL": str(self.landing_ttl / timedelta(hours=1)),
             "LOCK_TIMEOUT": str(self.lock_timeout),
+            "HEAL_CELLS": str(self.heal_cells),
+            "ALERT_URLS": " ".join(self.alert_urls) or None,
+            "DAGIT_URL": self.dagit_url,
             "NOW": self.pinned_now.isoformat() if self.pinned_now else None,
             **{name.upper(): getattr(self, name) for name in VENUE_URLS},
         }
@@ -208,6 +220,21 @@ def _days(value: str) -> int:
     if days < 0:
         raise ValueError(value)
     return days
+
+
+def _count(value: str) -> int:
+    count = int(value)
+    if count < 1:
+        raise ValueError(value)
+    return count
+
+
+def _urls(value: str) -> tuple[str, ...]:
+    # Addresses may hold commas, never blanks.
+    urls = tuple(value.split())
+    if not all("://" in url for url in urls):
+        raise ValueError(value)
+    return urls
 
 
 def _words(value: str) -> tuple[str, ...]:

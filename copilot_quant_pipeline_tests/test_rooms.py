@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A room may import from its own level's other rooms only where LAYERS names them together, and from any level below.
 LAYERS = [
     {"definitions", "cli"},
-    {"upkeep"},
+    {"upkeep", "alerts"},
     {"equities", "prediction_markets"},
     {"grid", "ledger", "warehouse", "landing"},
     {"calendar", "settings", "home", "sandbox"},

@@ -28,6 +28,9 @@ URLS = st.none() | st.integers(1, 65535).map(lambda port: f"http://127.0.0.1:{po
     metaculus_token=st.none() | st.text("abcdef0123456789", min_size=1),
     landing_ttl=st.integers(1, 100).map(lambda hours: timedelta(hours=hours)),
     lock_timeout=st.floats(0.1, 1000),
+    heal_cells=st.integers(1, 10**6),
+    alert_urls=st.sampled_from([(), ("json://127.0.0.1:8080/hook",), ("slack://a/b/c", "mailto://me:x@h.example/?to=a,b")]),
+    dagit_url=st.sampled_from(["http://127.0.0.1:3000", "https://dagit.example"]),
     pinned_now=st.none() | st.datetimes(datetime(2000, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     urls=st.fixed_dictionaries(dict.fromkeys(VENUE_URLS, URLS)),
 )
@@ -41,6 +44,7 @@ def test_every_setting_has_its_variable() -> None:
         markets_categories=("politics",),
         markets_ids=("kalshi:KXFED-24NOV-T4.75",),
         metaculus_token="a1",  # noqa: S106
+        alert_urls=("json://127.0.0.1:8080/hook",),
         pinned_now=NOW,
     ).with_venues_at("http://here")
     # `pinned_now` is the one whose variable is not its name: it reads COPILOT_QUANT_NOW.

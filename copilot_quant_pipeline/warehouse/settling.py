@@ -171,7 +171,8 @@ _OUTCOMES = """
         case when vanished then 'vanished_at_source' else a.reason end as reason,
         case when vanished then coalesce(a.detail, 'answered ' || a.reason) else a.detail end as detail,
         coalesce(f.rows, k.rows, 0) as rows,
-        case when vanished or a.outcome = 'failed' then coalesce(c.attempts, 0) + 1 else 0 end as attempts
+        case when vanished or a.outcome = 'failed' then coalesce(c.attempts, 0) + 1 else 0 end as attempts,
+        case when vanished or a.outcome = 'failed' then coalesce(c.failing_since, a.fetched_at) end as failing_since
     from asked a
     left join filled f using (date, key)
     left join kept k using (date, key)
@@ -184,7 +185,7 @@ _FORGET_COVERAGE = """
 
 _INSERT_COVERAGE = """
     insert into ops.coverage by name
-    select $grid as grid, date, key, outcome, rows, reason, detail, attempts, fetched_at, $run_id as run_id
+    select $grid as grid, date, key, outcome, rows, reason, detail, attempts, failing_since, fetched_at, $run_id as run_id
     from outcomes
 """
 

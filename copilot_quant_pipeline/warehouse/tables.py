@@ -494,6 +494,9 @@ COVERAGE = Table(
         Column("reason", pa.string(), "Why it failed, or why it is settled without rows.", nullable=True),
         Column("detail", pa.string(), "Free text, such as the numbers of a malformed bar.", nullable=True),
         Column("attempts", pa.int32(), "Failed tries since it was last settled; 0 once settled."),
+        Column(
+            "failing_since", UTC_TIME, "When the first of these failed tries was; null once settled.", nullable=True
+        ),
         Column("fetched_at", UTC_TIME, "When the venue was last asked."),
         Column("run_id", pa.string(), "The run that asked last."),
     ),
