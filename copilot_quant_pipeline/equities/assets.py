@@ -11,7 +11,7 @@ import pyarrow as pa
 from dagster_duckdb import DuckDBResource
 
 from copilot_quant_pipeline.equities.sources import EquitySources
-from copilot_quant_pipeline.equities.universe import current_symbols
+from copilot_quant_pipeline.equities.universe import current_symbols, keep_known_spells
 from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid, sessions_on_axis
 from copilot_quant_pipeline.grid.runs import backfill_since, cells_of_run
 from copilot_quant_pipeline.settings import Settings
@@ -43,13 +43,17 @@ def build_equities(settings: Settings) -> list[dg.AssetsDefinition]:
 
 
 @dg.asset(group_name=GROUP, kinds={"wikipedia", "duckdb"}, pool="wikipedia", metadata=described(MEMBERS))
-def sp500_members(context: dg.AssetExecutionContext, equity_sources: dg.ResourceParam[EquitySources]) -> pa.Table:
+def sp500_members(
+    context: dg.AssetExecutionContext,
+    equity_sources: dg.ResourceParam[EquitySources],
+    warehouse: dg.ResourceParam[Warehouse],
+) -> pa.Table:
     """Who is and was in the S&P 500, one row per symbol and spell, from Wikipedia's list and its changes.
 
     New symbols are added to the symbol axis; a symbol that leaves the index stays on it. A page that does not hold
-    480 to 520 members is refused, and the last good list stays.
+    480 to 520 members is refused, and the last good list stays; a spell the page no longer tells of is kept.
     """
-    members = equity_sources.fetch_members()
+    members = keep_known_spells(equity_sources.fetch_members(), warehouse.read(f"from {MEMBERS.qualified}"))
     context.instance.add_dynamic_partitions(SYMBOL, current_symbols(members))
     return members
 

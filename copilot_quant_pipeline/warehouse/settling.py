@@ -185,7 +185,8 @@ _FORGET_COVERAGE = """
 
 _INSERT_COVERAGE = """
     insert into ops.coverage by name
-    select $grid as grid, date, key, outcome, rows, reason, detail, attempts, failing_since, fetched_at, $run_id as run_id
+    select $grid as grid, date, key, outcome, rows, reason, detail, attempts, failing_since, fetched_at,
+        $run_id as run_id
     from outcomes
 """
 
