@@ -27,6 +27,7 @@ from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
+    from rich.progress import Progress
 
     from copilot_quant_pipeline.grid.cells import Rectangle
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
@@ -250,6 +251,7 @@ class _Platform:
     job: dg.JobDefinition
     instance: dg.DagsterInstance
     warehouse: Warehouse
+    bar: _Bar
     as_json: bool
 
     def symbols(self) -> tuple[str, ...]:
@@ -290,6 +292,7 @@ def _platform(settings: Settings, command: str, as_json: bool, verbose: bool) ->
 
     prepare_home(settings)
     install_instance_config(settings.dagster_home)
+    bar = _Bar()
     with ExitStack() as stack:
         path = stack.enter_context(logging_into(settings, command, verbose=verbose))
         stack.enter_context(_interrupts_told())
@@ -303,12 +306,12 @@ def _platform(settings: Settings, command: str, as_json: bool, verbose: bool) ->
         release_dead_runs(instance)
         definitions = build_definitions(
             settings,
-            equity_sources=EquitySources.reached_by(settings),
-            market_sources=MarketSources.reached_by(settings),
+            equity_sources=EquitySources.reached_by(settings, bar.advance),
+            market_sources=MarketSources.reached_by(settings, bar.advance),
         )
         job = definitions.resolve_implicit_global_asset_job_def()
         warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
-        yield _Platform(settings, job, instance, warehouse, as_json)
+        yield _Platform(settings, job, instance, warehouse, bar, as_json)
 
 
 class _InterruptedError(Exception):
@@ -499,20 +502,37 @@ def _settle(
         refresh=refresh,
         confirm=confirm,
     )
-    with _progress_bar(len(asked), platform.as_json) as advance:
-        outcome = backfill.run(advance)
+    with platform.bar.shown(len(asked), hidden=platform.as_json):
+        outcome = backfill.run(platform.bar.put)
     _report(platform, asked, outcome)
 
 
-@contextmanager
-def _progress_bar(cells: int, hidden: bool) -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+class _Bar:
+    """The progress bar of a command: the sources tell it of cells as they come, the backfill where it stands."""
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=hidden) as progress:
-        task = progress.add_task("cells", total=cells)
-        yield lambda done: progress.advance(task, done)
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    @contextmanager
+    def shown(self, cells: int, *, hidden: bool) -> Iterator[None]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), disable=hidden) as self._progress:
+            self._progress.add_task("cells", total=cells)
+            try:
+                yield
+            finally:
+                self._progress = None
+
+    def advance(self, cells: int) -> None:
+        if self._progress:
+            self._progress.advance(self._progress.task_ids[0], cells)
+
+    def put(self, cells: int) -> None:
+        if self._progress:
+            self._progress.update(self._progress.task_ids[0], completed=cells)
 
 
 def _report(platform: _Platform, asked: Rectangle, outcome: Outcome) -> None:

@@ -84,9 +84,9 @@ def fetch_spans(
     landing: Landing,
     spans: Sequence[Span],
     how: Fetching,
-    on_done: Callable[[str], None] | None = None,
+    on_cells: Callable[[int], None] = lambda _: None,
 ) -> Harvest:
-    """Settle every cell of `spans`; `on_done` is told each symbol as it is through, in the calling thread.
+    """Settle every cell of `spans`; `on_cells` hears of each symbol's as they are, in the calling thread.
 
     Errors of the venue become failed cells. An interrupt ends all waiting and is passed on; what was fetched
     is kept in `landing`.
@@ -97,8 +97,7 @@ def fetch_spans(
     with closing(_pieces(one, spans, how.threads)) as settled:
         for key, piece in settled:
             pieces[key] = piece
-            if on_done:
-                on_done(key)
+            on_cells(piece.cells.num_rows)
     traffic = client.traffic - before
     in_order = [pieces[span.key] for span in spans]
     return Harvest(

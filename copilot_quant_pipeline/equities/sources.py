@@ -25,19 +25,19 @@ from copilot_quant_pipeline.warehouse.harvest import Harvest
 class EquitySources:
     """The venues of equities as `settings` reach them; one client for the whole process.
 
-    `on_symbol` is told each symbol whose bars are through.
+    `on_cells` hears how many cells are through, as each symbol is.
     """
 
     settings: Settings
     yahoo: YahooClient
     landing: Landing
-    on_symbol: Callable[[str], None] | None = None
+    on_cells: Callable[[int], None] = lambda _: None
 
     @classmethod
-    def reached_by(cls, settings: Settings, on_symbol: Callable[[str], None] | None = None) -> EquitySources:
+    def reached_by(cls, settings: Settings, on_cells: Callable[[int], None] = lambda _: None) -> EquitySources:
         """The sources at the addresses in `settings`; nothing is asked yet."""
         yahoo = YahooClient(settings.home / "cache", url=settings.yahoo_url, clock=settings.now)
-        return cls(settings, yahoo, Landing(settings.landing_path), on_symbol)
+        return cls(settings, yahoo, Landing(settings.landing_path), on_cells)
 
     def harvest_bars(self, cells: Rectangle, *, refresh: bool, backfill_since: datetime | None) -> Harvest:
         """Every asked cell settled or failed, and the bars that came."""
@@ -49,7 +49,7 @@ class EquitySources:
             refresh=refresh,
             backfill_since=backfill_since,
         )
-        return fetch_spans(self.yahoo, self.landing, plan_fetches(cells), how, self.on_symbol)
+        return fetch_spans(self.yahoo, self.landing, plan_fetches(cells), how, self.on_cells)
 
     def fetch_members(self) -> pa.Table:
         """Membership intervals of the S&P 500, cross-checked.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
@@ -70,17 +70,22 @@ class _Ask:
 
 @dataclass(frozen=True)
 class MarketSources:
-    """The venues as `settings` reach them; each client is made when it is first asked, one for the whole process."""
+    """The venues as `settings` reach them; each client is made when it is first asked, one for the whole process.
+
+    `on_cells` hears how many cells are through, as each batch of markets is.
+    """
 
     settings: Settings
     warehouse: Warehouse
     landing: Landing
+    on_cells: Callable[[int], None] = lambda _: None
     _made: dict[str, Venue] = field(default_factory=dict)
 
     @classmethod
-    def reached_by(cls, settings: Settings) -> MarketSources:
+    def reached_by(cls, settings: Settings, on_cells: Callable[[int], None] = lambda _: None) -> MarketSources:
         """The sources at the addresses in `settings`; nothing is asked yet."""
-        return cls(settings, Warehouse(settings.warehouse_path, settings.lock_timeout), Landing(settings.landing_path))
+        warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
+        return cls(settings, warehouse, Landing(settings.landing_path), on_cells)
 
     def venue(self, name: str) -> Venue:
         """A venue's client.
@@ -115,6 +120,7 @@ class MarketSources:
         for some in _by_venue(asks):
             answers = self._answers(some, refresh=refresh, backfill_since=backfill_since)
             pieces += [self._settled(ask, answers.get(ask.market.key)) for ask in some]
+            self.on_cells(sum(len(ask.span.dates) for ask in some))
         traffic = self._traffic()
         return Harvest(
             cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in pieces)]),

@@ -91,7 +91,7 @@ class Backfill:
     confirm: bool = False
 
     def run(self, on_run: Callable[[int], None] = lambda _: None) -> Outcome:
-        """Settle what is missing; `on_run` hears how many cells are through, as each run ends.
+        """Settle what is missing; `on_run` hears how many cells are through in all, as each run ends.
 
         Each run commits what it fetched before the next begins, so an interrupt loses nothing that was settled.
         """
@@ -100,23 +100,20 @@ class Backfill:
         keys = self.instance.get_dynamic_partitions(self.axis)
         missing = self._missing()
         already = len(self.asked) - len(missing)
-        on_run(already)
-        runs = [
-            run_id
-            for rectangle in plan_runs(missing, self.dates, keys, LARGEST_RUN)
-            if (run_id := self._settle(rectangle, on_run))
-        ]
+        through, runs = already, list[str]()
+        on_run(through)
+        for rectangle in plan_runs(missing, self.dates, keys, LARGEST_RUN):
+            runs += self._settle(rectangle)
+            through += len(rectangle)
+            on_run(through)
         return self._outcome(already, runs, time.monotonic() - started)
 
-    def _settle(self, rectangle: Rectangle, on_run: Callable[[int], None]) -> str | None:
+    def _settle(self, rectangle: Rectangle) -> list[str]:
         # Another process may have settled these cells since they were planned.
         if not (self.refresh or self.confirm) and self._settled(rectangle).issuperset(rectangle):
-            on_run(len(rectangle))
-            return None
+            return []
         config = {"ops": {self.asset: {"config": {"refresh": self.refresh}}}}
-        run_id = run_in_process(self.job, self.instance, self.asset, range_tags(rectangle), config)
-        on_run(len(rectangle))
-        return run_id
+        return [run_in_process(self.job, self.instance, self.asset, range_tags(rectangle), config)]
 
     def _missing(self) -> set[Cell]:
         if self.refresh:
