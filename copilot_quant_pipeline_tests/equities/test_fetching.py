@@ -175,6 +175,16 @@ def test_a_venue_that_is_down_is_not_asked_for_every_symbol(
     assert harvest.requests <= 4 * ATTEMPTS
 
 
+def test_refused_symbols_that_take_every_thread_leave_the_others_settled(
+    sandbox: Sandbox, yahoo: YahooClient, landing: Landing
+) -> None:
+    refused, fine = ["ABBV", "ABT", "ACN", "ADBE"], ["AAPL", "KO", "MSFT", "NVDA", "PEP", "WMT"]
+    for symbol in refused:
+        sandbox.fault("rate_limit", symbol=symbol)
+    harvest = fetch_spans(yahoo, landing, [Span(key, NEWEST) for key in (*refused, *fine)], replace(HOW, threads=4))
+    assert reasons(harvest) == {**dict.fromkeys(refused, {"rate_limited"}), **dict.fromkeys(fine, {"settled"})}
+
+
 def test_a_split_announced_later_leaves_the_bars_as_they_were(
     sandbox: Sandbox, yahoo: YahooClient, landing: Landing
 ) -> None:
