@@ -7,9 +7,13 @@ Not here: parsing what a user typed, printing.
 from __future__ import annotations
 
 import logging
+import signal
+import socket
+import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -168,19 +172,43 @@ def run_in_process(
     from dagster._core.errors import DagsterExecutionInterruptedError
 
     run_id = str(uuid.uuid4())
-    try:
-        job.execute_in_process(
-            instance=instance,
-            asset_selection=[dg.AssetKey(asset)],
-            tags={**tags, PROCESS_TAG: this_process()},
-            run_config={"loggers": {RUN_LOGGER: {}}, **(config or {})},
-            run_id=run_id,
-        )
-    except dg.Failure as failure:
-        log.debug("run %s: %s", run_id, failure.description)
-    except DagsterExecutionInterruptedError:
-        raise KeyboardInterrupt from None
+    with _no_interrupt_lost():
+        try:
+            job.execute_in_process(
+                instance=instance,
+                asset_selection=[dg.AssetKey(asset)],
+                tags={**tags, PROCESS_TAG: this_process()},
+                run_config={"loggers": {RUN_LOGGER: {}}, **(config or {})},
+                run_id=run_id,
+            )
+        except dg.Failure as failure:
+            log.debug("run %s: %s", run_id, failure.description)
+        except DagsterExecutionInterruptedError:
+            raise KeyboardInterrupt from None
     return run_id
+
+
+@contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end if Ctrl-C was pressed meanwhile and nothing came of it.
+
+    Dagster holds a Ctrl-C back while it is between two steps, and forgets it where the run ends before the next.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, told = socket.socketpair()
+    with heard, told:
+        for end in (heard, told):
+            end.setblocking(False)
+        before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+        with suppress(BlockingIOError):
+            if signal.SIGINT in heard.recv(4096):
+                raise KeyboardInterrupt
 
 
 def refresh_members(job: dg.JobDefinition, instance: dg.DagsterInstance, warehouse: Warehouse) -> tuple[str, ...]:
