@@ -20,6 +20,7 @@ from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import RUN_LOGGER
+from copilot_quant_pipeline.upkeep.report import build_report
 from copilot_quant_pipeline.warehouse.io_manager import GridIOManager
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -29,7 +30,7 @@ def build_definitions(settings: Settings, **resource_overrides: object) -> dg.De
     with warnings.catch_warnings():
         # One run per line of the grid needs backfill policies, which are beta in every release so far.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        assets = [*build_equities(settings), *build_prediction_markets(settings)]
+        assets = [*build_equities(settings), *build_prediction_markets(settings), build_report(settings)]
     return dg.Definitions(
         assets=assets,
         asset_checks=build_checks(),

@@ -1,4 +1,4 @@
-"""The equities assets: membership, bars, adjusted bars and their coverage.
+"""The equities assets: membership, bars and adjusted bars.
 
 Here: one sentence per asset, joining the rooms; what Dagit shows of them.
 Not here: how Yahoo or Wikipedia is read, how bars are judged, how anything is stored.
@@ -12,16 +12,11 @@ from dagster_duckdb import DuckDBResource
 
 from copilot_quant_pipeline.equities.sources import EquitySources
 from copilot_quant_pipeline.equities.universe import current_symbols, keep_known_spells
-from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid, sessions_on_axis
+from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid
 from copilot_quant_pipeline.grid.runs import backfill_since, cells_of_run
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.io_manager import described, summary_of
-from copilot_quant_pipeline.warehouse.progress import (
-    read_coverage_by_key,
-    read_coverage_picture,
-    read_progress,
-)
 from copilot_quant_pipeline.warehouse.tables import ADJUSTED_BARS, BARS, MEMBERS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -39,7 +34,7 @@ class BarsConfig(dg.Config):
 
 def build_equities(settings: Settings) -> list[dg.AssetsDefinition]:
     """The assets of the equities grid, on the axes that `settings` give."""
-    return [sp500_members, _equity_bars(settings), adjusted_bars, _coverage_report(settings)]
+    return [sp500_members, _equity_bars(settings), adjusted_bars]
 
 
 @dg.asset(group_name=GROUP, kinds={"wikipedia", "duckdb"}, pool="wikipedia", metadata=described(MEMBERS))
@@ -98,33 +93,3 @@ def adjusted_bars(duckdb: DuckDBResource) -> dg.MaterializeResult[None]:
     There is nothing to store. Materializing it computes all of it once and tells what it holds.
     """
     return dg.MaterializeResult(metadata=summary_of(ADJUSTED_BARS, "symbol", duckdb))
-
-
-def _coverage_report(settings: Settings) -> dg.AssetsDefinition:
-    @dg.asset(group_name=GROUP, kinds={"duckdb"}, deps=["equity_bars"])
-    def coverage_report(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult[None]:
-        """How complete and how fresh the equities grid is: in numbers, per symbol and as a picture by month.
-
-        It reads `ops.coverage`, the state of every cell ever asked for; the report is in this asset's metadata.
-        """
-        progress = read_progress(warehouse, "equities", sessions_on_axis(settings))
-        by_symbol = read_coverage_by_key(warehouse, "equities").to_pylist()
-        return dg.MaterializeResult(
-            metadata={
-                "settled": progress.settled,
-                "failed": progress.failed,
-                "missing": progress.missing,
-                "freshness": progress.freshness,
-                "newest session": str(progress.newest),
-                "picture": dg.MetadataValue.md(read_coverage_picture(warehouse, "equities")),
-                "by symbol": dg.MetadataValue.table(
-                    [dg.TableRecord({name: _shown(value) for name, value in row.items()}) for row in by_symbol]
-                ),
-            }
-        )
-
-    return coverage_report
-
-
-def _shown(value: object) -> str | int:
-    return value if isinstance(value, int) else str(value or "")

@@ -95,7 +95,7 @@ def _freshness(fresh: int, keys: int) -> Literal["fresh", "stale", "empty"]:
 
 _BY_KEY = """
 select
-    key as symbol,
+    key,
     count(*) filter (where outcome = 'settled') as settled,
     count(*) filter (where outcome = 'settled' and rows = 0) as empty,
     count(*) filter (where outcome = 'failed') as failed,
