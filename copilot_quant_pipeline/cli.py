@@ -224,7 +224,7 @@ def ui(
 ) -> None:
     """Open Dagit, with its daemon, on the same home the commands use."""
     import os
-    import subprocess
+    import signal
 
     from copilot_quant_pipeline.home import prepare_home
     from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
@@ -235,11 +235,17 @@ def ui(
     with open_instance(settings.dagster_home):
         pass  # makes Dagster's tables before its many processes look for them
     environment = {**os.environ, **settings.environment(), "DAGSTER_HOME": str(settings.dagster_home)}
-    dagster = [sys.executable, "-m", "dagster", "dev", "-m", "copilot_quant_pipeline.definitions"]
+    # Dagster would have us use a command of a package of its own for developers; what it starts is the same.
+    quiet = ("-W", "ignore:Function `dev_command` is superseded")
+    dagster = [sys.executable, *quiet, "-m", "dagster", "dev", "-m", "copilot_quant_pipeline.definitions"]
     typer.echo(f"Dagit: http://{host}:{port}  home: {settings.home}  (Ctrl-C ends it)")
     level = "info" if verbose else "warning"
-    subprocess.run(  # noqa: S603 - our own interpreter, arguments typer has checked
-        [*dagster, "--host", host, "--port", str(port), "--log-level", level], env=environment, check=False
+    sys.stdout.flush()
+    # A shell's background jobs ignore Ctrl-C, and Dagster treats SIGTERM as it treats that: it could not be ended.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # In this process's place, so that whoever ends it ends Dagster, not only its parent.
+    os.execve(  # noqa: S606 - our own interpreter, arguments typer has checked
+        sys.executable, [*dagster, "--host", host, "--port", str(port), "--log-level", level], environment
     )
 
 
