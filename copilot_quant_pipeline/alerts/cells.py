@@ -62,8 +62,8 @@ order by newest desc, cells desc, key, reason
 
 _WHAT = {
     GIVEN_UP: "has {cells} given up, of {venue}",
-    "venue": "has {cells} that fail: {venue} does not answer as it should",
-    "data": "has {cells} that fail: {venue} has not what it should have",
+    "venue": "has {cells} that {fail}: {venue} does not answer as it should",
+    "data": "has {cells} that {fail}: {venue} has not what it should have",
 }
 
 # Declared where restatements are; a warehouse without it has nothing to ask of a person.
@@ -122,7 +122,7 @@ def _red(rows: Sequence[Row]) -> Trouble:
         key=f"cells/{asset}/{venue}/{cause}",
         source=WAREHOUSE,
         asset=asset,
-        what=_WHAT[cause].format(cells=counted(cells, "cell"), venue=venue),
+        what=_WHAT[cause].format(cells=counted(cells, "cell"), fail="fails" if cells == 1 else "fail", venue=venue),
         since=min(row["since"] for row in rows),
         last=max(row["last"] for row in rows),
         examples=spelled_out([_example(row) for row in rows]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -147,7 +147,7 @@ def redacted(text: str, url: str) -> str:
 @contextmanager
 def _unheard() -> Iterator[None]:
     """While open, what this thread (and those apprise starts for it) would log of a URL goes nowhere."""
-    _keep_quiet(("apprise",), _TALKATIVE)
+    _keep_quiet()
     token = _sending.set(True)
     try:
         yield
@@ -156,10 +156,11 @@ def _unheard() -> Iterator[None]:
 
 
 @cache
-def _keep_quiet(closed: Iterable[str], talkative: Iterable[str]) -> None:
+def _keep_quiet() -> None:
     # What a service says of a failure is taken from its result, so apprise's own log need not go any further.
-    for name in closed:
-        logging.getLogger(name).propagate = False
-        logging.getLogger(name).addHandler(logging.NullHandler())
-    for name in talkative:
+    apprise = logging.getLogger("apprise")
+    apprise.setLevel(logging.WARNING)
+    apprise.propagate = False
+    apprise.addHandler(logging.NullHandler())
+    for name in _TALKATIVE:
         logging.getLogger(name).addFilter(lambda _: not _sending.get())

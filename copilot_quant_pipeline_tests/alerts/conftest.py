@@ -9,7 +9,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from email.message import EmailMessage
 from email.policy import default as modern
@@ -27,15 +27,19 @@ from dagster._core.test_utils import create_test_daemon_workspace_context, freez
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon.sensor import execute_sensor_iteration
+from tenacity import wait_none
 
 from copilot_quant_pipeline.alerts.wording import Letter
 from copilot_quant_pipeline.definitions import build_definitions
+from copilot_quant_pipeline.equities.sources import EquitySources
+from copilot_quant_pipeline.equities.yahoo import YahooClient
 from copilot_quant_pipeline.grid.axes import SYMBOL, sessions_on_axis
 from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.home import prepare_home
+from copilot_quant_pipeline.landing import Landing
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.upkeep.backfill import Backfill, Outcome, run_in_process
+from copilot_quant_pipeline.upkeep.backfill import Backfill, Outcome
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline_tests.backfills.conftest import _shipped_but_synchronous
 from copilot_quant_pipeline_tests.conftest import NOW
@@ -91,6 +95,12 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.envelopes: list[Envelope] = []
+        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
+            self.port = free.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        return f"mailto://127.0.0.1:{self.port}/?from=platform@quant.example&to=ops@quant.example&mode=insecure"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 its name
         self.envelopes.append(envelope)
@@ -106,7 +116,7 @@ class Mailbox:
         ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def webhook() -> Iterator[Webhook]:
     webhook = Webhook()
     webhook.open()
@@ -114,7 +124,7 @@ def webhook() -> Iterator[Webhook]:
     webhook.shut()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def dead() -> Iterator[Webhook]:
     """A webhook nobody answers at, until it is opened."""
     webhook = Webhook()
@@ -122,15 +132,20 @@ def dead() -> Iterator[Webhook]:
     webhook.shut()
 
 
-@pytest.fixture
-def mailbox() -> Iterator[tuple[Mailbox, str]]:
-    """A mailbox and the URL that mails to it."""
+@pytest.fixture(autouse=True)
+def as_they_were(webhook: Webhook, dead: Webhook) -> None:
+    webhook.posts.clear()
+    dead.posts.clear()
+    webhook.status = dead.status = 200
+    dead.shut()
+
+
+@pytest.fixture(scope="module")
+def mailbox() -> Iterator[Mailbox]:
     box = Mailbox()
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    server = Controller(box, hostname="127.0.0.1", port=port)
+    server = Controller(box, hostname="127.0.0.1", port=box.port)
     server.start()
-    yield box, f"mailto://127.0.0.1:{port}/?from=platform@quant.example&to=ops@quant.example&mode=insecure"
+    yield box
     server.stop()
 
 
@@ -157,7 +172,6 @@ class World:
     instance: dg.DagsterInstance
     daemon: WorkspaceProcessContext
     venues: Sandbox
-    webhook: Webhook
     jobs: list[dg.JobDefinition] = field(default_factory=list)
 
     @property
@@ -194,7 +208,11 @@ class World:
         ).run()
 
     def materialize(self, asset: str) -> str:
-        return run_in_process(self._job(), self.instance, asset, {})
+        """A run of the asset, whatever comes of it; its id."""
+        chosen = [dg.AssetKey(asset)]
+        return (
+            self._job().execute_in_process(instance=self.instance, asset_selection=chosen, raise_on_error=False).run_id
+        )
 
     def check(self, *names: str) -> None:
         """Evaluate checks of the prices, as the checks' schedule does."""
@@ -213,16 +231,24 @@ class World:
 
     def _job(self) -> dg.JobDefinition:
         if not self.jobs:
-            self.jobs.append(build_definitions(self.settings).resolve_implicit_global_asset_job_def())
+            # A dead venue is not waited for.
+            yahoo = YahooClient(
+                self.settings.home / "cache", url=self.settings.yahoo_url, clock=self.settings.now, wait=wait_none()
+            )
+            sources = EquitySources(self.settings, yahoo, Landing(self.settings.landing_path))
+            definitions = build_definitions(self.settings, equity_sources=sources)
+            self.jobs.append(definitions.resolve_implicit_global_asset_job_def())
         return self.jobs[0]
 
 
-@pytest.fixture
-def world(tmp_path: Path, webhook: Webhook) -> Iterator[World]:
-    yield from open_world(tmp_path, webhook, (webhook.url,))
+@pytest.fixture(scope="module")
+def world(
+    tmp_path_factory: pytest.TempPathFactory, webhook: Webhook, dead: Webhook, mailbox: Mailbox
+) -> Iterator[World]:
+    yield from _open_world(tmp_path_factory.mktemp("world"), (webhook.url, dead.url, mailbox.url))
 
 
-def open_world(folder: Path, webhook: Webhook, alert_urls: tuple[str, ...]) -> Iterator[World]:
+def _open_world(folder: Path, alert_urls: tuple[str, ...]) -> Iterator[World]:
     venues = Sandbox(now=NOW)
     venues.__enter__()
     placed = Settings(
@@ -243,7 +269,7 @@ def open_world(folder: Path, webhook: Webhook, alert_urls: tuple[str, ...]) -> I
         instance_for_test(temp_dir=str(settings.dagster_home), overrides=_shipped_but_synchronous()) as instance,
         create_test_daemon_workspace_context(target, instance) as daemon,
     ):
-        world = World(replace(settings), instance, daemon, venues, webhook)
+        world = World(settings, instance, daemon, venues)
         try:
             yield world
         finally:
