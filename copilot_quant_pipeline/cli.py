@@ -275,7 +275,7 @@ def alerts_test(source: SourceOption = None, home: HomeOption = None, as_json: J
 def alerts_list(source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show what is wrong as last told, and how many messages wait for a channel."""
     from copilot_quant_pipeline.alerts.telling import book_of
-    from copilot_quant_pipeline.alerts.wording import headline, written
+    from copilot_quant_pipeline.alerts.wording import counted, headline, written
 
     book = book_of(Settings.from_environment(source=source, home=home)).read()
     incidents = [incident for incident in book.incidents.values() if incident.is_open]
@@ -285,7 +285,7 @@ def alerts_list(source: SourceOption = None, home: HomeOption = None, as_json: J
         return
     for incident in incidents:
         typer.echo(f"since {written(incident.since)}: {headline(incident.trouble)}")
-    typer.echo(f"{len(incidents)} open; {waiting} messages wait for a channel.")
+    typer.echo(f"{len(incidents)} open; {counted(waiting, 'message')} waiting for a channel.")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ Not here: asking again (upkeep), deciding on a quarantined value (the command).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from copilot_quant_pipeline.alerts.incidents import Trouble
@@ -23,13 +24,17 @@ ASSET_OF_TABLE = {
 }
 
 GIVEN_UP = "given_up"
-GIVE_UP_AFTER = 8
+
+# When healing asks for a failed cell again: after 10 min, and each time after four times as long; a venue that was out
+# of reach within the hour, a cell it has not within the day.
+FIRST_WAIT, FACTOR = timedelta(minutes=10), 4
+LONGEST_WAIT = {"venue": timedelta(hours=1), "data": timedelta(hours=24)}
 
 # How many lines an alert spells out.
 SPELLED_OUT = 5
 
 # Red cells of one grid, venue and cause are one incident: a venue that does not answer must not hide behind one symbol
-# that it does not know. The first wait of healing is 10 minutes, each later one twice as long, up to a day.
+# that it does not know.
 _RED = """
 with red as (
     select
@@ -42,8 +47,7 @@ with red as (
         end as cause,
         key, date, reason, detail, attempts,
         coalesce(failing_since, fetched_at) as failing_since,
-        fetched_at,
-        fetched_at + to_minutes(least(1440, 10 * pow(2, least(greatest(attempts, 1), 9) - 1))::bigint) as asked_again
+        fetched_at
     from ops.coverage where outcome = 'failed'
 )
 select
@@ -55,7 +59,7 @@ select
     max(attempts) as attempts,
     min(failing_since) as since,
     max(fetched_at) as last,
-    min(asked_again) as asked_again
+    list(distinct {'attempts': attempts, 'at': fetched_at}) as tries
 from red group by grid, venue, cause, key, reason
 order by newest desc, cells desc, key, reason
 """
@@ -75,8 +79,6 @@ select
     count(distinct date) as cells,
     min(date) as first,
     max(date) as newest,
-    count(*) as changes,
-    arg_min("column", seen_at) as "column",
     arg_min(old, seen_at) as old,
     arg_min(new, seen_at) as new,
     min(seen_at) as since,
@@ -146,14 +148,20 @@ def _next_step(cause: str, rows: Sequence[Row]) -> str:
     if cause == GIVEN_UP:
         return (
             "nothing by itself. They stay red and are not asked for again; once you know why,"
-            " `copilot-quant backfill` asks for them anew."
+            " `copilot-quant heal --force` asks for them anew."
         )
-    asked_again: datetime = min(row["asked_again"] for row in rows)
+    asked_again = min(next_try_at(cause, tries["attempts"], tries["at"]) for row in rows for tries in row["tries"])
     tried = max(row["attempts"] for row in rows)
     return (
         f"healing asks for them again from {written(asked_again)} on, waiting longer each time;"
-        f" after {GIVE_UP_AFTER} tries a cell is given up (so far: {tried}). Its end is told."
+        f" cells that go on failing are given up after 8 tries (so far: {tried}). Their end is told."
     )
+
+
+def next_try_at(cause: str, attempts: int, tried_at: datetime) -> datetime:
+    """When a cell that has failed so often for this cause, last at `tried_at`, is asked for again."""
+    # Seven steps are beyond any longest wait; more would be beyond what a timedelta holds.
+    return tried_at + min(FIRST_WAIT * int(FACTOR ** min(max(attempts, 1) - 1, 7)), LONGEST_WAIT[cause])
 
 
 def _quarantined(rows: Sequence[Row]) -> Trouble:
@@ -178,9 +186,18 @@ def _quarantined(rows: Sequence[Row]) -> Trouble:
 
 
 def _change(row: Row) -> str:
-    return (
-        f"{row['key']}, {_when(row)}: {counted(row['changes'], 'value')}, {row['column']} {row['old']} -> {row['new']}"
-    )
+    old, new = (_values(row[name]) for name in ("old", "new"))
+    changed = [f"{name} {old.get(name)} -> {value}" for name, value in new.items() if old.get(name) != value]
+    return f"{row['key']}, {_when(row)}: {shortened(', '.join(changed), 160)}"
+
+
+def _values(row: str | None) -> dict[str, Any]:
+    """A quarantined row by column; what is no row, under a name of its own."""
+    try:
+        values = json.loads(row) if row else {}
+    except ValueError:
+        values = row
+    return values if isinstance(values, dict) else {"value": values}
 
 
 def spelled_out(lines: Sequence[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from copilot_quant_pipeline.alerts.wording import Letter, shortened
 from copilot_quant_pipeline.errors import UserError
@@ -27,9 +28,9 @@ PATIENCE = 15.0
 
 WHERE_URLS_ARE_EXPLAINED = "https://appriseit.com/services/"
 
-# What apprise and the libraries below it would log of a URL.
-_TALKATIVE = ("urllib3.connectionpool", "urllib3.util.retry", "requests_oauthlib.oauth1_auth", "requests_oauthlib")
-_sending: ContextVar[bool] = ContextVar("sending", default=False)
+# What apprise and the libraries below it log may hold a URL: while we send, it comes here instead of to the log.
+_TALKATIVE = ("apprise", "urllib3.connectionpool", "urllib3.util.retry", "requests_oauthlib", "oauthlib.oauth1.rfc5849")
+_overheard: ContextVar[list[str] | None] = ContextVar("overheard", default=None)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _send(channel: Channel, letter: Letter) -> str | None:
         return what_is_wrong_with(channel)
     sender = Apprise(asset=_asset())
     sender.add(service)
-    with _unheard():
+    with _overhearing() as said:
         result = sender.notify(
             title=letter.title,
             body=letter.body,
@@ -107,14 +108,13 @@ def _send(channel: Channel, letter: Letter) -> str | None:
         )
     if result:
         return None
-    said = "; ".join(entry.message for entry in result.logs())
-    return redacted(said, channel.url) or f"no answer within {PATIENCE:g} s"
+    return redacted("; ".join(said), channel.url) or f"no answer within {PATIENCE:g} s"
 
 
 def _service(channel: Channel) -> NotifyBase | None:
     from apprise import Apprise
 
-    with _unheard():
+    with _overhearing():
         try:
             return Apprise.instantiate(channel.url, asset=_asset())
         except Exception:  # an address that a service's own parser cannot take
@@ -138,29 +138,33 @@ def redacted(text: str, url: str) -> str:
     'cannot post to /***/*** as me'
     """
     scheme, _, rest = url.partition("://")
-    parts = {part for part in re.split(r"[/@:?&=+,]+", rest) if len(part) > 2 and part != scheme}
+    split = re.split(r"[/@:?&=+,]+", rest)
+    parts = {part for part in (*split, *map(unquote, split)) if len(part) > 2 and part != scheme}
     for part in sorted(parts, key=len, reverse=True):
         text = text.replace(part, "***")
     return shortened(text)
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """While open, what this thread (and those apprise starts for it) would log of a URL goes nowhere."""
-    _keep_quiet()
-    token = _sending.set(True)
+def _overhearing() -> Iterator[list[str]]:
+    """While open, the warnings of apprise in this thread (and in those it starts) are collected, and none is logged."""
+    _listen()
+    said: list[str] = []
+    token = _overheard.set(said)
     try:
-        yield
+        yield said
     finally:
-        _sending.reset(token)
+        _overheard.reset(token)
 
 
 @cache
-def _keep_quiet() -> None:
-    # What a service says of a failure is taken from its result, so apprise's own log need not go any further.
-    apprise = logging.getLogger("apprise")
-    apprise.setLevel(logging.WARNING)
-    apprise.propagate = False
-    apprise.addHandler(logging.NullHandler())
+def _listen() -> None:
     for name in _TALKATIVE:
-        logging.getLogger(name).addFilter(lambda _: not _sending.get())
+        logging.getLogger(name).addFilter(_keep_from_the_log)
+
+
+def _keep_from_the_log(record: logging.LogRecord) -> bool:
+    said = _overheard.get()
+    if said is not None and record.name == "apprise" and record.levelno >= logging.WARNING:
+        said.append(record.getMessage())
+    return said is None

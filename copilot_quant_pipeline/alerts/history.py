@@ -6,12 +6,14 @@ Not here: red cells (cells.py), what becomes of a failed run over time (runs.py)
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster._core.definitions.freshness import FreshnessState
+from dagster._core.events import JobFailureData
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.storage.asset_check_execution_record import (
@@ -28,6 +30,8 @@ from copilot_quant_pipeline.alerts.incidents import Trouble
 from copilot_quant_pipeline.alerts.runs import FinishedRun
 from copilot_quant_pipeline.alerts.wording import shortened
 from copilot_quant_pipeline.warehouse.io_manager import FAILED_CELLS
+
+log = logging.getLogger(__name__)
 
 CHECKS = "checks"
 FRESHNESS = "freshness"
@@ -65,9 +69,7 @@ def _finished(instance: dg.DagsterInstance, record: RunRecord, assets: Collectio
     run = record.dagster_run
     if run.status == dg.DagsterRunStatus.SUCCESS:
         return FinishedRun(run.run_id, _ended(record), settled=_assets_of(instance, run))
-    events = instance.event_log_storage.get_logs_for_run(
-        run.run_id, of_type={dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-    )
+    events = _failures_of(instance, run)
     steps = {event.step_key: failure for event in events if (failure := _step_failure(event))}
     # A step is named like its asset; the steps of checks are told as checks.
     by_cells = {asset for asset in assets if asset in steps and _is_of_cells(steps[asset])}
@@ -81,6 +83,15 @@ def _finished(instance: dg.DagsterInstance, record: RunRecord, assets: Collectio
         failed=tuple(sorted(failed.items())),
         retried=run.tags.get(WILL_RETRY_TAG) == "true",
     )
+
+
+def _failures_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Sequence[EventLogEntry]:
+    wanted = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    try:
+        return instance.event_log_storage.get_logs_for_run(run.run_id, of_type=wanted)
+    except Exception:  # one run whose log is broken must not keep all others from being told
+        log.warning("the log of run %s cannot be read", run.run_id, exc_info=True)
+        return []
 
 
 def _assets_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, ...]:
@@ -122,8 +133,10 @@ def _why_run(events: Sequence[EventLogEntry]) -> str:
     for event in reversed(events):
         found = event.dagster_event
         if found and found.event_type == dg.DagsterEventType.RUN_FAILURE:
-            error = found.job_failure_data.error
-            return _innermost(error) if error else shortened(found.message or "it ended without a word")
+            data = found.event_specific_data
+            # A run that was ended from outside has a message only.
+            error = data.error if isinstance(data, JobFailureData) else None
+            return _innermost(error) if error else shortened(found.message or event.user_message)
     return "it ended without a word"
 
 

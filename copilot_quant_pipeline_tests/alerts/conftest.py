@@ -196,7 +196,7 @@ class World:
 
     def settle(self, *dates: date, refresh: bool = False) -> Outcome:
         return Backfill(
-            job=self._job(),
+            job=self.job,
             instance=self.instance,
             warehouse=self.warehouse,
             grid="equities",
@@ -210,13 +210,11 @@ class World:
     def materialize(self, asset: str) -> str:
         """A run of the asset, whatever comes of it; its id."""
         chosen = [dg.AssetKey(asset)]
-        return (
-            self._job().execute_in_process(instance=self.instance, asset_selection=chosen, raise_on_error=False).run_id
-        )
+        return self.job.execute_in_process(instance=self.instance, asset_selection=chosen, raise_on_error=False).run_id
 
     def check(self, *names: str) -> None:
         """Evaluate checks of the prices, as the checks' schedule does."""
-        job = self._job()
+        job = self.job
         keys = job.asset_layer.asset_graph.get_check_keys_for_assets({dg.AssetKey("prediction_market_prices")})
         chosen = {key for key in keys if key.name in names}
         subset = job.get_subset(asset_selection=set(), asset_check_selection=chosen)
@@ -229,7 +227,8 @@ class World:
         self.venues = Sandbox(now=NOW, port=int(self.venues.url.rpartition(":")[2]))
         self.venues.__enter__()
 
-    def _job(self) -> dg.JobDefinition:
+    @property
+    def job(self) -> dg.JobDefinition:
         if not self.jobs:
             # A dead venue is not waited for.
             yahoo = YahooClient(

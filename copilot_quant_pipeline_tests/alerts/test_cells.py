@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from copilot_quant_pipeline.alerts.cells import find_in_warehouse
+from copilot_quant_pipeline.alerts.cells import find_in_warehouse, next_try_at
 from copilot_quant_pipeline.alerts.incidents import plan_messages
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.warehouse.connections import BusyWarehouseError
@@ -66,13 +66,21 @@ def test_only_the_first_few_are_spelled_out_and_the_rest_is_counted(warehouse: W
     assert trouble.examples[5:] == ("and 25 more like these",)
 
 
-@pytest.mark.parametrize(("tries", "wait"), [(1, 10), (2, 20), (4, 80), (7, 640), (8, 1280)])
-def test_it_is_told_when_the_cells_are_asked_again(warehouse: Warehouse, tries: int, wait: int) -> None:
-    for _ in range(tries):
-        _fail(warehouse, {"AAPL": "unavailable"})
+@pytest.mark.parametrize(
+    ("cause", "attempts", "minutes"),
+    [("data", 1, 10), ("data", 2, 40), ("data", 4, 640), ("data", 99, 1440), ("venue", 1, 10), ("venue", 7, 60)],
+)
+def test_each_wait_is_longer_up_to_a_day(cause: str, attempts: int, minutes: int) -> None:
+    assert next_try_at(cause, attempts, NOW) == NOW + timedelta(minutes=minutes)
+
+
+def test_it_is_told_when_the_first_of_the_cells_is_asked_for_again(warehouse: Warehouse) -> None:
+    _fail(warehouse, {"AAPL": "missing_at_source"}, at=NOW - timedelta(hours=1))
+    _fail(warehouse, {"AAPL": "missing_at_source"})
+    _fail(warehouse, {"AMD": "missing_at_source"}, at=NOW + timedelta(minutes=20))
     (trouble,) = find_in_warehouse(warehouse)
-    assert f"from {NOW + timedelta(minutes=wait):%Y-%m-%d %H:%M} UTC on" in trouble.next_step
-    assert f"so far: {tries}" in trouble.next_step
+    assert "from 2024-03-29 14:30 UTC on" in trouble.next_step
+    assert "so far: 2" in trouble.next_step
 
 
 def test_cells_given_up_are_told_once_and_end_what_was_failing(warehouse: Warehouse) -> None:
@@ -96,22 +104,21 @@ def test_cells_given_up_are_told_once_and_end_what_was_failing(warehouse: Wareho
 def test_quarantined_values_wait_for_a_person(warehouse: Warehouse) -> None:
     _fail(warehouse, {"AAPL": "unavailable"}, days=DAYS[:1])
     with warehouse.transaction() as connection:
-        connection.execute("create table if not exists ops.quarantine (" + _QUARANTINE + ")")
-        for day, column, state in ((25, "close", "waiting"), (25, "open", "waiting"), (26, "close", "accepted")):
+        connection.execute(f"create table if not exists ops.quarantine ({_QUARANTINE})")
+        for day, state in ((25, "waiting"), (26, "waiting"), (27, "accepted")):
             connection.execute(
-                'insert into ops.quarantine ("table", date, key, "column", old, new, seen_at, run_id, state)'
-                " values ('equities.bars', $1, 'AAPL', $2, '100.0', '25.0', $3, 'run', $4)",
-                [date(2024, 3, day), column, NOW, state],
+                'insert into ops.quarantine ("table", date, key, old, new, seen_at, run_id, state)'
+                " values ('equities.bars', $1, 'AAPL', $2, $3, $4, 'run', $5)",
+                [date(2024, 3, day), '{"close": 100.0, "volume": 7}', '{"close": 25.0, "volume": 7}', NOW, state],
             )
     trouble = next(trouble for trouble in find_in_warehouse(warehouse) if trouble.key == "quarantine/equity_bars")
-    assert trouble.what == "has 1 cell whose changed values wait for a decision"
-    assert trouble.examples[0].startswith("AAPL, 2024-03-25: 2 values, ")
-    assert trouble.examples[0].endswith(" 100.0 -> 25.0")
+    assert trouble.what == "has 2 cells whose changed values wait for a decision"
+    assert trouble.examples == ("AAPL, 2 cells, 2024-03-25 to 2024-03-26: close 100.0 -> 25.0",)
     assert "copilot-quant quarantine list" in trouble.next_step
 
 
 _QUARANTINE = """
-    "table" varchar, date date, key varchar, "column" varchar, old varchar, new varchar,
+    "table" varchar, date date, key varchar, old varchar, new varchar,
     seen_at timestamp with time zone, run_id varchar, state varchar
 """
 

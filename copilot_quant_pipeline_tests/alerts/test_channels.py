@@ -203,9 +203,9 @@ class TestCommand:
                 assert SECRET not in said.err
 
     def test_what_is_open_and_what_waits_is_listed(self, desk: Desk, dead: Webhook) -> None:  # noqa: F811
-        assert desk.run("alerts", "list").out == "0 open; 0 messages wait for a channel.\n"
+        assert desk.run("alerts", "list").out == "0 open; 0 messages waiting for a channel.\n"
         tell(replace(desk.settings, alert_urls=(dead.url,)), lambda _: _found())
         assert desk.run("alerts", "list").out == (
-            "since 2024-03-29 14:00 UTC: a is broken\n1 open; 1 messages wait for a channel.\n"
+            "since 2024-03-29 14:00 UTC: a is broken\n1 open; 1 message waiting for a channel.\n"
         )
         assert '"key": "run/a"' in desk.run("alerts", "list", "--json").out

@@ -96,6 +96,16 @@ def test_a_refused_list_is_told_with_why_and_its_run_and_ends_with_the_next_good
     assert _titles(webhook, "sp500_members")[1:] == ["Recovered: sp500_members could not be materialized: a run failed"]
 
 
+def test_a_run_whose_process_died_is_told_with_what_is_known_of_it(world: World, webhook: Webhook) -> None:
+    job = world.job.get_subset(asset_selection={dg.AssetKey("prediction_markets")})
+    run = world.instance.create_run_for_job(job, asset_selection=frozenset({dg.AssetKey("prediction_markets")}))
+    world.instance.report_run_failed(run, "The process of this run has ended without finishing it.")
+    world.tick()
+    (post,) = _about(webhook, "prediction_markets")
+    assert f"- run {run.run_id[:8]}: The process of this run has ended without finishing it.\n" in post["message"]
+    assert f"{DAGIT}/runs/{run.run_id}" in post["message"]
+
+
 def test_a_failed_check_is_told_though_its_run_succeeds(world: World, webhook: Webhook) -> None:
     _store_price(world, "1.5")
     for _ in range(2):
