@@ -48,6 +48,8 @@ backfill_app = typer.Typer(help="Settle a rectangle of cells.", no_args_is_help=
 update_app = typer.Typer(help="Settle the newest sessions.", no_args_is_help=True)
 app.add_typer(backfill_app, name="backfill")
 app.add_typer(update_app, name="update")
+alerts_app = typer.Typer(help="Who is told when something is wrong.", no_args_is_help=True)
+app.add_typer(alerts_app, name="alerts")
 
 SourceOption = Annotated[str | None, typer.Option("--source", help="sandbox (simulated venues) or live.")]
 HomeOption = Annotated[Path | None, typer.Option("--home", help="Folder of everything stored.")]
@@ -230,6 +232,10 @@ def ui(
     from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
 
     settings = Settings.from_environment(source=source, home=home)
+    if settings.alert_urls:
+        from copilot_quant_pipeline.alerts.channels import expect_channels
+
+        expect_channels(settings.alert_urls)
     prepare_home(settings)
     install_instance_config(settings.dagster_home)
     with open_instance(settings.dagster_home):
@@ -247,6 +253,46 @@ def ui(
     os.execve(  # noqa: S606 - our own interpreter, arguments typer has checked
         sys.executable, [*dagster, "--host", host, "--port", str(port), "--log-level", level], environment
     )
+
+
+@alerts_app.command("test")
+def alerts_test(source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Send one message to every URL of COPILOT_QUANT_ALERT_URLS and tell what came of each."""
+    from copilot_quant_pipeline.alerts.channels import expect_channels
+    from copilot_quant_pipeline.alerts.delivery import send_test
+
+    settings = Settings.from_environment(source=source, home=home)
+    channels = expect_channels(settings.alert_urls)
+    if not channels:
+        raise UserError(
+            "no channel is set: put one or more URLs into COPILOT_QUANT_ALERT_URLS, separated by blanks, such as"
+            " json://localhost:8080/hook; until then alerts are log lines."
+        )
+    answers = send_test(settings, channels)
+    if as_json:
+        _print_json({"channels": [{"channel": name, "problem": problem} for name, problem in answers.items()]})
+    else:
+        for name, problem in answers.items():
+            typer.echo(f"channel {name}: {f'NOT sent: {problem}' if problem else 'sent'}")
+    if any(answers.values()):
+        raise typer.Exit(1)
+
+
+@alerts_app.command("list")
+def alerts_list(source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show what is wrong as last told, and how many messages wait for a channel."""
+    from copilot_quant_pipeline.alerts.telling import book_of
+    from copilot_quant_pipeline.alerts.wording import counted, headline, written
+
+    book = book_of(Settings.from_environment(source=source, home=home)).read()
+    incidents = [incident for incident in book.incidents.values() if incident.is_open]
+    waiting = sum(map(len, book.waiting.values()))
+    if as_json:
+        _print_json({"open": [asdict(incident) for incident in incidents], "waiting": waiting})
+        return
+    for incident in incidents:
+        typer.echo(f"since {written(incident.since)}: {headline(incident.trouble)}")
+    typer.echo(f"{len(incidents)} open; {counted(waiting, 'message')} waiting for a channel.")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from copilot_quant_pipeline.alerts.sensor import build_alerts
 from copilot_quant_pipeline.equities.assets import build_equities
 from copilot_quant_pipeline.equities.sources import EquitySources
 from copilot_quant_pipeline.prediction_markets.assets import build_prediction_markets
@@ -34,6 +35,7 @@ def build_definitions(settings: Settings, **resource_overrides: object) -> dg.De
     return dg.Definitions(
         assets=assets,
         asset_checks=build_checks(),
+        sensors=[build_alerts(settings)],
         resources={**_resources(settings), **resource_overrides},
         # A run is one step that mostly waits for a vendor: another process per step is only slower.
         executor=dg.in_process_executor,

@@ -27,6 +27,9 @@ from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 SPELLED_OUT = 20
 TABULATED = 20_000
 
+# The metadata that tells a failure of cells, which are settled or red each by itself, from a run that broke.
+FAILED_CELLS = "failed cells"
+
 
 def described(table: Table | View) -> dict[str, Any]:
     """The metadata under which an asset names its table: Dagit shows its columns, the I/O manager stores there."""
@@ -170,7 +173,7 @@ def _failure(failed: pa.Table, asked: int) -> dg.Failure:
     return dg.Failure(
         f"{failed.num_rows:,} of {asked:,} cells failed, the others are settled.\n" + "\n".join(lines),
         metadata={
-            "failed cells": failed.num_rows,
+            FAILED_CELLS: failed.num_rows,
             "reasons": _counted(failed),
             "cells": _tabulated(failed.slice(0, TABULATED).to_pylist()),
         },
