@@ -170,6 +170,7 @@ def run_in_process(
     """
     import dagster as dg
     from dagster._core.errors import DagsterExecutionInterruptedError
+    from dagster._core.storage.tags import MAX_RETRIES_TAG
 
     run_id = str(uuid.uuid4())
     with _no_interrupt_lost():
@@ -177,7 +178,8 @@ def run_in_process(
             job.execute_in_process(
                 instance=instance,
                 asset_selection=[dg.AssetKey(asset)],
-                tags={**tags, PROCESS_TAG: this_process()},
+                # What fails here is this command's to tell: a daemon must not start it again on its own.
+                tags={**tags, PROCESS_TAG: this_process(), MAX_RETRIES_TAG: "0"},
                 run_config={"loggers": {RUN_LOGGER: {}}, **(config or {})},
                 run_id=run_id,
             )
