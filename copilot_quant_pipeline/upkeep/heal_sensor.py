@@ -11,16 +11,23 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.dagster_run import RunRecord
 
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.grid.cells import Rectangle, plan_runs
-from copilot_quant_pipeline.grid.runs import corners_of_run, range_tags
+from copilot_quant_pipeline.grid.runs import range_tags
 from copilot_quant_pipeline.ledger.instance import release_dead_runs
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN
-from copilot_quant_pipeline.upkeep.healing import GRIDS, HEAL_TAG, Grid, Healing, extent_of, look_for_gaps
-from copilot_quant_pipeline.warehouse.gaps import Busy
+from copilot_quant_pipeline.upkeep.healing import (
+    GRIDS,
+    HEAL_TAG,
+    Grid,
+    Healing,
+    cells_of,
+    extent_of,
+    look_for_gaps,
+    runs_under_way,
+)
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 EVERY = timedelta(minutes=10)
@@ -33,13 +40,6 @@ RUNS_OF_A_TICK = 50
 
 # A tick is to be over before Dagster's patience with it is.
 PATIENCE = 20.0
-
-_UNDER_WAY = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def build_heal_sensor(settings: Settings) -> dg.SensorDefinition:
@@ -76,14 +76,14 @@ def _plan_tick(
     instance: dg.DagsterInstance, warehouse: Warehouse, grid: Grid, settings: Settings
 ) -> tuple[list[dg.RunRequest], str]:
     """The runs that heal `grid` now, and in words what is done or why nothing is."""
-    under_way = _runs_under_way(instance, grid)
+    under_way = runs_under_way(instance, grid)
     if waits_for := _in_the_way(instance, grid, under_way):
         return [], waits_for
     keys = instance.get_dynamic_partitions(grid.axis)
     extent = extent_of(grid, settings, keys, left_to_schedules=LEFT_TO_SCHEDULES)
     if extent is None:
         return [], "nothing was asked for yet"
-    now, busy = settings.now(), _busy(under_way)
+    now, busy = settings.now(), cells_of(under_way)
     try:
         healing = look_for_gaps(warehouse, extent, now=now, limit=settings.heal_cells, busy=busy)
     except UserError as error:
@@ -92,25 +92,15 @@ def _plan_tick(
     return [_request(grid, rectangle, healing, now) for rectangle in runs], _told(healing, len(runs))
 
 
-def _runs_under_way(instance: dg.DagsterInstance, grid: Grid) -> list[RunRecord]:
-    records = instance.get_run_records(filters=dg.RunsFilter(statuses=_UNDER_WAY))
-    return [record for record in records if dg.AssetKey(grid.asset) in (record.dagster_run.asset_selection or ())]
-
-
-def _in_the_way(instance: dg.DagsterInstance, grid: Grid, under_way: Sequence[RunRecord]) -> str | None:
+def _in_the_way(instance: dg.DagsterInstance, grid: Grid, under_way: Sequence[dg.DagsterRun]) -> str | None:
     """What must end before `grid` is healed: an earlier healing, or a backfill, whose cells come by and by."""
-    healing = [record.dagster_run.run_id[:8] for record in under_way if HEAL_TAG in record.dagster_run.tags]
+    healing = [run.run_id[:8] for run in under_way if HEAL_TAG in run.tags]
     if healing:
         return f"earlier healing is queued or running ({', '.join(healing[:3])}); the next tick looks again"
     for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
         if dg.AssetKey(grid.asset) in (backfill.asset_selection or ()):
             return f"backfill {backfill.backfill_id} is running; what it leaves is healed after it"
     return None
-
-
-def _busy(under_way: Sequence[RunRecord]) -> list[Busy]:
-    corners = (corners_of_run(record.dagster_run.tags) for record in under_way)
-    return [Busy(*both) for both in corners if both]
 
 
 def _request(grid: Grid, rectangle: Rectangle, healing: Healing, now: datetime) -> dg.RunRequest:

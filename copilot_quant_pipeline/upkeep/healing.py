@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
+
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, days_on_axis, sessions_on_axis
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
-from copilot_quant_pipeline.grid.runs import range_tags
+from copilot_quant_pipeline.grid.runs import corners_of_run, range_tags
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN, FailedCell, Outcome, run_in_process
 from copilot_quant_pipeline.warehouse.gaps import Busy, Extent, Gaps, Tries, read_gaps, read_tries
@@ -23,8 +25,6 @@ from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, PASSING
 from copilot_quant_pipeline.warehouse.progress import read_traffic
 
 if TYPE_CHECKING:
-    import dagster as dg
-
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 # Names the grid a run heals.
@@ -38,6 +38,14 @@ LONGEST_WAIT = timedelta(hours=24)
 
 # A venue that was out of reach may be back any minute, and one that still is costs a few requests: see equities/brake.
 LONGEST_WAIT_FOR_A_VENUE = timedelta(hours=1)
+
+
+_UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,27 @@ class Healing:
     waiting: int
     next_try_at: datetime | None
     given_up: int
+
+
+@dataclass(frozen=True)
+class Healed:
+    """What came of healing a grid.
+
+    Attributes:
+        grid: which.
+        left: gaps that are due and were beyond the limit.
+        waiting: failed cells that were not due,
+        next_try_at: when the first of them is, aware UTC.
+        given_up: failed cells that are asked for by hand only.
+        outcome: what became of the cells asked for.
+    """
+
+    grid: str
+    left: int
+    waiting: int
+    next_try_at: datetime | None
+    given_up: int
+    outcome: Outcome
 
 
 def next_try_at(tries: Tries) -> datetime | None:
@@ -136,36 +165,83 @@ def extent_of(grid: Grid, settings: Settings, keys: Sequence[str], *, left_to_sc
     return Extent(grid.name, keys, dates, ripe[-1]) if keys and ripe else None
 
 
-def heal(
+def heal_grid(
     job: dg.JobDefinition,
     instance: dg.DagsterInstance,
     warehouse: Warehouse,
     grid: Grid,
-    extent: Extent,
-    gaps: Gaps,
+    settings: Settings,
+    *,
+    only: Collection[str] = (),
+    force: bool = False,
+    on_plan: Callable[[int], None] = lambda _: None,
     on_run: Callable[[int], None] = lambda _: None,
-) -> Outcome:
-    """Settle the gaps in this process; `on_run` hears how many cells are through in all, as each run ends.
+) -> Healed:
+    """Settle in this process what is due in `grid`, of the keys `only` where there are any; newest first.
 
-    `extent.keys` must be the whole axis, in its order. A cell of a crossing that two runs hold is asked for once.
+    `on_plan` hears how many cells are asked for, `on_run` how many are through in all, as each run ends. Each run
+    commits what it fetched before the next begins.
+
+    Raises:
+        UserError: The warehouse cannot be read or written.
     """
-    started, runs, asked = time.monotonic(), list[str](), set(gaps.cells)
-    left = set(asked)
-    for rectangle in plan_runs(asked, extent.dates, extent.keys, LARGEST_RUN):
-        # Another process, or the run before, may have settled these cells since they were planned.
-        if not left.isdisjoint(rectangle) and not _is_settled(warehouse, grid, rectangle):
+    axis = instance.get_dynamic_partitions(grid.axis)
+    keys = [key for key in axis if key in set(only)] if only else axis
+    extent = extent_of(grid, settings, keys, left_to_schedules=timedelta())
+    if extent is None:
+        return Healed(grid.name, 0, 0, None, 0, _outcome(warehouse, grid, (), [], 0.0))
+    busy = cells_of(runs_under_way(instance, grid))
+    found = look_for_gaps(warehouse, extent, now=settings.now(), limit=settings.heal_cells, busy=busy, force=force)
+    on_plan(len(found.gaps.cells))
+    started = time.monotonic()
+    runs = _run(job, instance, warehouse, grid, plan_runs(found.gaps.cells, extent.dates, axis, LARGEST_RUN), on_run)
+    outcome = _outcome(warehouse, grid, found.gaps.cells, runs, time.monotonic() - started)
+    left = found.gaps.total - len(found.gaps.cells)
+    return Healed(grid.name, left, found.waiting, found.next_try_at, found.given_up, outcome)
+
+
+def runs_under_way(instance: dg.DagsterInstance, grid: Grid) -> list[dg.DagsterRun]:
+    """The runs of the grid's asset that are queued or running, whoever asked for them."""
+    runs = instance.get_runs(filters=dg.RunsFilter(statuses=_UNDER_WAY))
+    return [run for run in runs if dg.AssetKey(grid.asset) in (run.asset_selection or ())]
+
+
+def cells_of(runs: Iterable[dg.DagsterRun]) -> list[Busy]:
+    """What these runs settle."""
+    corners = (corners_of_run(run.tags) for run in runs)
+    return [Busy(*both) for both in corners if both]
+
+
+def _run(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    warehouse: Warehouse,
+    grid: Grid,
+    rectangles: Sequence[Rectangle],
+    on_run: Callable[[int], None],
+) -> list[str]:
+    """Run the rectangles one after the other; the ids of the runs it took."""
+    runs = []
+    through: set[Cell] = set()
+    for rectangle in rectangles:
+        # Another process, or a run that crosses this one, may have dealt with these cells since they were planned.
+        if not (through.issuperset(rectangle) or _is_settled(warehouse, grid, rectangle)):
             tags = {**range_tags(rectangle), HEAL_TAG: grid.name}
             runs.append(run_in_process(job, instance, grid.asset, tags))
-        left.difference_update(rectangle)
-        on_run(len(asked) - len(left))
-    failed = _failed(warehouse, grid, gaps.cells)
+        through.update(rectangle)
+        on_run(len(through))
+    return runs
+
+
+def _outcome(warehouse: Warehouse, grid: Grid, asked: Sequence[Cell], runs: Sequence[str], seconds: float) -> Outcome:
+    failed = _failed(warehouse, grid, asked)
     return Outcome(
         asked=len(asked),
         already=0,
         settled=len(asked) - len(failed),
         failed=failed,
         runs=len(runs),
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         **read_traffic(warehouse, runs),
     )
 

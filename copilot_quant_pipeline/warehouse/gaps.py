@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from copilot_quant_pipeline.grid.cells import Cell
+from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP
 from copilot_quant_pipeline.warehouse.tables import UTC_TIME
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -75,7 +76,7 @@ def read_tries(warehouse: Warehouse, extent: Extent) -> dict[Tries, int]:
 
 def read_gaps(warehouse: Warehouse, extent: Extent, due: Collection[Tries], busy: Collection[Busy], limit: int) -> Gaps:
     """The failed cells whose history is `due` and the blank ones, without `busy`: the newest `limit` of them."""
-    bound = {**extent.bound, "blank_until": extent.blank_until, "limit": limit}
+    bound = {**extent.bound, "blank_until": extent.blank_until, "limit": limit, "given_up": GIVEN_UP}
     with warehouse.connect_read_only() as connection:
         connection.register("due", pa.Table.from_pylist([tries._asdict() for tries in due], _DUE))
         connection.register("busy", pa.Table.from_pylist([*_corners(busy, extent.keys)], _BUSY))
@@ -130,9 +131,16 @@ with keys as (
 ), red as (
     select date, key from covered semi join due using (reason, attempts, passing, fetched_at)
     where outcome = 'failed'
+), departed as (
+    select key, max(fetched_at) filter (reason = 'delisted') as since, max(date) filter (rows > 0) as last_bar
+    from covered group by key having since is not null
+), explained as (
+    -- Given up before its symbol was found to be delisted: that settles it.
+    select c.date, c.key from covered c join departed d using (key)
+    where c.reason = $given_up and c.fetched_at < d.since and c.date > d.last_bar
 ), gaps as (
     select date, key, place
-    from (from blank union all from red) join keys using (key) semi join dates using (date)
+    from (from blank union all from red union from explained) join keys using (key) semi join dates using (date)
     where not exists (
         from busy b where date between b.first and b.last and place between b.top and b.bottom
     )
