@@ -37,10 +37,10 @@ def test_sessions_lost_for_two_days_heal_when_they_are_back(world: World) -> Non
     assert len(world.red()) == 2 * len(SYMBOLS)
     world.venues.reset_requests()
     world.let_pass(4 * HOUR)
-    world.let_pass(44 * HOUR, every=2 * HOUR)
+    world.let_pass(44 * HOUR, every=4 * HOUR)
     assert len(world.red()) == 2 * len(SYMBOLS)
     world.venues.clear_faults()
-    world.let_pass(DAY, every=2 * HOUR)
+    world.let_pass(DAY, every=4 * HOUR)
     assert world.red() == {}
     # Friday's session, which no schedule has asked for in this world, is settled as well.
     assert world.settled() == len(SYMBOLS) * (len(WEEK) + 1)
