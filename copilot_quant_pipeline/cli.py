@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from copilot_quant_pipeline.grid.cells import Rectangle
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
     from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
+    from copilot_quant_pipeline.upkeep.healing import Healed
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ app.add_typer(alerts_app, name="alerts")
 SourceOption = Annotated[str | None, typer.Option("--source", help="sandbox (simulated venues) or live.")]
 HomeOption = Annotated[Path | None, typer.Option("--home", help="Folder of everything stored.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Ask again for settled cells too.")]
+HealOption = Annotated[bool, typer.Option("--heal/--no-heal", help="Ask again for older gaps afterwards.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Tell every step; show stack traces.")]
 SymbolsOption = Annotated[str | None, typer.Option("--symbols", help="Comma-separated, such as AAPL,BRK.B.")]
 
@@ -68,6 +71,7 @@ ADVICE = {
     "malformed_bar": "the venue's numbers cannot be right; the same command asks again once it may have mended them.",
     "rate_limited": "the venue wants a pause; run the same command again in some minutes.",
     "unavailable": "the venue cannot be reached; check the network, then run the same command again.",
+    "given_up": "it failed for days and is not asked for by itself any more; copilot-quant heal --force asks again.",
     "vanished_at_source": "the stored rows are kept though the venue no longer has them.",
 }
 
@@ -89,26 +93,29 @@ def backfill_equities(
     dates = _asked_sessions(settings, start, end)
     chosen = _asked_symbols(symbols, universe)
     with _platform(settings, "backfill-equities", as_json, verbose) as platform:
-        _settle_equities(platform, chosen or platform.fetch_members(), dates, refresh)
+        _report(platform, *_settle_equities(platform, chosen or platform.fetch_members(), dates, refresh))
 
 
 @update_app.command("equities")
 def update_equities(
     symbols: SymbolsOption = None,
     max_age_days: Annotated[int, typer.Option(min=1, help="How many days back counts as newest.")] = 7,
-    force: Annotated[bool, typer.Option("--force", help="Ask again for settled cells too.")] = False,
+    force: ForceOption = False,
+    heal: HealOption = True,
     source: SourceOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Settle the newest sessions of every symbol on the axis (all of the S&P 500 where there is none)."""
+    """Settle the newest sessions of every symbol on the axis (all of the S&P 500 where there is none), then heal."""
     settings = Settings.from_environment(source=source, home=home)
     dates = _newest_sessions(settings, max_age_days)
     chosen = _asked_symbols(symbols, None)
     with _platform(settings, "update-equities", as_json, verbose) as platform:
         symbols_asked = chosen or platform.symbols() or platform.fetch_members()
-        _settle_equities(platform, symbols_asked, dates, force, confirm=True)
+        asked, outcome = _settle_equities(platform, symbols_asked, dates, force, confirm=True)
+        healed = _heal(platform, "equities", only=chosen) if heal else None
+        _report(platform, asked, outcome, healed)
 
 
 VenueOption = Annotated[str | None, typer.Option("--venue", help="Comma-separated, such as kalshi,polymarket.")]
@@ -136,7 +143,7 @@ def backfill_markets(
     dates = _asked_days(settings, start, end)
     rule = _asked_markets(settings, venue, category, limit, market_ids)
     with _platform(settings, "backfill-markets", as_json, verbose) as platform:
-        _settle_markets(platform, platform.follow(rule), dates, refresh)
+        _report(platform, *_settle_markets(platform, platform.follow(rule), dates, refresh))
 
 
 @update_app.command("markets")
@@ -145,30 +152,42 @@ def update_markets(
     category: CategoryOption = None,
     limit: LimitOption = None,
     market_ids: IdsOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Ask again for settled cells too.")] = False,
+    max_age_days: Annotated[int, typer.Option(min=0, help="How many days back counts as newest.")] = 1,
+    force: ForceOption = False,
+    heal: HealOption = True,
     source: SourceOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """List the venues anew, then settle yesterday and today of the followed markets."""
+    """List the venues anew, settle yesterday and today of the followed markets, then heal."""
     settings = Settings.from_environment(source=source, home=home)
-    today = settings.now().date()
+    dates = _newest_days(settings, max_age_days)
     rule = _asked_markets(settings, venue, category, limit, market_ids)
+    named = bool(venue or category or limit or market_ids)
     with _platform(settings, "update-markets", as_json, verbose) as platform:
         chosen = platform.follow(rule)
-        if not (venue or category or limit or market_ids):
+        if not named:
             # A market that is no longer among the largest is followed to its end all the same.
             chosen = tuple(dict.fromkeys((*chosen, *platform.markets())))
-        _settle_markets(platform, chosen, (today - timedelta(days=1), today), force, confirm=True)
+        asked, outcome = _settle_markets(platform, chosen, dates, force, confirm=True)
+        healed = _heal(platform, "markets", only=chosen if named else ()) if heal else None
+        _report(platform, asked, outcome, healed)
 
 
 @update_app.command("all")
 def update_all(
-    source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False, verbose: VerboseOption = False
+    max_age_days: Annotated[int | None, typer.Option(min=1, help="As of each; default: 7 and 1.")] = None,
+    force: ForceOption = False,
+    heal: HealOption = True,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Update equities, then markets; the exit code is the worse of the two."""
     how: dict[str, Any] = {"source": source, "home": home, "as_json": as_json, "verbose": verbose}
+    how |= {"force": force, "heal": heal} | ({"max_age_days": max_age_days} if max_age_days else {})
     if not all([_is_settled(update_equities, how), _is_settled(update_markets, how)]):
         raise typer.Exit(1)
 
@@ -179,6 +198,28 @@ def _is_settled(command: Callable[..., None], how: Mapping[str, Any]) -> bool:
     except typer.Exit:
         return False
     return True
+
+
+@app.command("heal")
+def heal_command(
+    force: Annotated[bool, typer.Option("--force", help="Do not wait, and ask for what was given up.")] = False,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Ask again for what failed and for what was left out, in both grids, where it is due."""
+    settings = Settings.from_environment(source=source, home=home)
+    with _platform(settings, "heal", as_json, verbose) as platform:
+        healed = [_heal(platform, grid, force=force) for grid in ("equities", "markets")]
+    if as_json:
+        grids = {grid.grid: _healed_json(grid) for grid in healed}
+        _print_json({**grids, "warehouse": str(settings.warehouse_path)})
+    else:
+        for grid in healed:
+            _print_healed(grid)
+    if any(grid.outcome.failed for grid in healed):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -430,6 +471,15 @@ def _newest_sessions(settings: Settings, max_age_days: int) -> tuple[date, ...]:
     return sessions
 
 
+def _newest_days(settings: Settings, max_age_days: int) -> tuple[date, ...]:
+    from copilot_quant_pipeline.grid.axes import days_on_axis
+
+    days = days_on_axis(settings)[-1 - max_age_days :]
+    if not days:
+        raise UserError(f"the markets' grid starts on {settings.markets_start}, which has not come yet.")
+    return tuple(days)
+
+
 def _asked_symbols(symbols: str | None, universe: str | None) -> tuple[str, ...]:
     """The symbols typed, canonical and each once; empty means the universe."""
     from copilot_quant_pipeline.equities.symbols import parse_symbol
@@ -511,20 +561,21 @@ def _asked_market(text: str, venues: Sequence[str]) -> str:
 
 def _settle_equities(
     platform: _Platform, symbols: Sequence[str], dates: Sequence[date], refresh: bool, *, confirm: bool = False
-) -> None:
+) -> tuple[Rectangle, Outcome]:
     from copilot_quant_pipeline.grid.axes import SYMBOL, sessions_on_axis
 
     grid = ("equities", "equity_bars", SYMBOL)
-    _settle(platform, grid, sessions_on_axis(platform.settings), symbols, dates, refresh=refresh, confirm=confirm)
+    axis = sessions_on_axis(platform.settings)
+    return _settle(platform, grid, axis, symbols, dates, refresh=refresh, confirm=confirm)
 
 
 def _settle_markets(
     platform: _Platform, markets: Sequence[str], dates: Sequence[date], refresh: bool, *, confirm: bool = False
-) -> None:
+) -> tuple[Rectangle, Outcome]:
     from copilot_quant_pipeline.grid.axes import MARKET, days_on_axis
 
     grid = ("markets", "prediction_market_prices", MARKET)
-    _settle(platform, grid, days_on_axis(platform.settings), markets, dates, refresh=refresh, confirm=confirm)
+    return _settle(platform, grid, days_on_axis(platform.settings), markets, dates, refresh=refresh, confirm=confirm)
 
 
 def _settle(
@@ -536,7 +587,7 @@ def _settle(
     *,
     refresh: bool,
     confirm: bool,
-) -> None:
+) -> tuple[Rectangle, Outcome]:
     from copilot_quant_pipeline.grid.cells import Rectangle
     from copilot_quant_pipeline.upkeep.backfill import Backfill
 
@@ -556,7 +607,26 @@ def _settle(
     )
     with platform.bar.shown(len(asked), hidden=platform.as_json):
         outcome = backfill.run(platform.bar.put)
-    _report(platform, asked, outcome)
+    return asked, outcome
+
+
+def _heal(platform: _Platform, name: str, *, only: Collection[str] = (), force: bool = False) -> Healed:
+    """Ask again for what is due in a grid, of the keys `only` where there are any."""
+    from copilot_quant_pipeline.upkeep.healing import GRIDS, heal_grid
+
+    (grid,) = (grid for grid in GRIDS if grid.name == name)
+    with ExitStack() as stack:
+        return heal_grid(
+            platform.job,
+            platform.instance,
+            platform.warehouse,
+            grid,
+            platform.settings,
+            only=only,
+            force=force,
+            on_plan=lambda cells: stack.enter_context(platform.bar.shown(cells, hidden=platform.as_json or not cells)),
+            on_run=platform.bar.put,
+        )
 
 
 class _Bar:
@@ -587,13 +657,39 @@ class _Bar:
             self._progress.update(self._progress.task_ids[0], completed=cells)
 
 
-def _report(platform: _Platform, asked: Rectangle, outcome: Outcome) -> None:
+def _report(platform: _Platform, asked: Rectangle, outcome: Outcome, healed: Healed | None = None) -> None:
     if platform.as_json:
-        _print_json({**asdict(outcome), "warehouse": str(platform.settings.warehouse_path)})
+        also = {"healed": _healed_json(healed)} if healed else {}
+        _print_json({**asdict(outcome), **also, "warehouse": str(platform.settings.warehouse_path)})
     else:
         _print_outcome(platform.settings, asked, outcome)
-    if outcome.failed:
+        if healed:
+            _print_healed(healed)
+    if outcome.failed or (healed and healed.outcome.failed):
         raise typer.Exit(1)
+
+
+def _healed_json(healed: Healed) -> dict[str, Any]:
+    numbers = asdict(healed)
+    return {**numbers.pop("outcome"), **numbers}
+
+
+def _print_healed(healed: Healed) -> None:
+    outcome = healed.outcome
+    done = f"{outcome.settled:,} of {outcome.asked:,} gaps healed" if outcome.asked else "no gap is due"
+    said = [f"{healed.grid}: {done}"]
+    if healed.left:
+        said.append(f"{healed.left:,} more are due, the same command goes on with them")
+    if healed.waiting:
+        said.append(f"{healed.waiting:,} wait until {healed.next_try_at:%Y-%m-%d %H:%M} UTC or later")
+    if healed.given_up:
+        said.append(f"{healed.given_up:,} were given up, copilot-quant heal --force asks again")
+    typer.echo("; ".join(said))
+    if outcome.runs:
+        typer.echo(f"{outcome.rows:,} rows in {outcome.runs} runs; {outcome.requests:,} requests")
+    if outcome.failed:
+        typer.echo(f"{len(outcome.failed):,} cells failed:")
+        _print_failures(outcome.failed)
 
 
 def _print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> None:

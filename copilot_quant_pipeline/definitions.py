@@ -21,6 +21,7 @@ from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import RUN_LOGGER
+from copilot_quant_pipeline.upkeep.heal_sensor import build_heal_sensor
 from copilot_quant_pipeline.upkeep.report import build_report
 from copilot_quant_pipeline.warehouse.io_manager import GridIOManager
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -35,7 +36,7 @@ def build_definitions(settings: Settings, **resource_overrides: object) -> dg.De
     return dg.Definitions(
         assets=assets,
         asset_checks=build_checks(),
-        sensors=[build_alerts(settings)],
+        sensors=[build_heal_sensor(settings), build_alerts(settings)],
         resources={**_resources(settings), **resource_overrides},
         # A run is one step that mostly waits for a vendor: another process per step is only slower.
         executor=dg.in_process_executor,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
 from copilot_quant_pipeline.alerts.incidents import Trouble
 from copilot_quant_pipeline.alerts.wording import counted, shortened, written
+from copilot_quant_pipeline.upkeep.healing import next_try_at
+from copilot_quant_pipeline.warehouse.gaps import Tries
+from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 WAREHOUSE = "warehouse"
@@ -22,13 +24,6 @@ ASSET_OF_TABLE = {
     "equities.actions": "equity_bars",
     "prediction_markets.prices": "prediction_market_prices",
 }
-
-GIVEN_UP = "given_up"
-
-# When healing asks for a failed cell again: after 10 min, and each time after four times as long; a venue that was out
-# of reach within the hour, a cell it has not within the day.
-FIRST_WAIT, FACTOR = timedelta(minutes=10), 4
-LONGEST_WAIT = {"venue": timedelta(hours=1), "data": timedelta(hours=24)}
 
 # How many lines an alert spells out.
 SPELLED_OUT = 5
@@ -41,11 +36,11 @@ with red as (
         grid,
         if(grid = 'markets', split_part(key, ':', 1), 'yahoo') as venue,
         case
-            when reason = 'given_up' then 'given_up'
-            when reason in ('rate_limited', 'unavailable', 'malformed_response') then 'venue'
+            when reason = $given_up then $given_up
+            when list_contains($passing, reason) then 'venue'
             else 'data'
         end as cause,
-        key, date, reason, detail, attempts,
+        key, date, reason, detail, attempts, passing,
         coalesce(failing_since, fetched_at) as failing_since,
         fetched_at
     from ops.coverage where outcome = 'failed'
@@ -59,7 +54,7 @@ select
     max(attempts) as attempts,
     min(failing_since) as since,
     max(fetched_at) as last,
-    list(distinct {'attempts': attempts, 'at': fetched_at}) as tries
+    list(distinct {'reason': reason, 'attempts': attempts, 'passing': passing, 'fetched_at': fetched_at}) as tries
 from red group by grid, venue, cause, key, reason
 order by newest desc, cells desc, key, reason
 """
@@ -97,7 +92,7 @@ def find_in_warehouse(warehouse: Warehouse) -> list[Trouble]:
         UserError: The warehouse cannot be opened.
     """
     with warehouse.connect_read_only() as connection:
-        red = connection.execute(_RED).to_arrow_table().to_pylist()
+        red = connection.execute(_RED, {"given_up": GIVEN_UP, "passing": list(PASSING)}).to_arrow_table().to_pylist()
         has_quarantine = connection.execute(_HAS_QUARANTINE).fetchone() is not None
         waiting = connection.execute(_QUARANTINE).to_arrow_table().to_pylist() if has_quarantine else []
     incidents = _grouped(red, lambda row: (row["grid"], row["venue"], row["cause"]))
@@ -150,18 +145,13 @@ def _next_step(cause: str, rows: Sequence[Row]) -> str:
             "nothing by itself. They stay red and are not asked for again; once you know why,"
             " `copilot-quant heal --force` asks for them anew."
         )
-    asked_again = min(next_try_at(cause, tries["attempts"], tries["at"]) for row in rows for tries in row["tries"])
+    tries = [next_try_at(Tries(**one)) for row in rows for one in row["tries"]]
     tried = max(row["attempts"] for row in rows)
+    limit = f"{OUT_OF_REACH_FOR.days} days" if cause == "venue" else f"{TRIES} tries over {TRIED_FOR.days} days"
     return (
-        f"healing asks for them again from {written(asked_again)} on, waiting longer each time;"
-        f" cells that go on failing are given up after 8 tries (so far: {tried}). Their end is told."
+        f"healing asks for them again from {written(min(at for at in tries if at))} on, waiting longer each time;"
+        f" cells that go on failing are given up after {limit} (tried so far: {tried}). Their end is told."
     )
-
-
-def next_try_at(cause: str, attempts: int, tried_at: datetime) -> datetime:
-    """When a cell that has failed so often for this cause, last at `tried_at`, is asked for again."""
-    # Seven steps are beyond any longest wait; more would be beyond what a timedelta holds.
-    return tried_at + min(FIRST_WAIT * int(FACTOR ** min(max(attempts, 1) - 1, 7)), LONGEST_WAIT[cause])
 
 
 def _quarantined(rows: Sequence[Row]) -> Trouble:

@@ -10,6 +10,7 @@ import dagster as dg
 import pyarrow as pa
 from dagster_duckdb import DuckDBResource
 
+from copilot_quant_pipeline.equities.delisting import harvest_with_delisted
 from copilot_quant_pipeline.equities.sources import EquitySources
 from copilot_quant_pipeline.equities.universe import current_symbols, keep_known_spells
 from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid
@@ -70,15 +71,21 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: BarsConfig,
         equity_sources: dg.ResourceParam[EquitySources],
+        warehouse: dg.ResourceParam[Warehouse],
     ) -> dg.MaterializeResult[Harvest]:
         """Daily bars as traded: the prices and share counts of the day, with the day's dividend and split.
 
         A cell is green once Yahoo has answered and the answer is stored: a bar, or the reason why there is none
-        (`not_listed`). A session that Yahoo should have and has not, a bar that cannot be one and a symbol it does
-        not know are red, each with its reason in `ops.coverage`.
+        (`not_listed`, `delisted`). A session that Yahoo should have and has not, a bar that cannot be one and a symbol
+        it does not know are red, each with its reason in `ops.coverage`.
         """
-        harvest = equity_sources.harvest_bars(
-            cells_of_run(context, grid), refresh=config.refresh, backfill_since=backfill_since(context)
+        since = backfill_since(context)
+        harvest = harvest_with_delisted(
+            warehouse,
+            cells_of_run(context, grid),
+            lambda cells: equity_sources.harvest_bars(cells, refresh=config.refresh, backfill_since=since),
+            now=settings.now(),
+            refresh=config.refresh,
         )
         # What a venue says can change without any change of ours, so every run's data are a version of their own.
         return dg.MaterializeResult(value=harvest, data_version=dg.DataVersion(context.run.run_id[:8]))

@@ -168,13 +168,17 @@ class MarketSources:
         missing = []
         for ask in asks:
             kept = self._kept(ask, refresh=refresh, backfill_since=backfill_since) if ask.days else None
-            if kept is not None:
+            # By an answer that has lost a day the venue is asked again, except within one backfill.
+            if kept is not None and (backfill_since is not None or not self._fails_by(ask, kept)):
                 answers[ask.market.key] = kept
             elif ask.days:
                 missing.append(ask)
         if missing:
             answers |= self._fetched(missing, whole_life=backfill_since is not None)
         return answers
+
+    def _fails_by(self, ask: _Ask, answer: pa.Table) -> bool:
+        return "failed" in self._settled(ask, answer).cells.column("outcome").unique().to_pylist()
 
     def _kept(self, ask: _Ask, *, refresh: bool, backfill_since: datetime | None) -> pa.Table | None:
         kept = self.landing.read(_folder(ask.market), ask.market.key)

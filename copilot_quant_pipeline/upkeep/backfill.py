@@ -104,12 +104,12 @@ class Backfill:
         keys = self.instance.get_dynamic_partitions(self.axis)
         missing = self._missing()
         already = len(self.asked) - len(missing)
-        through, runs = already, list[str]()
-        on_run(through)
+        left, runs = set(missing), list[str]()
+        on_run(already)
         for rectangle in plan_runs(missing, self.dates, keys, LARGEST_RUN):
             runs += self._settle(rectangle)
-            through += len(rectangle)
-            on_run(through)
+            left.difference_update(rectangle)
+            on_run(len(self.asked) - len(left))
         return self._outcome(already, runs, time.monotonic() - started)
 
     def _settle(self, rectangle: Rectangle) -> list[str]:

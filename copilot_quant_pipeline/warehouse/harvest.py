@@ -7,7 +7,7 @@ Not here: how they are stored (warehouse/warehouse.py) or fetched (equities).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
@@ -28,6 +28,17 @@ FAILURES = (
     "vanished_at_source",
     "unknown_market",
 )
+
+# Failures that say nothing about the cell: the venue was out of reach or would not talk, and may again any minute.
+PASSING = ("rate_limited", "unavailable", "malformed_response")
+
+# A cell that goes on failing is left red as GIVEN_UP, with the last true reason in its detail. Failures that pass do
+# not count as tries; where nothing else comes for a week, there is no venue any more. The three days are for whoever
+# asks often: eight tries within an hour say no more than one.
+GIVEN_UP = "given_up"
+TRIES = 8
+TRIED_FOR = timedelta(days=3)
+OUT_OF_REACH_FOR = timedelta(days=7)
 
 ASKED = Table(
     schema="harvest",

@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
 from copilot_quant_pipeline.warehouse.tables import Column, GridTable
 
 # Yahoo's prices are float32: undoing one more split moves them by about 1e-7, which is no news.
@@ -56,7 +57,7 @@ def settle_coverage(connection: duckdb.DuckDBPyConnection, table: GridTable, run
     """Say what became of each cell, after `settle_rows`; gives cells as in `CELLS`, by key and date."""
     grid = {"grid": table.grid}
     connection.execute(_kept(table))
-    connection.execute(_OUTCOMES, grid)
+    connection.execute(_OUTCOMES, {**grid, **_PATIENCE})
     connection.execute(_FORGET_COVERAGE, grid)
     connection.execute(_INSERT_COVERAGE, {**grid, "run_id": run_id})
     cells = "select date, key, outcome, reason, detail, fetched_at from outcomes order by key, date"
@@ -161,23 +162,60 @@ _FORGET_ACTIONS = """
 
 _INSERT_ACTIONS = "insert into equities.actions by name from told anti join equities.actions using (symbol, date)"
 
-# An answer without rows where rows are stored is the vendor's loss, not the truth about the cell.
+# An answer without rows where rows are stored is the vendor's loss, not the truth about the cell. A cell that was given
+# up stays so until it is settled, whoever asks.
 _OUTCOMES = """
     create temp table outcomes as
+    with told as (
+        select
+            a.date, a.key, a.fetched_at,
+            a.outcome = 'settled' and f.rows is null and k.rows is not null as vanished,
+            vanished or a.outcome = 'failed' as failed,
+            case when vanished then 'vanished_at_source' else a.reason end as cause,
+            case when vanished then coalesce(a.detail, 'answered ' || a.reason) else a.detail end as answer,
+            coalesce(f.rows, k.rows, 0) as rows
+        from asked a
+        left join filled f using (date, key)
+        left join kept k using (date, key)
+    ), counted as (
+        select
+            t.*,
+            case when failed then coalesce(c.attempts, 0) + 1 else 0 end as attempts,
+            case when failed then coalesce(c.passing, 0) + cast(list_contains($passing, cause) as integer) else 0 end
+                as passing,
+            case when failed then coalesce(c.failing_since, t.fetched_at) end as failing_since,
+            case when failed and c.outcome = 'failed' and c.reason = cause then c.reason_since
+                when failed then t.fetched_at end as reason_since,
+            coalesce(c.reason = $given_up, false) as was_given_up
+        from told t left join (from ops.coverage where grid = $grid) c using (date, key)
+    ), judged as (
+        select
+            *,
+            failed and (
+                was_given_up
+                or attempts - passing >= $tries and fetched_at - failing_since >= $tried_for
+                or attempts >= $tries and fetched_at - failing_since >= $out_of_reach_for
+            ) as given_up,
+            strftime(failing_since, '%Y-%m-%d %H:%M UTC') as since,
+            concat(cause, ', ', attempts, ' tries since ', since, ': ' || answer) as epitaph
+        from counted
+    )
     select
-        a.date, a.key, a.fetched_at,
-        a.outcome = 'settled' and f.rows is null and k.rows is not null as vanished,
-        case when vanished then 'failed' else a.outcome end as outcome,
-        case when vanished then 'vanished_at_source' else a.reason end as reason,
-        case when vanished then coalesce(a.detail, 'answered ' || a.reason) else a.detail end as detail,
-        coalesce(f.rows, k.rows, 0) as rows,
-        case when vanished or a.outcome = 'failed' then coalesce(c.attempts, 0) + 1 else 0 end as attempts,
-        case when vanished or a.outcome = 'failed' then coalesce(c.failing_since, a.fetched_at) end as failing_since
-    from asked a
-    left join filled f using (date, key)
-    left join kept k using (date, key)
-    left join (from ops.coverage where grid = $grid) c using (date, key)
+        date, key, fetched_at, rows, attempts, passing, failing_since, reason_since,
+        case when failed then 'failed' else 'settled' end as outcome,
+        case when given_up then $given_up else cause end as reason,
+        case when given_up then epitaph else answer end as detail
+    from judged
 """
+
+# What the statement above gives up by.
+_PATIENCE = {
+    "passing": list(PASSING),
+    "given_up": GIVEN_UP,
+    "tries": TRIES,
+    "tried_for": TRIED_FOR,
+    "out_of_reach_for": OUT_OF_REACH_FOR,
+}
 
 _FORGET_COVERAGE = """
     delete from ops.coverage c using outcomes o where c.grid = $grid and c.date = o.date and c.key = o.key
@@ -185,8 +223,8 @@ _FORGET_COVERAGE = """
 
 _INSERT_COVERAGE = """
     insert into ops.coverage by name
-    select $grid as grid, date, key, outcome, rows, reason, detail, attempts, failing_since, fetched_at,
-        $run_id as run_id
+    select $grid as grid, date, key, outcome, rows, reason, detail, attempts, passing, failing_since, reason_since,
+        fetched_at, $run_id as run_id
     from outcomes
 """
 

@@ -494,9 +494,11 @@ COVERAGE = Table(
         Column("reason", pa.string(), "Why it failed, or why it is settled without rows.", nullable=True),
         Column("detail", pa.string(), "Free text, such as the numbers of a malformed bar.", nullable=True),
         Column("attempts", pa.int32(), "Failed tries since it was last settled; 0 once settled."),
+        Column("passing", pa.int32(), "How many of these said nothing about the cell: the venue was out of reach."),
         Column(
             "failing_since", UTC_TIME, "When the first of these failed tries was; null once settled.", nullable=True
         ),
+        Column("reason_since", UTC_TIME, "Since when every try has failed for this same reason.", nullable=True),
         Column("fetched_at", UTC_TIME, "When the venue was last asked."),
         Column("run_id", pa.string(), "The run that asked last."),
     ),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from copilot_quant_pipeline.alerts.cells import find_in_warehouse, next_try_at
+from copilot_quant_pipeline.alerts.cells import find_in_warehouse
 from copilot_quant_pipeline.alerts.incidents import plan_messages
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.warehouse.connections import BusyWarehouseError
@@ -64,14 +64,6 @@ def test_only_the_first_few_are_spelled_out_and_the_rest_is_counted(warehouse: W
     assert trouble.what.startswith("has 30 cells that fail")
     assert trouble.examples[0] == "S0, 2024-03-25: unavailable"
     assert trouble.examples[5:] == ("and 25 more like these",)
-
-
-@pytest.mark.parametrize(
-    ("cause", "attempts", "minutes"),
-    [("data", 1, 10), ("data", 2, 40), ("data", 4, 640), ("data", 99, 1440), ("venue", 1, 10), ("venue", 7, 60)],
-)
-def test_each_wait_is_longer_up_to_a_day(cause: str, attempts: int, minutes: int) -> None:
-    assert next_try_at(cause, attempts, NOW) == NOW + timedelta(minutes=minutes)
 
 
 def test_it_is_told_when_the_first_of_the_cells_is_asked_for_again(warehouse: Warehouse) -> None:
