@@ -105,7 +105,7 @@ def update_equities(
     chosen = _asked_symbols(symbols, None)
     with _platform(settings, "update-equities", as_json, verbose) as platform:
         symbols_asked = chosen or platform.symbols() or platform.fetch_members()
-        _settle_equities(platform, symbols_asked, dates, force, confirm=True)
+        _settle_equities(platform, symbols_asked, dates, force)
 
 
 VenueOption = Annotated[str | None, typer.Option("--venue", help="Comma-separated, such as kalshi,polymarket.")]
@@ -455,12 +455,12 @@ def _asked_market(text: str, venues: Sequence[str]) -> str:
 
 
 def _settle_equities(
-    platform: _Platform, symbols: Sequence[str], dates: Sequence[date], refresh: bool, *, confirm: bool = False
+    platform: _Platform, symbols: Sequence[str], dates: Sequence[date], refresh: bool
 ) -> None:
     from copilot_quant_pipeline.grid.axes import SYMBOL, sessions_on_axis
 
     grid = ("equities", "equity_bars", SYMBOL)
-    _settle(platform, grid, sessions_on_axis(platform.settings), symbols, dates, refresh=refresh, confirm=confirm)
+    _settle(platform, grid, sessions_on_axis(platform.settings), symbols, dates, refresh=refresh, confirm=False)
 
 
 def _settle_markets(
