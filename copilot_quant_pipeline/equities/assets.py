@@ -6,12 +6,18 @@ Not here: how Yahoo or Wikipedia is read, how bars are judged, how anything is s
 No `from __future__ import annotations` here: Dagster reads the annotations of an asset's parameters.
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 import pyarrow as pa
+from dagster import RawMetadataValue
 from dagster_duckdb import DuckDBResource
 
+from copilot_quant_pipeline.calendar import NEW_YORK
+from copilot_quant_pipeline.equities.fetching import Reread
 from copilot_quant_pipeline.equities.sources import EquitySources
 from copilot_quant_pipeline.equities.universe import current_symbols
+from copilot_quant_pipeline.equities.verifying import part_of_week, plan_part
 from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid, sessions_on_axis
 from copilot_quant_pipeline.grid.runs import backfill_since, cells_of_run
 from copilot_quant_pipeline.settings import Settings
@@ -21,9 +27,11 @@ from copilot_quant_pipeline.warehouse.progress import (
     read_coverage_by_key,
     read_coverage_picture,
     read_progress,
+    read_stored_beside,
+    read_stored_symbols,
 )
 from copilot_quant_pipeline.warehouse.tables import ADJUSTED_BARS, BARS, MEMBERS
-from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 
 GROUP = "equities"
 
@@ -39,7 +47,13 @@ class BarsConfig(dg.Config):
 
 def build_equities(settings: Settings) -> list[dg.AssetsDefinition]:
     """The assets of the equities grid, on the axes that `settings` give."""
-    return [sp500_members, _equity_bars(settings), adjusted_bars, _coverage_report(settings)]
+    return [
+        sp500_members,
+        _equity_bars(settings),
+        adjusted_bars,
+        _coverage_report(settings),
+        _history_verified(settings),
+    ]
 
 
 @dg.asset(group_name=GROUP, kinds={"wikipedia", "duckdb"}, pool="wikipedia", metadata=described(MEMBERS))
@@ -71,15 +85,23 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: BarsConfig,
         equity_sources: dg.ResourceParam[EquitySources],
+        warehouse: dg.ResourceParam[Warehouse],
     ) -> dg.MaterializeResult[Harvest]:
         """Daily bars as traded: the prices and share counts of the day, with the day's dividend and split.
 
         A cell is green once Yahoo has answered and the answer is stored: a bar, or the reason why there is none
         (`not_listed`). A session that Yahoo should have and has not, a bar that cannot be one and a symbol it does
         not know are red, each with its reason in `ops.coverage`.
+
+        What an answer brings besides the asked cells is compared with what is stored: bars become final, changed
+        values are restated, and changes too large to be believed wait in `ops.quarantine`.
         """
+        cells = cells_of_run(context, grid)
         harvest = equity_sources.harvest_bars(
-            cells_of_run(context, grid), refresh=config.refresh, backfill_since=backfill_since(context)
+            cells,
+            refresh=config.refresh,
+            backfill_since=backfill_since(context),
+            stored_beside=read_stored_beside(warehouse, cells),
         )
         # What a venue says can change without any change of ours, so every run's data are a version of their own.
         return dg.MaterializeResult(value=harvest, data_version=dg.DataVersion(context.run.run_id[:8]))
@@ -94,6 +116,63 @@ def adjusted_bars(duckdb: DuckDBResource) -> dg.MaterializeResult[None]:
     There is nothing to store. Materializing it computes all of it once and tells what it holds.
     """
     return dg.MaterializeResult(metadata=summary_of(ADJUSTED_BARS, "symbol", duckdb))
+
+
+class VerifyConfig(dg.Config):
+    """Which histories to read again: these symbols, or a part (0 to 15), or by default the part whose week it is."""
+
+    symbols: list[str] = []
+    part: int | None = None
+
+
+def _history_verified(settings: Settings) -> dg.AssetsDefinition:
+    @dg.asset(group_name=GROUP, kinds={"yahoo", "duckdb"}, deps=["equity_bars"], pool="yahoo")
+    def history_verified(
+        config: VerifyConfig,
+        equity_sources: dg.ResourceParam[EquitySources],
+        warehouse: dg.ResourceParam[Warehouse],
+        context: dg.AssetExecutionContext,
+    ) -> dg.MaterializeResult[None]:
+        """The stored bars of a sixteenth of the symbols, compared with their whole history as the venue tells it now.
+
+        Each week another sixteenth. What changed is restated or waits in `ops.quarantine`, as in any run; no cell is
+        recorded anew, and a bar the venue no longer has is counted and kept.
+        """
+        symbols = _verified(settings, config, read_stored_symbols(warehouse))
+        reread = equity_sources.reread_histories(symbols)
+        settled = warehouse.settle_harvest(BARS, reread.harvest, run_id=context.run_id)
+        metadata = _verification(reread, settled)
+        if unread := {symbol: error for symbol, error in reread.refused.items() if error.transient}:
+            told = "; ".join(str(error) for error in list(unread.values())[:20])
+            raise dg.Failure(
+                f"{len(unread)} of {len(symbols)} histories cannot be had: {told}",
+                metadata=metadata,
+                allow_retries=False,
+            )
+        return dg.MaterializeResult(metadata=metadata)
+
+    return history_verified
+
+
+def _verified(settings: Settings, config: VerifyConfig, stored: Sequence[str]) -> Sequence[str]:
+    if config.symbols:
+        return [symbol for symbol in stored if symbol in config.symbols]
+    today = settings.now().astimezone(NEW_YORK).date()
+    return plan_part(stored, part_of_week(today) if config.part is None else config.part)
+
+
+def _verification(reread: Reread, settled: Settled) -> dict[str, RawMetadataValue]:
+    seen = reread.harvest.seen_again
+    refused = [dg.TableRecord({"symbol": key, "why": str(error)}) for key, error in reread.refused.items()]
+    return {
+        "symbols": seen.windows.num_rows if seen else 0,
+        "bars seen": seen.rows.num_rows if seen else 0,
+        "restated": settled.restated,
+        "quarantined": settled.quarantined,
+        "lost at the source": settled.lost,
+        "requests": reread.harvest.requests,
+        **({"refused": dg.MetadataValue.table(refused)} if refused else {}),
+    }
 
 
 def _coverage_report(settings: Settings) -> dg.AssetsDefinition:

@@ -167,9 +167,7 @@ def _pieces(one: _OneSpan, spans: Sequence[Span], threads: int) -> Generator[tup
     yield from _in_threads(one.settle_fetched, to_ask, one.brake, threads)
 
 
-def _in_threads(
-    ask: Callable[[T], R], of: Mapping[str, T], brake: Brake, threads: int
-) -> Generator[tuple[str, R]]:
+def _in_threads(ask: Callable[[T], R], of: Mapping[str, T], brake: Brake, threads: int) -> Generator[tuple[str, R]]:
     """What `ask` gives for each key, as it is there; whatever ends the caller ends all waiting."""
     with ThreadPoolExecutor(threads, thread_name_prefix="yahoo") as pool:
         futures = {pool.submit(ask, given): key for key, given in of.items()}

@@ -54,7 +54,10 @@ class FailedCell(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a backfill, in cells; `already` were settled before and not asked again."""
+    """What came of a backfill, in cells; `already` were settled before and not asked again.
+
+    `restated` and `quarantined` are stored rows whose values the venue changed: believed, and waiting for a person.
+    """
 
     asked: int
     already: int
@@ -65,6 +68,8 @@ class Outcome:
     requests: int
     retries: int
     seconds: float
+    restated: int = 0
+    quarantined: int = 0
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ def hold_actions(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
     """
     _recall(connection, ACTIONS, "acted")
     connection.execute(_HOLD_ACTIONS)
+    connection.execute("insert into brought select date, symbol, fetched_at from told")
     _quarantine(connection, ACTIONS, "acted", run_id)
 
 

@@ -94,7 +94,9 @@ class GridIOManager(dg.IOManager):
         if failed.num_rows:
             raise _failure(failed, settled.cells.num_rows, changes)
 
-    def _record(self, context: dg.OutputContext, cells: pa.Table, changes: Mapping[str, int], *, all_good: bool) -> None:
+    def _record(
+        self, context: dg.OutputContext, cells: pa.Table, changes: Mapping[str, int], *, all_good: bool
+    ) -> None:
         """Have exactly the settled cells painted green, each with the reason why it has no rows, if so."""
         by_reason = _keys_by_reason(cells.filter(pc.field("outcome") == "settled"))
         # The framework records a green run's cells by itself, cheapest; the largest group is left to it.

@@ -43,7 +43,9 @@ def settle_rows(connection: duckdb.DuckDBPyConnection, table: GridTable, run_id:
         hold_bars(connection, run_id)
     lost = _number(connection, _lost(table))
     connection.execute(_restatements(table), {"run_id": run_id})
-    connection.execute(f"delete from {table.qualified} where rowid in (select stored_rowid from changed where not held)")
+    connection.execute(
+        f"delete from {table.qualified} where rowid in (select stored_rowid from changed where not held)"
+    )
     connection.execute(_insertion_of_seen(table))
     written = _number(connection, _insertion(table))
     return _counts(connection, written, lost)
@@ -214,7 +216,8 @@ _ACTED = f"""
     left join answered a on a.key = i.symbol and a.date = i.date
     where s.symbol is null or {any_differs(ACTIONS.values)}
     union all
-    select s.rowid, s, struct_update(s, dividend := 0.0::double, split_ratio := 1.0::double), true, c.seen_at, false, true
+    select
+        s.rowid, s, struct_update(s, dividend := 0.0::double, split_ratio := 1.0::double), true, c.seen_at, false, true
     from equities.actions s
     join changed c on c.s.symbol = s.symbol and c.s.date = s.date
         and c.came and c.restated and not c.held and c.i.dividend = 0 and c.i.split_ratio = 1
@@ -245,7 +248,8 @@ _FORGET_COVERAGE = """
 
 _INSERT_COVERAGE = """
     insert into ops.coverage by name
-    select $grid as grid, date, key, outcome, rows, reason, detail, attempts, failing_since, fetched_at, $run_id as run_id
+    select
+        $grid as grid, date, key, outcome, rows, reason, detail, attempts, failing_since, fetched_at, $run_id as run_id
     from outcomes
 """
 

@@ -251,7 +251,10 @@ def _expect_belonging(table: GridTable, asked: pa.Table, incoming: pa.Table) -> 
 
 def _expect_beside(table: GridTable, asked: pa.Table, seen: pa.Table) -> None:
     keys = seen.select([table.date_column, table.key_column]).rename_columns(["date", "key"])
-    if keys.num_rows and (both := keys.join(asked.select(["date", "key"]), ["date", "key"], join_type="inner")).num_rows:
+    if (
+        keys.num_rows
+        and (both := keys.join(asked.select(["date", "key"]), ["date", "key"], join_type="inner")).num_rows
+    ):
         shown = ", ".join(f"{row['date']} {row['key']}" for row in both.slice(0, 5).to_pylist())
         raise InvalidRowsError(f"{table.schema}.{table.name}: asked for, and seen again beside what was asked: {shown}")
 
