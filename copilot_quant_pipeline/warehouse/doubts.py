@@ -24,7 +24,6 @@ SHARE_OF_BARS = 0.05
 FEW_BARS = 3
 
 _PRICES = ("open", "high", "low", "close")
-_SAME_BAR = "c.s.date = {0}.date and c.s.symbol = {0}.key"
 
 
 def forgive_rounding(connection: duckdb.DuckDBPyConnection) -> None:
@@ -48,17 +47,18 @@ def hold_bars(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
 
     Not believed: a price that moves by more than 20 %; all final bars of a symbol of whose stored bars more than 5 %
     and more than `FEW_BARS` change (provisional ones are expected to, and neither count nor are held by it); what waits
-    in quarantine with the same values already; a changed split beside such bars, by which their prices were computed.
-    A change that was rejected before is dropped. What waits and is no longer what the venue says is withdrawn.
+    in quarantine with the same values already. A changed split of a symbol with bars like these waits with them: their
+    prices were computed by it. A change that was rejected before is dropped. What waits and is no longer what the
+    venue says is withdrawn.
     """
-    _recall(connection, BARS, "changed")
+    _forget_rejected(connection, BARS, "changed")
+    connection.execute(_BROUGHT)
     connection.execute(_DOUBTFUL)
     connection.execute("update changed set held = true where stored_rowid in (from doubtful)")
+    connection.execute(_DOUBTED_SYMBOLS)
     connection.execute(
-        f"update changed set held = true where restated and ({differs(BARS.column('split_ratio'))})"
-        " and s.symbol in (select s.symbol from changed where held)"
+        f"update changed set held = true where restated and {_SPLIT_CHANGED} and s.symbol in (from doubted_symbols)"
     )
-    connection.execute(_BROUGHT)
     _quarantine(connection, BARS, "changed", run_id)
 
 
@@ -68,7 +68,7 @@ def hold_actions(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
     They are those of a held bar's own date, and splits of a symbol with held bars: to believe a split whose prices are
     not believed would falsify every adjusted price before it.
     """
-    _recall(connection, ACTIONS, "acted")
+    _forget_rejected(connection, ACTIONS, "acted")
     connection.execute(_HOLD_ACTIONS)
     connection.execute("insert into brought select date, symbol, fetched_at from told")
     _quarantine(connection, ACTIONS, "acted", run_id)
@@ -80,26 +80,25 @@ def row_of_json(table: Table, text: str) -> str:
     return f"from_json({text}, '{{{structure}}}')"
 
 
-def _recall(connection: duckdb.DuckDBPyConnection, table: Table, changes: str) -> None:
-    """Hold what waits with the same values; drop what was rejected with the same."""
+def _forget_rejected(connection: duckdb.DuckDBPyConnection, table: Table, changes: str) -> None:
+    """Drop the changes that a person has rejected before; `recalled` keeps what was ever proposed and not accepted."""
     connection.execute(f"""
         create or replace temp table recalled as
         select date, key, state, {row_of_json(table, "new")} as said from ops.quarantine
         where "table" = '{_name(table)}' and state in ('waiting', 'rejected')
     """)
-    same = f"{_key_of('c', 'i')} = (q.date, q.key) and not ({any_differs(table.values, old='q.said', new='c.i')})"
+    same = _same_change(table)
     connection.execute(f"delete from {changes} c using recalled q where q.state = 'rejected' and {same}")
-    connection.execute(
-        f"update {changes} as c set held = true from recalled q where c.restated and q.state = 'waiting' and {same}"
-    )
+
+
+def _same_change(table: Table) -> str:
+    """Whether the change `c` is what `q` proposed."""
+    return f"{_key_of('c', 'i')} = (q.date, q.key) and not ({any_differs(table.values, old='q.said', new='c.i')})"
 
 
 def _quarantine(connection: duckdb.DuckDBPyConnection, table: Table, changes: str, run_id: str) -> None:
     """Withdraw what waits and was brought otherwise now, then add what is held and does not wait yet."""
-    waits = f"""
-        select c.* from {changes} c join recalled q on q.state = 'waiting' and {_key_of("c", "i")} = (q.date, q.key)
-        where c.held and not ({any_differs(table.values, old="q.said", new="c.i")})
-    """
+    waits = f"select c.* from {changes} c join recalled q on q.state = 'waiting' and {_same_change(table)} where c.held"
     connection.execute(f"create or replace temp table still_waiting as {waits}")
     connection.execute(f"""
         update ops.quarantine q set state = 'withdrawn', decided_at = b.seen_at from brought b
@@ -167,6 +166,8 @@ _ROUNDED = f"""
 
 _MOVES = " or ".join(f"abs(i.{name} - s.{name}) > {PRICE_CHANGE} * s.{name}" for name in _PRICES)
 
+_SPLIT_CHANGED = f"({differs(BARS.column('split_ratio'))})"
+
 _DOUBTFUL = f"""
     create temp table doubtful as
     with counted as (
@@ -179,6 +180,17 @@ _DOUBTFUL = f"""
     )
     select stored_rowid from changed
     where restated and ({_MOVES} or s.is_final and s.symbol in (select symbol from many))
+    union
+    select stored_rowid from changed c join recalled q on q.state = 'waiting' and {_same_change(BARS)}
+    where restated and not ({_SPLIT_CHANGED})
+"""
+
+# Symbols with a bar that is held, or that waits and was not brought now.
+_DOUBTED_SYMBOLS = """
+    create temp table doubted_symbols as
+    select s.symbol as symbol from changed where held
+    union
+    select key from (select date, key from recalled where state = 'waiting') anti join brought using (date, key)
 """
 
 _BROUGHT = """
@@ -189,8 +201,7 @@ _BROUGHT = """
 """
 
 _HOLD_ACTIONS = """
-    update acted as a set held = true where exists (
-        from changed c where c.held and c.s.symbol = a.i.symbol
-            and (c.s.date = a.i.date or a.i.split_ratio <> coalesce(a.s.split_ratio, 1))
-    )
+    update acted set held = true
+    where (i.date, i.symbol) in (select (s.date, s.symbol) from changed where held)
+        or i.split_ratio <> coalesce(s.split_ratio, 1) and i.symbol in (from doubted_symbols)
 """

@@ -147,6 +147,8 @@ class Table:
                 twice.
         """
         rows = self._typed(rows)
+        if rows.num_rows == 0:
+            return rows
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
             connection.register("checked", rows)
