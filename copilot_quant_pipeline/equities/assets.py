@@ -6,11 +6,11 @@ Not here: how Yahoo or Wikipedia is read, how bars are judged, how anything is s
 No `from __future__ import annotations` here: Dagster reads the annotations of an asset's parameters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
-from dagster import RawMetadataValue
 from dagster_duckdb import DuckDBResource
 
 from copilot_quant_pipeline.calendar import NEW_YORK
@@ -128,10 +128,10 @@ class VerifyConfig(dg.Config):
 def _history_verified(settings: Settings) -> dg.AssetsDefinition:
     @dg.asset(group_name=GROUP, kinds={"yahoo", "duckdb"}, deps=["equity_bars"], pool="yahoo")
     def history_verified(
+        context: dg.AssetExecutionContext,
         config: VerifyConfig,
         equity_sources: dg.ResourceParam[EquitySources],
         warehouse: dg.ResourceParam[Warehouse],
-        context: dg.AssetExecutionContext,
     ) -> dg.MaterializeResult[None]:
         """The stored bars of a sixteenth of the symbols, compared with their whole history as the venue tells it now.
 
@@ -140,15 +140,8 @@ def _history_verified(settings: Settings) -> dg.AssetsDefinition:
         """
         symbols = _verified(settings, config, read_stored_symbols(warehouse))
         reread = equity_sources.reread_histories(symbols)
-        settled = warehouse.settle_harvest(BARS, reread.harvest, run_id=context.run_id)
-        metadata = _verification(reread, settled)
-        if unread := {symbol: error for symbol, error in reread.refused.items() if error.transient}:
-            told = "; ".join(str(error) for error in list(unread.values())[:20])
-            raise dg.Failure(
-                f"{len(unread)} of {len(symbols)} histories cannot be had: {told}",
-                metadata=metadata,
-                allow_retries=False,
-            )
+        settled = warehouse.settle_harvest(BARS, reread.harvest, run_id=context.run.run_id)
+        _expect_all_read(reread, metadata := _verification(reread, settled))
         return dg.MaterializeResult(metadata=metadata)
 
     return history_verified
@@ -161,7 +154,15 @@ def _verified(settings: Settings, config: VerifyConfig, stored: Sequence[str]) -
     return plan_part(stored, part_of_week(today) if config.part is None else config.part)
 
 
-def _verification(reread: Reread, settled: Settled) -> dict[str, RawMetadataValue]:
+def _expect_all_read(reread: Reread, metadata: Mapping[str, Any]) -> None:
+    """A symbol the venue no longer knows is told only; one that could not be asked fails the run."""
+    unread = [error for error in reread.refused.values() if error.transient]
+    if unread:
+        told = "; ".join(str(error) for error in unread[:20])
+        raise dg.Failure(f"{len(unread)} histories cannot be had: {told}", metadata=metadata, allow_retries=False)
+
+
+def _verification(reread: Reread, settled: Settled) -> dict[str, Any]:
     seen = reread.harvest.seen_again
     refused = [dg.TableRecord({"symbol": key, "why": str(error)}) for key, error in reread.refused.items()]
     return {
