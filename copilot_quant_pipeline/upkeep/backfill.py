@@ -81,7 +81,7 @@ class Backfill:
         asked: the rectangle to settle.
         dates: the grid's date axis.
         refresh: whether settled cells are asked for again, too.
-        confirm: whether provisional rows that a later date can confirm are.
+        confirm: whether settled cells whose day was not over are asked for again.
     """
 
     job: dg.JobDefinition

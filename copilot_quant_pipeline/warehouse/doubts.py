@@ -29,9 +29,9 @@ _PRICES = ("open", "high", "low", "close")
 def forgive_rounding(connection: duckdb.DuckDBPyConnection) -> None:
     """Let volumes in `changed` that differ by rounding alone keep their stored number.
 
-    Yahoo multiplies volumes by every later split and rounds them to whole shares of today. Undone, they are off by up
-    to half a share of today, which after a reverse split is several of that day's; both the stored number and the new
-    one are, each by the splits that were known when it was fetched.
+    Yahoo multiplies volumes by every later split and rounds them to whole shares of today. Undone, a volume is off by
+    up to half a share of the day it was fetched on, which after a reverse split is several shares of the bar's own day.
+    That holds of the stored number as of the new one, each by the splits that were known when it was fetched.
     """
     connection.execute(_SLACK)
     if connection.execute("from slack limit 1").fetchone() is None:
