@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
     from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
     from copilot_quant_pipeline.upkeep.healing import Healed
+    from copilot_quant_pipeline.warehouse.quarantine import Choice, Proposal
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,10 @@ app.add_typer(backfill_app, name="backfill")
 app.add_typer(update_app, name="update")
 alerts_app = typer.Typer(help="Who is told when something is wrong.", no_args_is_help=True)
 app.add_typer(alerts_app, name="alerts")
+quarantine_app = typer.Typer(
+    help="Changes of stored values that are too large to be believed: a person decides.", no_args_is_help=True
+)
+app.add_typer(quarantine_app, name="quarantine")
 
 SourceOption = Annotated[str | None, typer.Option("--source", help="sandbox (simulated venues) or live.")]
 HomeOption = Annotated[Path | None, typer.Option("--home", help="Folder of everything stored.")]
@@ -113,7 +118,7 @@ def update_equities(
     chosen = _asked_symbols(symbols, None)
     with _platform(settings, "update-equities", as_json, verbose) as platform:
         symbols_asked = chosen or platform.symbols() or platform.fetch_members()
-        asked, outcome = _settle_equities(platform, symbols_asked, dates, force, confirm=True)
+        asked, outcome = _settle_equities(platform, symbols_asked, dates, force)
         healed = _heal(platform, "equities", only=chosen) if heal else None
         _report(platform, asked, outcome, healed)
 
@@ -242,6 +247,110 @@ def status(source: SourceOption = None, home: HomeOption = None, as_json: JsonOp
         [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
     )
     typer.echo(f"warehouse: {settings.warehouse_path}")
+
+
+DateOption = Annotated[str | None, typer.Option("--date", help="Only of this date, such as 2024-01-31.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Everything that waits.")]
+SymbolOption = Annotated[str | None, typer.Option("--symbol", help="Comma-separated, such as AAPL,BRK.B.")]
+
+
+@quarantine_app.command("list")
+def quarantine_list(
+    symbol: SymbolOption = None,
+    day: DateOption = None,
+    state: Annotated[str, typer.Option(help="waiting, accepted, rejected, withdrawn or all.")] = "waiting",
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what waits: the stored and the proposed values, and since when."""
+    from copilot_quant_pipeline.warehouse.quarantine import STATES, read_proposals
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+    if state not in (*STATES, "all"):
+        raise UserError(f"--state {state} is not known; choose one of {', '.join(STATES)} or all.")
+    settings = Settings.from_environment(source=source, home=home)
+    warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
+    found = read_proposals(warehouse, _choice(symbol, day), STATES if state == "all" else (state,))
+    if as_json:
+        _print_json({"proposals": [asdict(proposal) for proposal in found]})
+    elif found:
+        _print_proposals(found)
+    else:
+        typer.echo("nothing waits." if state == "waiting" else f"nothing is {state}.")
+
+
+@quarantine_app.command("accept")
+def quarantine_accept(
+    symbol: SymbolOption = None,
+    day: DateOption = None,
+    everything: AllOption = False,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Store the proposed values; the old ones are kept in ops.restatements."""
+    from copilot_quant_pipeline.warehouse.quarantine import accept
+
+    _decide(accept, "accepted", (symbol, day, everything), Settings.from_environment(source=source, home=home), as_json)
+
+
+@quarantine_app.command("reject")
+def quarantine_reject(
+    symbol: SymbolOption = None,
+    day: DateOption = None,
+    everything: AllOption = False,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep the stored values; the same change is not asked about again, another one is."""
+    from copilot_quant_pipeline.warehouse.quarantine import reject
+
+    _decide(reject, "rejected", (symbol, day, everything), Settings.from_environment(source=source, home=home), as_json)
+
+
+def _decide(
+    decide: Callable[..., int],
+    word: str,
+    chosen: tuple[str | None, str | None, bool],
+    settings: Settings,
+    as_json: bool,
+) -> None:
+    from copilot_quant_pipeline.warehouse.quarantine import read_proposals
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+    symbol, day, everything = chosen
+    if everything == bool(symbol or day):
+        raise UserError(f"say what is {word}: --symbol AAPL, --date 2024-01-31 or both, or --all.")
+    warehouse, choice = Warehouse(settings.warehouse_path, settings.lock_timeout), _choice(symbol, day)
+    if not read_proposals(warehouse, choice):
+        raise UserError("nothing of that waits; `copilot-quant quarantine list` shows what does.")
+    count = decide(warehouse, choice, now=settings.now())
+    if as_json:
+        _print_json({word: count})
+    else:
+        typer.echo(f"{count:,} {'row' if count == 1 else 'rows'} {word}.")
+
+
+def _choice(symbol: str | None, day: str | None) -> Choice:
+    from copilot_quant_pipeline.warehouse.quarantine import Choice
+
+    return Choice(_asked_symbols(symbol, None) or None, _asked_date("--date", day))
+
+
+def _print_proposals(found: Sequence[Proposal]) -> None:
+    rows = [
+        (p.key, str(p.date), p.table, name, _shown(old), _shown(new), f"{p.seen_at:%Y-%m-%d %H:%M}", p.state)
+        for p in found
+        for name, (old, new) in p.changes.items()
+    ]
+    _print_table(("symbol", "date", "table", "value", "stored", "proposed", "seen (UTC)", ""), rows)
+    typer.echo("`copilot-quant quarantine accept|reject --symbol ... [--date ...]` decides.")
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 @app.command()
@@ -560,13 +669,13 @@ def _asked_market(text: str, venues: Sequence[str]) -> str:
 
 
 def _settle_equities(
-    platform: _Platform, symbols: Sequence[str], dates: Sequence[date], refresh: bool, *, confirm: bool = False
+    platform: _Platform, symbols: Sequence[str], dates: Sequence[date], refresh: bool
 ) -> tuple[Rectangle, Outcome]:
     from copilot_quant_pipeline.grid.axes import SYMBOL, sessions_on_axis
 
     grid = ("equities", "equity_bars", SYMBOL)
     axis = sessions_on_axis(platform.settings)
-    return _settle(platform, grid, axis, symbols, dates, refresh=refresh, confirm=confirm)
+    return _settle(platform, grid, axis, symbols, dates, refresh=refresh, confirm=False)
 
 
 def _settle_markets(
@@ -702,6 +811,12 @@ def _print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> No
         f"{outcome.rows:,} rows in {outcome.runs} runs and {outcome.seconds:.1f} s;"
         f" {outcome.requests:,} requests, {outcome.retries:,} retries; in {settings.warehouse_path}"
     )
+    if outcome.restated:
+        typer.echo(f"{outcome.restated:,} stored rows restated by the venue; ops.restatements has old and new")
+    if outcome.quarantined:
+        typer.echo(
+            f"{outcome.quarantined:,} changes too large to be believed wait: see `copilot-quant quarantine list`"
+        )
     if outcome.failed:
         typer.echo(f"{len(outcome.failed):,} cells failed:")
         _print_failures(outcome.failed)

@@ -12,6 +12,7 @@ ASSETS = {
     "adjusted_bars": {"equity_bars"},
     "coverage_report": {"equity_bars", "prediction_market_prices"},
     "equity_bars": {"sp500_members"},
+    "history_verified": {"equity_bars"},
     "prediction_market_daily": {"prediction_market_prices", "prediction_markets"},
     "prediction_market_prices": {"prediction_markets"},
     "prediction_markets": set(),

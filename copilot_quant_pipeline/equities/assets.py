@@ -6,20 +6,28 @@ Not here: how Yahoo or Wikipedia is read, how bars are judged, how anything is s
 No `from __future__ import annotations` here: Dagster reads the annotations of an asset's parameters.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import dagster as dg
 import pyarrow as pa
 from dagster_duckdb import DuckDBResource
 
+from copilot_quant_pipeline.calendar import NEW_YORK
 from copilot_quant_pipeline.equities.delisting import harvest_with_delisted
+from copilot_quant_pipeline.equities.fetching import Reread
 from copilot_quant_pipeline.equities.sources import EquitySources
 from copilot_quant_pipeline.equities.universe import current_symbols, keep_known_spells
+from copilot_quant_pipeline.equities.verifying import part_of_week, plan_part
 from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid
+from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.grid.runs import backfill_since, cells_of_run
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.io_manager import described, summary_of
+from copilot_quant_pipeline.warehouse.progress import read_stored_beside, read_stored_symbols
 from copilot_quant_pipeline.warehouse.tables import ADJUSTED_BARS, BARS, MEMBERS
-from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 
 GROUP = "equities"
 
@@ -35,7 +43,7 @@ class BarsConfig(dg.Config):
 
 def build_equities(settings: Settings) -> list[dg.AssetsDefinition]:
     """The assets of the equities grid, on the axes that `settings` give."""
-    return [sp500_members, _equity_bars(settings), adjusted_bars]
+    return [sp500_members, _equity_bars(settings), adjusted_bars, _history_verified(settings)]
 
 
 @dg.asset(group_name=GROUP, kinds={"wikipedia", "duckdb"}, pool="wikipedia", metadata=described(MEMBERS))
@@ -78,15 +86,20 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
         A cell is green once Yahoo has answered and the answer is stored: a bar, or the reason why there is none
         (`not_listed`, `delisted`). A session that Yahoo should have and has not, a bar that cannot be one and a symbol
         it does not know are red, each with its reason in `ops.coverage`.
+
+        What an answer brings besides the asked cells is compared with what is stored: bars become final, changed
+        values are restated, and changes too large to be believed wait in `ops.quarantine`.
         """
         since = backfill_since(context)
-        harvest = harvest_with_delisted(
-            warehouse,
-            cells_of_run(context, grid),
-            lambda cells: equity_sources.harvest_bars(cells, refresh=config.refresh, backfill_since=since),
-            now=settings.now(),
-            refresh=config.refresh,
-        )
+
+        def harvested(cells: Rectangle) -> Harvest:
+            beside = read_stored_beside(warehouse, cells)
+            return equity_sources.harvest_bars(
+                cells, refresh=config.refresh, backfill_since=since, stored_beside=beside
+            )
+
+        cells = cells_of_run(context, grid)
+        harvest = harvest_with_delisted(warehouse, cells, harvested, now=settings.now(), refresh=config.refresh)
         # What a venue says can change without any change of ours, so every run's data are a version of their own.
         return dg.MaterializeResult(value=harvest, data_version=dg.DataVersion(context.run.run_id[:8]))
 
@@ -100,3 +113,61 @@ def adjusted_bars(duckdb: DuckDBResource) -> dg.MaterializeResult[None]:
     There is nothing to store. Materializing it computes all of it once and tells what it holds.
     """
     return dg.MaterializeResult(metadata=summary_of(ADJUSTED_BARS, "symbol", duckdb))
+
+
+class VerifyConfig(dg.Config):
+    """Which histories to read again: these symbols, or a part (0 to 15), or by default the part whose week it is."""
+
+    symbols: list[str] = []
+    part: int | None = None
+
+
+def _history_verified(settings: Settings) -> dg.AssetsDefinition:
+    @dg.asset(group_name=GROUP, kinds={"yahoo", "duckdb"}, deps=["equity_bars"], pool="yahoo")
+    def history_verified(
+        context: dg.AssetExecutionContext,
+        config: VerifyConfig,
+        equity_sources: dg.ResourceParam[EquitySources],
+        warehouse: dg.ResourceParam[Warehouse],
+    ) -> dg.MaterializeResult[None]:
+        """The stored bars of a sixteenth of the symbols, compared with their whole history as the venue tells it now.
+
+        Each week another sixteenth. What changed is restated or waits in `ops.quarantine`, as in any run; no cell is
+        recorded anew, and a bar the venue no longer has is counted and kept.
+        """
+        symbols = _verified(settings, config, read_stored_symbols(warehouse))
+        reread = equity_sources.reread_histories(symbols)
+        settled = warehouse.settle_harvest(BARS, reread.harvest, run_id=context.run.run_id)
+        _expect_all_read(reread, metadata := _verification(reread, settled))
+        return dg.MaterializeResult(metadata=metadata)
+
+    return history_verified
+
+
+def _verified(settings: Settings, config: VerifyConfig, stored: Sequence[str]) -> Sequence[str]:
+    if config.symbols:
+        return [symbol for symbol in stored if symbol in config.symbols]
+    today = settings.now().astimezone(NEW_YORK).date()
+    return plan_part(stored, part_of_week(today) if config.part is None else config.part)
+
+
+def _expect_all_read(reread: Reread, metadata: Mapping[str, Any]) -> None:
+    """A symbol the venue no longer knows is told only; one that could not be asked fails the run."""
+    unread = [error for error in reread.refused.values() if error.transient]
+    if unread:
+        told = "; ".join(str(error) for error in unread[:20])
+        raise dg.Failure(f"{len(unread)} histories cannot be had: {told}", metadata=metadata, allow_retries=False)
+
+
+def _verification(reread: Reread, settled: Settled) -> dict[str, Any]:
+    seen = reread.harvest.seen_again
+    refused = [dg.TableRecord({"symbol": key, "why": str(error)}) for key, error in reread.refused.items()]
+    return {
+        "symbols": seen.windows.num_rows if seen else 0,
+        "bars seen": seen.rows.num_rows if seen else 0,
+        "restated": settled.restated,
+        "quarantined": settled.quarantined,
+        "lost at the source": settled.lost,
+        "requests": reread.harvest.requests,
+        **({"refused": dg.MetadataValue.table(refused)} if refused else {}),
+    }

@@ -6,13 +6,13 @@ Not here: how a source is asked (yahoo.py, universe.py), Dagster, starting the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.equities.fetching import Fetching, fetch_spans
+from copilot_quant_pipeline.equities.fetching import Fetching, Reread, fetch_spans, reread_histories
 from copilot_quant_pipeline.equities.universe import fetch_members
 from copilot_quant_pipeline.equities.yahoo import YahooClient
 from copilot_quant_pipeline.grid.cells import Rectangle, plan_fetches
@@ -39,17 +39,29 @@ class EquitySources:
         yahoo = YahooClient(settings.home / "cache", url=settings.yahoo_url, clock=settings.now)
         return cls(settings, yahoo, Landing(settings.landing_path), on_cells)
 
-    def harvest_bars(self, cells: Rectangle, *, refresh: bool, backfill_since: datetime | None) -> Harvest:
-        """Every asked cell settled or failed, and the bars that came."""
-        how = Fetching(
+    def harvest_bars(
+        self,
+        cells: Rectangle,
+        *,
+        refresh: bool,
+        backfill_since: datetime | None,
+        stored_beside: Collection[str] = frozenset(),
+    ) -> Harvest:
+        """Every asked cell settled or failed, the bars that came, and of `stored_beside` those seen again."""
+        how = replace(self._how(), refresh=refresh, backfill_since=backfill_since, stored_beside=stored_beside)
+        return fetch_spans(self.yahoo, self.landing, plan_fetches(cells), how, self.on_cells)
+
+    def reread_histories(self, symbols: Sequence[str]) -> Reread:
+        """The whole history of each symbol from the grid's start on, asked for anew."""
+        return reread_histories(self.yahoo, self.landing, symbols, self._how())
+
+    def _how(self) -> Fetching:
+        return Fetching(
             grid_start=self.settings.equities_start,
             now=self.settings.now(),
             ttl=self.settings.landing_ttl,
             source=self._labelled("yahoo"),
-            refresh=refresh,
-            backfill_since=backfill_since,
         )
-        return fetch_spans(self.yahoo, self.landing, plan_fetches(cells), how, self.on_cells)
 
     def fetch_members(self) -> pa.Table:
         """Membership intervals of the S&P 500, cross-checked.

@@ -58,7 +58,10 @@ class FailedCell(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a backfill, in cells; `already` were settled before and not asked again."""
+    """What came of a backfill, in cells; `already` were settled before and not asked again.
+
+    `restated` and `quarantined` are stored rows whose values the venue changed: believed, and waiting for a person.
+    """
 
     asked: int
     already: int
@@ -69,6 +72,8 @@ class Outcome:
     requests: int
     retries: int
     seconds: float
+    restated: int = 0
+    quarantined: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Backfill:
         asked: the rectangle to settle.
         dates: the grid's date axis.
         refresh: whether settled cells are asked for again, too.
-        confirm: whether provisional rows that a later date can confirm are.
+        confirm: whether settled cells whose day was not over are asked for again.
     """
 
     job: dg.JobDefinition
