@@ -20,6 +20,8 @@ from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import RUN_LOGGER
+from copilot_quant_pipeline.upkeep.newcomers import build_newcomers
+from copilot_quant_pipeline.upkeep.schedules import build_schedules
 from copilot_quant_pipeline.warehouse.io_manager import GridIOManager
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -33,6 +35,8 @@ def build_definitions(settings: Settings, **resource_overrides: object) -> dg.De
     return dg.Definitions(
         assets=assets,
         asset_checks=build_checks(),
+        schedules=build_schedules(settings, assets),
+        sensors=build_newcomers(settings),
         resources={**_resources(settings), **resource_overrides},
         # A run is one step that mostly waits for a vendor: another process per step is only slower.
         executor=dg.in_process_executor,
