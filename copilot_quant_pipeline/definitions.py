@@ -20,6 +20,8 @@ from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import RUN_LOGGER
+from copilot_quant_pipeline.upkeep.checks import build_upkeep_checks
+from copilot_quant_pipeline.upkeep.freshness import with_policies
 from copilot_quant_pipeline.upkeep.newcomers import build_newcomers
 from copilot_quant_pipeline.upkeep.schedules import build_schedules
 from copilot_quant_pipeline.warehouse.io_manager import GridIOManager
@@ -31,10 +33,10 @@ def build_definitions(settings: Settings, **resource_overrides: object) -> dg.De
     with warnings.catch_warnings():
         # One run per line of the grid needs backfill policies, which are beta in every release so far.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        assets = [*build_equities(settings), *build_prediction_markets(settings)]
+        assets = with_policies([*build_equities(settings), *build_prediction_markets(settings)])
     return dg.Definitions(
         assets=assets,
-        asset_checks=build_checks(),
+        asset_checks=[*build_checks(), *build_upkeep_checks(settings)],
         schedules=build_schedules(settings, assets),
         sensors=build_newcomers(settings),
         resources={**_resources(settings), **resource_overrides},

@@ -13,8 +13,8 @@ from datetime import UTC, date, datetime, timedelta
 from copilot_quant_pipeline.calendar import NEW_YORK, is_session, last_completed_session, sessions_in_range
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
 
-# A short answer of the venue reaches back this far (equities/fetching.py), so a machine that was off catches up with the
-# same one request a symbol. What lies further back is a gap like any other.
+# A short answer of the venue reaches back this far (equities/fetching.py), so a machine that was off catches up with
+# the same one request a symbol. What lies further back is a gap like any other.
 CATCH_UP = timedelta(days=7)
 
 # So far back a day of the markets' grid that was not over when it was read is read again.

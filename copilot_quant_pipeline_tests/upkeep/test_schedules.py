@@ -90,26 +90,16 @@ def test_a_machine_that_was_off_for_four_days_catches_up_once(platform: Platform
     assert platform.tick(new_york(3, 23, 10)) == []
 
 
-def test_red_cells_are_left_to_healing_and_blank_ones_are_asked_for(platform: Platform) -> None:
+def test_red_cells_are_left_to_healing(platform: Platform) -> None:
     platform.follow("AAPL", "ZZZZ")
-    platform.start(new_york(3, 14, 1), EQUITIES)
-    platform.tick(new_york(3, 14))
-    assert platform.outcomes()[date(2024, 3, 13), "ZZZZ"] == "unknown_symbol"
-    _again(platform)
-    assert platform.tick(new_york(3, 14, 7)) == []
-    assert "the 1 that failed are left to healing" in why_skipped(platform, new_york(3, 14, 7))
-    platform.follow("MSFT")
-    _again(platform)
-    (run,) = platform.tick(new_york(3, 14, 8))
-    assert box(run) == ("2024-03-13|MSFT", "2024-03-13|MSFT")
-
-
-def _again(platform: Platform) -> None:
-    """Leave the newest tick as if the daemon had died before its first run."""
-    (newest, *_) = platform.ticks(new_york(3, 14, 7), EQUITIES)
-    for run_id in newest.run_ids:
-        platform.instance.delete_run(run_id)
-    platform.instance.update_tick(newest.with_status(TickStatus.STARTED))
+    platform.start(new_york(3, 29, 1), EQUITIES)
+    platform.tick(new_york(3, 29))
+    assert platform.outcomes()[date(2024, 3, 28), "ZZZZ"] == "unknown_symbol"
+    assert platform.tick(new_york(3, 30)) == []
+    assert why_skipped(platform, new_york(3, 30)) == (
+        "The exchange was closed on Friday 2024-03-29. "
+        "Every cell of Thursday 2024-03-28 was asked for; the 1 that failed are left to healing."
+    )
 
 
 def test_an_empty_axis_is_skipped_and_the_tick_says_why(platform: Platform) -> None:
