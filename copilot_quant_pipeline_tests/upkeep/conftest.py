@@ -22,6 +22,7 @@ import pytest
 import yaml
 from dagster._core.instance_for_test import instance_for_test
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.remote_representation.external import RemoteRepository, RemoteSchedule
 from dagster._core.scheduler.instigation import InstigatorTick
 from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget, freeze_time
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
@@ -103,12 +104,14 @@ class Platform:
         with self.daemon(now) as context:
             self._dequeue(context)
 
-    def look(self, now: datetime) -> list[dg.DagsterRun]:
-        """Let the sensors look at `now`; the runs they made."""
+    def look(self, now: datetime, *, waiting: bool = False) -> list[dg.DagsterRun]:
+        """Let the sensors of newcomers look at `now`; the runs they made, executed unless `waiting`."""
         before = {run.run_id for run in self.instance.get_runs()}
         with self.daemon(now) as context:
+            self._stop_other_sensors(context)
             self._turn(execute_sensor_iteration(context, logging.getLogger(__name__), None, None))
-            self._dequeue(context)
+            if not waiting:
+                self._dequeue(context)
         return self._runs_but(before)
 
     def ticks(self, now: datetime, name: str) -> Sequence[InstigatorTick]:
@@ -161,6 +164,11 @@ class Platform:
     def _runs_but(self, before: set[str]) -> list[dg.DagsterRun]:
         return [run for run in reversed(self.instance.get_runs()) if run.run_id not in before]
 
+    def _stop_other_sensors(self, context: WorkspaceProcessContext) -> None:
+        for sensor in _repository(context).get_sensors():
+            if sensor.name not in ("new_symbols", "new_markets"):
+                self.instance.stop_sensor(sensor.get_remote_origin_id(), sensor.selector_id, sensor)
+
     def _dequeue(self, context: WorkspaceProcessContext) -> None:
         daemon = QueuedRunCoordinatorDaemon(interval_seconds=1)
         while self.instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])):
@@ -185,11 +193,15 @@ def _command(what: str) -> list[str]:
     return [sys.executable, "-m", "copilot_quant_pipeline.cli", "update", what]
 
 
-def _schedules(context: WorkspaceProcessContext) -> list[dg.ScheduleDefinition]:
+def _schedules(context: WorkspaceProcessContext) -> Sequence[RemoteSchedule]:
+    return list(_repository(context).get_schedules())
+
+
+def _repository(context: WorkspaceProcessContext) -> RemoteRepository:
     (entry,) = context.create_request_context().get_code_location_entries().values()
     assert entry.code_location, entry.load_error
     (repository,) = entry.code_location.get_repositories().values()
-    return list(repository.get_schedules())
+    return repository
 
 
 @pytest.fixture
