@@ -32,10 +32,12 @@ from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
 from dagster._utils.error import SerializableErrorInfo
 
+from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL
 from copilot_quant_pipeline.home import prepare_home
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.upkeep.backfill import run_in_process
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 DAEMON_WARNINGS = [
@@ -125,15 +127,19 @@ class Platform:
         self.venues.pin_clock(now)
         self.settings = replace(self.settings, pinned_now=now)
 
-    def update(self, what: str) -> subprocess.CompletedProcess[str]:
-        """What a user does meanwhile, in a process of its own."""
-        return subprocess.run(_command(what), env=self._environment, capture_output=True, text=True, check=False)
+    def settle(self, first: str, last: str) -> None:
+        """What a user settles meanwhile: the cells between two corners of the equities' grid."""
+        job = build_definitions(self.settings).resolve_implicit_global_asset_job_def()
+        corners = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        run_in_process(job, self.instance, "equity_bars", corners)
 
     @contextmanager
     def updating(self, what: str) -> Iterator[subprocess.Popen[str]]:
-        """The same, still going on."""
+        """What a user does at the same time, in a process of its own."""
+        command = [sys.executable, "-m", "copilot_quant_pipeline.cli", "update", what]
+        environment = {**os.environ, **self.settings.environment()}
         pipe = subprocess.PIPE
-        with subprocess.Popen(_command(what), env=self._environment, stdout=pipe, stderr=pipe, text=True) as process:
+        with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
             try:
                 yield process
             finally:
@@ -146,10 +152,6 @@ class Platform:
                 return
             time.sleep(0.05)
         raise AssertionError(f"nobody asked for {route}")
-
-    @property
-    def _environment(self) -> dict[str, str]:
-        return {**os.environ, **self.settings.environment()}
 
     def status_of(self, run: dg.DagsterRun) -> dg.DagsterRunStatus:
         """A run's status by now."""
@@ -187,10 +189,6 @@ def box(run: dg.DagsterRun) -> tuple[str, str]:
 
 def assets(run: dg.DagsterRun) -> set[str]:
     return {key.to_user_string() for key in run.asset_selection or ()}
-
-
-def _command(what: str) -> list[str]:
-    return [sys.executable, "-m", "copilot_quant_pipeline.cli", "update", what]
 
 
 def _schedules(context: WorkspaceProcessContext) -> Sequence[RemoteSchedule]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 from hypothesis import given
@@ -64,8 +64,9 @@ def test_a_symbol_that_joined_is_asked_for_alone_and_one_that_failed_not_at_all(
     )
 
 
-@given(st.datetimes(datetime(2024, 1, 3), datetime(2026, 12, 31), timezones=st.just(UTC)))
-def test_the_newest_sessions_end_with_the_last_completed_one(now: datetime) -> None:
+@given(st.dates(date(2024, 1, 4), date(2026, 12, 31)), st.integers(0, 24 * 60 - 1))
+def test_the_newest_sessions_end_with_the_last_completed_one(day: date, minute: int) -> None:
+    now = datetime.combine(day, time(), UTC) + timedelta(minutes=minute)
     sessions = newest_sessions(now, START)
     last = last_completed_session(now)
     assert sessions == sessions_in_range(max(START, last - CATCH_UP), last)
