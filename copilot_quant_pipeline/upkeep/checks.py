@@ -5,6 +5,9 @@ Not here: the judgement of freshness (freshness.py), the queries (warehouse/insp
 
 An error is something that is wrong; a warning something that a person should look at and that may be right.
 
+A check hangs on an asset without partitions that is made of what it looks at. On the grids' own assets every run of a
+backfill from Dagit, hundreds of them, would run it too, over everything that is stored and in the middle of the work.
+
 No `from __future__ import annotations` here: Dagster reads the annotations of a check's parameters.
 """
 
@@ -58,14 +61,15 @@ Judge = Callable[[Evidence], Verdict]
 
 def build_upkeep_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     """All checks of this module; `markets_fresh_<venue>` once for each followed venue."""
+    coverage, adjusted, daily = "coverage_report", "adjusted_bars", "prediction_market_daily"
     checks = [
-        ("equity_bars", "equities_fresh", _equities_fresh),
-        ("equity_bars", "grid_complete", _equities_complete),
-        ("equity_bars", "no_malformed_bars", _no_malformed_bars),
-        ("equity_bars", "splits_and_dividends_consistent", _actions_consistent),
+        (coverage, "equities_fresh", _equities_fresh),
+        (coverage, "grid_complete", _equities_complete),
+        (adjusted, "no_malformed_bars", _no_malformed_bars),
+        (adjusted, "splits_and_dividends_consistent", _actions_consistent),
         ("sp500_members", "universe_fresh", _universe_fresh),
-        ("prediction_market_prices", "grid_complete", _markets_complete),
-        *(("prediction_market_prices", f"markets_fresh_{venue}", _fresh(venue)) for venue in followed_venues(settings)),
+        (daily, "grid_complete", _markets_complete),
+        *((daily, f"markets_fresh_{venue}", _fresh(venue)) for venue in followed_venues(settings)),
     ]
     return [_check(asset, name, judge, settings) for asset, name, judge in checks]
 

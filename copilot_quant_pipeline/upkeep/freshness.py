@@ -94,21 +94,19 @@ def judge_venue(venue: str, markets: Sequence[OpenMarket], now: datetime) -> Ver
     """
     if not markets:
         return Verdict(True, f"No open market of {venue} is followed.", {"open markets": 0})
-    newest = max((market.newest_point for market in markets if market.newest_point), default=None)
-    answered = max((market.answered_at for market in markets if market.answered_at), default=None)
+    newest = _latest(market.newest_point for market in markets)
+    answered = _latest(market.answered_at for market in markets)
     silent = [market for market in markets if _is_late(market.newest_point, now)]
-    numbers: dict[str, int | float | str] = {
-        "open markets": len(markets),
-        "without a point in 8 hours": len(silent),
-        "newest point": _instant(newest),
-        "hours since": _hours(newest, now),
-        "last answer": _instant(answered),
-    }
-    since = f"{_hours(newest, now)} hours old" if newest else "missing: none was ever stored"
+    age = f"{_hours(newest, now)} hours old" if newest else "missing: none was ever stored"
     return Verdict(
         passed=not _is_late(newest, now),
-        said=f"The newest price of {venue}'s {len(markets):,} open markets is {since}.",
-        numbers=numbers,
+        said=f"The newest price of {venue}'s {len(markets):,} open markets is {age}.",
+        numbers={
+            "open markets": len(markets),
+            "without a point in 8 hours": len(silent),
+            "newest point": _instant(newest),
+            "last answer": _instant(answered),
+        },
         first=[f"{market.key}: {_instant(market.newest_point)}" for market in silent[:SHOWN]],
         soft=venue in VENUES_OF_TRADES and not _is_late(answered, now),
     )
@@ -137,5 +135,9 @@ def _instant(instant: datetime | None) -> str:
     return f"{instant:%Y-%m-%d %H:%M} UTC" if instant else "none"
 
 
-def _hours(instant: datetime | None, now: datetime) -> float:
-    return round((now - instant) / timedelta(hours=1), 1) if instant else float("nan")
+def _hours(instant: datetime, now: datetime) -> float:
+    return round((now - instant) / timedelta(hours=1), 1)
+
+
+def _latest(instants: Iterable[datetime | None]) -> datetime | None:
+    return max((instant for instant in instants if instant), default=None)

@@ -83,6 +83,11 @@ def build_schedules(settings: Settings, assets: Iterable[dg.AssetsDefinition]) -
     return schedules
 
 
+def next_runs(now: datetime) -> list[tuple[Timing, datetime]]:
+    """When each schedule runs next after `now` (aware), soonest first; while the daemon is up and it is switched on."""
+    return sorted(((timing, timing.next_after(now)) for timing in TIMINGS), key=lambda planned: planned[1])
+
+
 def request(asset: dg.AssetKey, key: str, rectangle: Rectangle | None = None) -> dg.RunRequest:
     """A run of `asset`, over `rectangle` where it has partitions; a second one of the same `key` is not made."""
     tags = range_tags(rectangle) if rectangle else {}

@@ -27,6 +27,7 @@ from dagster._core.scheduler.instigation import InstigatorTick
 from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget, freeze_time
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._daemon.freshness import FreshnessDaemon
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
@@ -106,15 +107,26 @@ class Platform:
         with self.daemon(now) as context:
             self._dequeue(context)
 
-    def look(self, now: datetime, *, waiting: bool = False) -> list[dg.DagsterRun]:
-        """Let the sensors of newcomers look at `now`; the runs they made, executed unless `waiting`."""
+    def look(self, now: datetime, *sensors: str, waiting: bool = False) -> list[dg.DagsterRun]:
+        """Let `sensors` look at `now`, and no others; the runs they made, executed unless `waiting`."""
         before = {run.run_id for run in self.instance.get_runs()}
         with self.daemon(now) as context:
-            self._stop_other_sensors(context)
+            for sensor in _repository(context).get_sensors():
+                if sensor.name not in sensors:
+                    self.instance.stop_sensor(sensor.get_remote_origin_id(), sensor.selector_id, sensor)
             self._turn(execute_sensor_iteration(context, logging.getLogger(__name__), None, None))
             if not waiting:
                 self._dequeue(context)
         return self._runs_but(before)
+
+    def colours(self, now: datetime) -> Mapping[str, str]:
+        """What the freshness daemon makes of each asset that was ever materialized."""
+        with self.daemon(now) as context:
+            self._turn(FreshnessDaemon().run_iteration(context))
+            keys = context.create_request_context().asset_graph.get_all_asset_keys()
+            states = self.instance.get_freshness_state_records(list(keys))
+        told = {key.to_user_string(): state.freshness_state.value for key, state in states.items()}
+        return {name: state for name, state in told.items() if state not in ("UNKNOWN", "NOT_APPLICABLE")}
 
     def ticks(self, now: datetime, name: str) -> Sequence[InstigatorTick]:
         """All ticks of a schedule so far, newest first."""
@@ -165,11 +177,6 @@ class Platform:
 
     def _runs_but(self, before: set[str]) -> list[dg.DagsterRun]:
         return [run for run in reversed(self.instance.get_runs()) if run.run_id not in before]
-
-    def _stop_other_sensors(self, context: WorkspaceProcessContext) -> None:
-        for sensor in _repository(context).get_sensors():
-            if sensor.name not in ("new_symbols", "new_markets"):
-                self.instance.stop_sensor(sensor.get_remote_origin_id(), sensor.selector_id, sensor)
 
     def _dequeue(self, context: WorkspaceProcessContext) -> None:
         daemon = QueuedRunCoordinatorDaemon(interval_seconds=1)

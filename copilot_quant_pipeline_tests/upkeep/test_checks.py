@@ -187,7 +187,7 @@ def test_one_member_in_a_hundred_may_be_missing_and_a_delisted_one_is_not(observ
 def test_nothing_is_stale_before_anybody_is_followed(observatory: Observatory) -> None:
     assert observatory.check("equities_fresh", at("2024-03-30 12:00")).passed
     assert observatory.check("markets_fresh_kalshi", at("2024-03-30 12:00")).passed
-    assert observatory.check("grid_complete", at("2024-03-30 12:00"), "equity_bars").passed
+    assert observatory.check("grid_complete", at("2024-03-30 12:00"), "coverage_report").passed
 
 
 def test_one_venue_is_stale_while_the_other_is_fresh(observatory: Observatory) -> None:
@@ -245,13 +245,13 @@ def test_a_blank_cell_is_told_once_it_is_three_days_old(observatory: Observatory
         observatory.settle(day, ["AAPL"])
     observatory.settle(date(2024, 3, 25), ["AAPL"], outcome="failed", reason="unavailable")  # red is not blank
     # Tuesday the 26th ends at midnight; three days later it is the 30th.
-    assert observatory.check("grid_complete", at("2024-03-30 03:59"), "equity_bars").passed
-    blank = observatory.check("grid_complete", at("2024-03-30 04:01"), "equity_bars")
+    assert observatory.check("grid_complete", at("2024-03-30 03:59"), "coverage_report").passed
+    blank = observatory.check("grid_complete", at("2024-03-30 04:01"), "coverage_report")
     assert said(blank) == (False, ERROR)
     assert numbers(blank) == {"blank": 1, "first": "- 2024-03-26 AAPL"}
     observatory.settle(date(2024, 3, 26), ["AAPL"])
     # Over the holiday and the weekend nothing becomes blank but the sessions of Wednesday and Thursday.
-    assert numbers(observatory.check("grid_complete", at("2024-04-02 12:00"), "equity_bars"))["blank"] == 2
+    assert numbers(observatory.check("grid_complete", at("2024-04-02 12:00"), "coverage_report"))["blank"] == 2
 
 
 def test_a_market_has_no_blank_cells_outside_its_life_nor_off_the_axis(observatory: Observatory) -> None:
@@ -260,7 +260,7 @@ def test_a_market_has_no_blank_cells_outside_its_life_nor_off_the_axis(observato
     observatory.market("kalshi:gone", follow=False)
     for key in ("kalshi:ended", "kalshi:open", "kalshi:gone"):
         observatory.quote(key, at("2024-03-19 12:00"))
-    blank = observatory.check("grid_complete", at("2024-03-24 12:00"), "prediction_market_prices")
+    blank = observatory.check("grid_complete", at("2024-03-24 12:00"), "prediction_market_daily")
     assert numbers(blank) == {"blank": 2, "first": "- 2024-03-20 kalshi:ended\n- 2024-03-20 kalshi:open"}
 
 
@@ -338,12 +338,6 @@ def test_a_dividend_above_the_price_spoils_the_adjusted_prices(observatory: Obse
     wrong = observatory.check(CONSISTENT, at("2024-03-29 14:00"))
     assert said(wrong) == (False, ERROR)
     assert numbers(wrong)["adjusted prices that cannot be"] == 1
-
-
-def test_every_check_says_in_words_what_it_holds(settings: Settings) -> None:
-    graph = build_definitions(settings).resolve_asset_graph()
-    for key in graph.asset_check_keys:
-        assert graph.get(key).description, key
 
 
 def test_no_weekend_with_its_holidays_outlasts_the_policy_of_the_bars(settings: Settings) -> None:

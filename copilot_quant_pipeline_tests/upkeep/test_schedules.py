@@ -134,11 +134,11 @@ def test_a_user_and_a_schedule_at_once_ask_once_and_lose_nothing(platform: Platf
     symbols = ("AAPL", "ABBV", "ABT", "ADBE", "AMD", "AMGN", "MSFT", "NVDA")
     platform.follow(*symbols)
     platform.start(new_york(3, 14, 1), EQUITIES)
+    (scheduled,) = platform.tick(new_york(3, 14), waiting=True)
     platform.venues.fault("slow", seconds=0.2)
-    platform.set_clock(new_york(3, 14))
     with platform.updating("equities") as user:
-        platform.wait_for(CHART)  # the user's run has begun to ask
-        (scheduled,) = platform.tick(new_york(3, 14))
+        platform.wait_for(CHART)
+        platform.run_what_waits(new_york(3, 14))  # while the user's run still asks
         said = user.communicate(timeout=60)
     assert user.returncode == 0, said
     assert platform.status_of(scheduled) == dg.DagsterRunStatus.SUCCESS
@@ -201,18 +201,6 @@ def test_the_hourly_job_runs_all_checks_and_materializes_nothing(platform: Platf
     assert [evaluation.check_name for evaluation in checked if not evaluation.passed] == ["universe_fresh"]
 
 
-def test_all_schedules_and_sensors_are_on_by_default(settings: Settings) -> None:
-    definitions = build_definitions(settings).get_repository_def()
-    assert {schedule.name for schedule in definitions.schedule_defs} >= {
-        EQUITIES,
-        MARKETS,
-        "universe_weekly",
-        "checks_hourly",
-    }
-    for automation in (*definitions.schedule_defs, *definitions.sensor_defs):
-        assert automation.default_status.value == "RUNNING", automation.name
-
-
 def test_history_is_verified_on_schedule_once_there_is_an_asset_that_does(settings: Settings) -> None:
     @dg.asset(key=VERIFIED)
     def history_verified() -> None:
@@ -238,3 +226,12 @@ def test_history_is_verified_on_schedule_once_there_is_an_asset_that_does(settin
 def test_when_each_schedule_runs_next(name: str, now: str, following: str) -> None:
     (timing,) = (timing for timing in TIMINGS if timing.name == name)
     assert timing.next_after(datetime.fromisoformat(now)) == datetime.fromisoformat(following)
+
+
+def test_dagits_colour_outlasts_a_long_weekend_and_no_longer(platform: Platform) -> None:
+    platform.follow("AAPL")
+    platform.start(new_york(1, 13, 1), EQUITIES)
+    platform.tick(new_york(1, 13))
+    # Monday, the 15th, is a holiday: the next run is on Wednesday at 6.
+    assert platform.colours(new_york(1, 17)) == {"equity_bars": "PASS"}
+    assert platform.colours(new_york(1, 17, 11)) == {"equity_bars": "FAIL"}
