@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pytest
 from dagster._core.scheduler.instigation import TickStatus
+from filelock import FileLock
 
 from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL
@@ -147,6 +148,16 @@ def test_a_user_and_a_schedule_at_once_ask_once_and_lose_nothing(platform: Platf
     rows = platform.warehouse.read("select count(*) as n, count(distinct (symbol, date)) as d from equities.bars")
     assert rows.to_pylist()[0]["n"] == rows.to_pylist()[0]["d"] == len(platform.outcomes())
     assert "lock" not in "".join(said).lower()
+
+
+def test_a_tick_that_cannot_look_what_is_settled_asks(platform: Platform) -> None:
+    platform.follow("AAPL")
+    platform.settle("2024-03-13|AAPL", "2024-03-13|AAPL")
+    platform.settings = replace(platform.settings, lock_timeout=0.1)
+    platform.start(new_york(3, 14, 1), EQUITIES)
+    with FileLock(f"{platform.settings.warehouse_path}.lock"):
+        (run,) = platform.tick(new_york(3, 14), waiting=True)
+    assert box(run) == ("2024-03-13|AAPL", "2024-03-13|AAPL")
 
 
 def test_the_markets_are_listed_and_then_todays_and_yesterdays_cells_are_read(small: Platform) -> None:
