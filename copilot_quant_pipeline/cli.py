@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
     from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
     from copilot_quant_pipeline.upkeep.healing import Healed
+    from copilot_quant_pipeline.upkeep.schedules import Timing
     from copilot_quant_pipeline.warehouse.quarantine import Choice, Proposal
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -229,23 +230,28 @@ def heal_command(
 
 @app.command()
 def status(source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Show per grid how many cells are settled, failed and missing, and whether the newest date is in."""
+    """Show per grid how many cells are settled, failed and missing; whether the newest date is in; what runs when."""
     from copilot_quant_pipeline.grid.axes import days_on_axis, sessions_on_axis
+    from copilot_quant_pipeline.upkeep.schedules import next_runs
     from copilot_quant_pipeline.warehouse.progress import read_progress
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
     settings = Settings.from_environment(source=source, home=home)
+    upcoming = next_runs(settings.now())
     warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
     axes = {"equities": sessions_on_axis(settings), "markets": days_on_axis(settings)}
     progress = [read_progress(warehouse, grid, dates) for grid, dates in axes.items()]
     if as_json:
-        _print_json({"warehouse": str(settings.warehouse_path), "grids": [asdict(grid) for grid in progress]})
+        schedules = [{"name": timing.name, "next": at.isoformat()} for timing, at in upcoming]
+        grids = [asdict(grid) for grid in progress]
+        _print_json({"warehouse": str(settings.warehouse_path), "grids": grids, "schedules": schedules})
         return
     columns = ("grid", "settled", "failed", "missing", "keys", "newest date", "")
     _print_table(
         columns,
         [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
     )
+    _print_table(("schedule", "next run while `copilot-quant ui` is up", "always"), _planned(upcoming))
     typer.echo(f"warehouse: {settings.warehouse_path}")
 
 
@@ -351,6 +357,10 @@ def _print_proposals(found: Sequence[Proposal]) -> None:
 
 def _shown(value: object) -> str:
     return "" if value is None else str(value)
+
+
+def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str, str]]:
+    return [(timing.name, f"{at:%a %Y-%m-%d %H:%M %Z}", timing.words) for timing, at in upcoming]
 
 
 @app.command()

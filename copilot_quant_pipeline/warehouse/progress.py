@@ -186,3 +186,15 @@ def read_provisional(warehouse: Warehouse, grid: str, newest: date) -> set[Cell]
     """The settled cells whose rows are not the last word and may be by now; `newest` is the axis' last date."""
     answer = warehouse.read(_PROVISIONAL[grid], {"newest": newest})
     return {Cell(row["date"], row["key"]) for row in answer.to_pylist()}
+
+
+def read_newest_asked(warehouse: Warehouse, grid: str) -> date | None:
+    """The newest date of which any cell of `grid` was asked for; None where none was."""
+    answer = warehouse.read("select max(date) as newest from ops.coverage where grid = $grid", {"grid": grid})
+    return cast("date | None", answer.to_pylist()[0]["newest"])
+
+
+def read_asked_keys(warehouse: Warehouse, grid: str) -> set[str]:
+    """The symbols or markets of which any cell was ever asked for."""
+    answer = warehouse.read("select distinct key from ops.coverage where grid = $grid", {"grid": grid})
+    return set(answer.column("key").to_pylist())
