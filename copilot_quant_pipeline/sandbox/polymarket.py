@@ -390,20 +390,21 @@ class Polymarket:
         page = listing(kind, shown, params)
         if sent and self._fault("polymarket_cursor_loop", None):
             page["next_cursor"] = sent
-        return page | {kind: [self._spoiled(record) for record in page[kind]]}
+        return page | {kind: [self._shown_record(record) for record in page[kind]]}
 
-    def _spoiled(self, record: Record) -> Record:
+    def _shown_record(self, record: Record) -> Record:
         if "markets" in record:
-            return record | {"markets": [self._spoiled(market) for market in record["markets"]]}
+            return record | {"markets": [self._shown_record(market) for market in record["markets"]]}
+        shown = self._book.priced(record, self._world.clock())
         fault = self._fault("polymarket_broken_market", record["slug"])
-        return BROKEN_MARKETS[fault.options.get("how", "cut")](record) if fault else record
+        return BROKEN_MARKETS[fault.options.get("how", "cut")](shown) if fault else shown
 
     def _one(self, by: str, name: str) -> Record:
         if by == "id":
             _whole(name, "id")
         for record in self._records():
             if record[by] == name:
-                return self._spoiled(record)
+                return self._shown_record(record)
         raise Refused(404, {"type": "not found error", "error": f"{by} not found"})
 
     def _expect_clob(self) -> None:

@@ -41,7 +41,7 @@ def test_every_venue_settles_and_its_prices_hold_what_must_hold(desk: Desk, venu
     assert said.code == 0, said
     assert _venues(desk) == {venue}
     for check in CHECKS:
-        assert broken_rows(desk.warehouse, check) == (0, []), check.name
+        assert broken_rows(desk.warehouse, check) == (0, [], []), check.name
 
 
 def test_predictits_history_begins_when_it_is_first_asked_and_grows(desk: Desk) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 # What a venue answers: status, body, headers; None drops the connection.
-Answer = tuple[int, str, dict[str, str]] | None
+Answer = tuple[int, str | bytes, dict[str, str]] | None
 
 
 class Loopback:
@@ -18,11 +18,16 @@ class Loopback:
     def __init__(self) -> None:
         self.answers: list[Answer] = [(200, "{}", {})]
         self.requests: list[tuple[str, str, dict[str, list[str]], str, dict[str, str]]] = []
+        self.connections = 0
         self._turn = threading.Lock()
         venue = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                venue.connections += 1
 
             def _serve(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
@@ -31,11 +36,12 @@ class Loopback:
                     self.close_connection = True
                     return
                 status, text, headers = answer
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(text.encode())), **headers}.items():
+                sent = text.encode() if isinstance(text, str) else text
+                self.send_response_only(status)
+                for name, value in {"Content-Length": str(len(sent)), **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(text.encode())
+                self.wfile.write(sent)
 
             do_GET = do_POST = _serve  # noqa: N815
 
@@ -64,4 +70,4 @@ class Loopback:
 
 
 def answer(status: int, body: Any = "", **headers: str) -> Answer:
-    return status, body if isinstance(body, str) else json.dumps(body), headers
+    return status, body if isinstance(body, str | bytes) else json.dumps(body), headers
