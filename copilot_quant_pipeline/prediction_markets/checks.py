@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
+import duckdb
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -90,24 +91,68 @@ CHECKS = (
 
 
 def build_checks() -> list[dg.AssetChecksDefinition]:
-    """Each claim as an asset check on `prediction_market_prices`."""
-    return [_asset_check(check) for check in CHECKS]
+    """All claims as asset checks on `prediction_market_prices`, made in one step.
+
+    A step of its own each would have Dagster list the run's thousands of cells once a check.
+    """
+
+    @dg.multi_asset_check(
+        name=f"checks_of_{ASSET}",
+        specs=[dg.AssetCheckSpec(check.name, asset=ASSET, description=check.description) for check in CHECKS],
+        can_subset=True,
+        required_resource_keys={"warehouse"},
+    )
+    def checked(context):  # type: ignore[no-untyped-def]  # Dagster reads the annotations
+        asked = {key.name for key in context.selected_asset_check_keys}
+        checks = [check for check in CHECKS if check.name in asked]
+        warehouse = context.resources.warehouse
+        markets = plan_check(warehouse, context.run.run_id, [_last_made(context.instance, check) for check in checks])
+        for check, broken in zip(checks, broken_rows(warehouse, checks, markets), strict=True):
+            yield _result(check, broken)
+
+    return [checked]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """How many rows break a claim, the first few of them, and all their markets."""
+
+    rows: int = 0
+    shown: tuple[str, ...] = ()
+    markets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """When a check was last made (aware UTC), and which markets it found broken."""
+
+    at: datetime
+    broken: tuple[str, ...]
 
 
 def broken_rows(
-    warehouse: Warehouse, check: Check, markets: Sequence[str] | None = None, limit: int = 20
-) -> tuple[int, list[str], list[str]]:
-    """How many rows break a claim, the first few, and their markets; asked of `markets`, None is all."""
-    only = "" if markets is None else "where market in (select unnest($markets::varchar[]))"
-    answer = warehouse.read(
-        f"""
-        with looked_at as (from prediction_markets.prices {only})
-        select market, "at", what from ({check.broken}) order by all
-        """,  # noqa: S608 ours
-        {} if markets is None else {"markets": list(markets)},
-    )
+    warehouse: Warehouse, checks: Sequence[Check] = CHECKS, markets: Sequence[str] | None = None, limit: int = 20
+) -> list[Broken]:
+    """What breaks each claim, asked of the stored prices of `markets` (None is all) at one state of the store."""
+    with warehouse.connect_read_only() as connection:
+        if markets is None:
+            connection.execute("create temp view looked_at as from prediction_markets.prices")
+        else:
+            connection.execute(_LOOK_AT, {"markets": list(markets)})
+        return [_broken(connection, check, limit) for check in checks]
+
+
+_LOOK_AT = """
+    create temp table looked_at as
+    select market, "at", outcome, price, bid, ask, price_kind from prediction_markets.prices
+    where market in (select unnest($markets::varchar[]))
+"""
+
+
+def _broken(connection: duckdb.DuckDBPyConnection, check: Check, limit: int) -> Broken:
+    answer = connection.execute(f'select market, "at", what from ({check.broken}) order by all').to_arrow_table()  # noqa: S608 ours
     shown = [f"{row['market']} {row['at']}: {row['what']}" for row in answer.slice(0, limit).to_pylist()]
-    return answer.num_rows, shown, answer.column("market").unique().to_pylist()
+    return Broken(answer.num_rows, tuple(shown), tuple(answer.column("market").unique().to_pylist()))
 
 
 _CHANGED = """
@@ -120,50 +165,41 @@ _CHANGED = """
 _STORED_BY = "select count(*) > 0 as stored from ops.run_summary where grid = 'markets' and run_id = $run_id"
 
 
-def plan_check(context: dg.AssetCheckExecutionContext, warehouse: Warehouse, check: Check) -> list[str] | None:
-    """The markets to look at: those stored to since the check was last made, and those it found broken then.
+def plan_check(warehouse: Warehouse, run_id: str, last: Sequence[Made | None]) -> list[str] | None:
+    """The markets to look at: those stored to since the checks were last made, and those found broken then.
 
-    None, which is all, where it was never made, or is made on its own. A backfill of a thousand markets has a check
-    after each of its runs; were each to read all that is stored, the checks would take longer than the rest.
+    None, which is all, where one was never made, or the run stored nothing: checks made on their own look at all. A
+    backfill of a thousand markets makes the checks after each of its runs; were each to read all that is stored, they
+    would take longer than the rest.
     """
-    (row,) = warehouse.read(_STORED_BY, {"run_id": context.run.run_id}).to_pylist()
-    last = _last_made(context.instance, check) if row["stored"] else None
-    if last is None:
+    (row,) = warehouse.read(_STORED_BY, {"run_id": run_id}).to_pylist()
+    made = [one for one in last if one is not None]
+    if not row["stored"] or len(made) < len(last) or not made:
         return None
-    since, broken = last
-    changed = warehouse.read(_CHANGED, {"run_id": context.run.run_id, "since": since, "broken": broken})
+    broken = sorted({market for one in made for market in one.broken})
+    changed = warehouse.read(_CHANGED, {"run_id": run_id, "since": min(one.at for one in made), "broken": broken})
     return list(changed.column("key").to_pylist())
 
 
-def _last_made(instance: dg.DagsterInstance, check: Check) -> tuple[datetime, list[str]] | None:
-    """When the check was last made and which markets it found broken; None where never, or that is not known."""
+def _last_made(instance: dg.DagsterInstance, check: Check) -> Made | None:
     made = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
     key = dg.AssetCheckKey(dg.AssetKey(ASSET), check.name)
     for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=made):
         told = record.evaluation.metadata.get("markets") if record.evaluation else None
         if record.event and isinstance(told, dg.JsonMetadataValue) and isinstance(told.data, list):
-            return datetime.fromtimestamp(record.event.timestamp, UTC), [str(market) for market in told.data]
+            return Made(datetime.fromtimestamp(record.event.timestamp, UTC), tuple(map(str, told.data)))
     return None
 
 
-def _asset_check(check: Check) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=ASSET,
-        name=check.name,
-        description=check.description,
-        required_resource_keys={"warehouse"},
+def _result(check: Check, broken: Broken) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=ASSET,
+        check_name=check.name,
+        passed=broken.rows == 0,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "broken": broken.rows,
+            "first": dg.MetadataValue.md("\n".join(f"- {line}" for line in broken.shown)),
+            "markets": dg.MetadataValue.json(list(broken.markets)),
+        },
     )
-    def checked(context) -> dg.AssetCheckResult:  # type: ignore[no-untyped-def]  # Dagster reads the annotation
-        warehouse = context.resources.warehouse
-        count, shown, markets = broken_rows(warehouse, check, plan_check(context, warehouse, check))
-        return dg.AssetCheckResult(
-            passed=count == 0,
-            severity=dg.AssetCheckSeverity.ERROR,
-            metadata={
-                "broken": count,
-                "first": dg.MetadataValue.md("\n".join(f"- {line}" for line in shown)),
-                "markets": dg.MetadataValue.json(markets),
-            },
-        )
-
-    return checked

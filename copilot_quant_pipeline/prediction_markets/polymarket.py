@@ -169,9 +169,12 @@ class Polymarket:
             VendorError: NotFound where Polymarket does not know it.
         """
         if _field_of(market_id) == "condition_ids":
-            return self._by_condition(market_id)
+            return self._from_list(market_id)
         path = f"/markets/{market_id}" if _field_of(market_id) == "id" else f"/markets/slug/{quote(market_id, safe='')}"
-        return parse_market(self._gamma["markets"].get(path, {"include_tag": "true"}))
+        try:
+            return parse_market(self._gamma["markets"].get(path, {"include_tag": "true"}))
+        except (NotFound, NoSuchRoute):
+            return self._from_list(market_id)
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
         """Points (`POINTS`) of every outcome with start <= at < end, hourly where the venue still has them so.
@@ -216,11 +219,12 @@ class Polymarket:
         """Pages of markets; the largest first where there is a limit, else in the order of ids, which is stable."""
         order = {"order": "volumeNum", "ascending": "false"} if query.limit else {}
         for closed in (False, True) if query.with_ended else (False,):
-            left = query.limit or 0
+            volumes: list[Decimal] = []
             for page in self._pages("markets", closed, {**order, "include_tag": "true"}):
                 yield page
-                left -= len(page.catalog.markets)
-                if query.limit and left <= 0:
+                volumes += [market.volume or Decimal(0) for market in page.catalog.markets]
+                # What does not come in the order that was asked for is read to its end.
+                if query.limit and len(volumes) >= query.limit and _descend(volumes):
                     break
 
     def _tagged(self, query: MarketQuery) -> Iterator[Page]:
@@ -250,12 +254,11 @@ class Polymarket:
                 return
             _expect_new(cursor, seen, f"/{kind}/keyset")
 
-    def _by_condition(self, condition_id: str) -> Market:
-        catalog = self._named([condition_id])
+    def _from_list(self, name: str) -> Market:
+        catalog = self._named([name])
         if catalog.markets:
             return catalog.markets[0]
-        why = catalog.broken[0].why
-        raise NotFound(why) if catalog.broken[0].id == condition_id else Malformed(why)
+        raise NotFound(catalog.broken[0].why) if catalog.unknown else Malformed(catalog.broken[0].why)
 
     def _asked(
         self, markets: Sequence[Market], windows: Sequence[Stretch]
@@ -403,6 +406,11 @@ def _chosen(pages: Iterator[Page], query: MarketQuery) -> Catalog:
     if query.limit:
         wanted.sort(key=lambda one: one.volume or Decimal(0), reverse=True)
     return Catalog(tuple(wanted[: query.limit]), tuple(broken))
+
+
+def _descend(volumes: Sequence[Decimal]) -> bool:
+    """Whether they do, give or take the dollar by which the two volumes of a market can differ."""
+    return all(one + 1 >= other for one, other in zip(volumes, volumes[1:], strict=False))
 
 
 def _expect_new(cursor: str, seen: set[str], route: str) -> None:
