@@ -13,7 +13,7 @@ from dagster_duckdb import DuckDBResource
 from copilot_quant_pipeline.equities.sources import EquitySources
 from copilot_quant_pipeline.equities.universe import current_symbols
 from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid, sessions_on_axis
-from copilot_quant_pipeline.grid.runs import backfill_since, cells_of_run
+from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.io_manager import described, summary_of
@@ -79,7 +79,7 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
         not know are red, each with its reason in `ops.coverage`.
         """
         harvest = equity_sources.harvest_bars(
-            cells_of_run(context, grid), refresh=config.refresh, backfill_since=backfill_since(context)
+            cells_of_run(context, grid), refresh=config.refresh, backfill=backfill_of(context)
         )
         # What a venue says can change without any change of ours, so every run's data are a version of their own.
         return dg.MaterializeResult(value=harvest, data_version=dg.DataVersion(context.run.run_id[:8]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 import pyarrow as pa
 
@@ -16,7 +15,7 @@ from copilot_quant_pipeline.equities.fetching import Fetching, fetch_spans
 from copilot_quant_pipeline.equities.universe import fetch_members
 from copilot_quant_pipeline.equities.yahoo import YahooClient
 from copilot_quant_pipeline.grid.cells import Rectangle, plan_fetches
-from copilot_quant_pipeline.landing import Landing
+from copilot_quant_pipeline.landing import InBackfill, Landing
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 
@@ -39,7 +38,7 @@ class EquitySources:
         yahoo = YahooClient(settings.home / "cache", url=settings.yahoo_url, clock=settings.now)
         return cls(settings, yahoo, Landing(settings.landing_path), on_symbol)
 
-    def harvest_bars(self, cells: Rectangle, *, refresh: bool, backfill_since: datetime | None) -> Harvest:
+    def harvest_bars(self, cells: Rectangle, *, refresh: bool, backfill: InBackfill | None) -> Harvest:
         """Every asked cell settled or failed, and the bars that came."""
         how = Fetching(
             grid_start=self.settings.equities_start,
@@ -47,7 +46,7 @@ class EquitySources:
             ttl=self.settings.landing_ttl,
             source=self._labelled("yahoo"),
             refresh=refresh,
-            backfill_since=backfill_since,
+            backfill=backfill,
         )
         return fetch_spans(self.yahoo, self.landing, plan_fetches(cells), how, self.on_symbol)
 

@@ -254,7 +254,7 @@ class Kalshi:
             try:
                 yield self.fetch_market(ticker)
             except (NotFound, Rejected, Malformed) as error:
-                broken[ticker] = Broken(VENUE, ticker, str(error))
+                broken[ticker] = Broken(VENUE, ticker, str(error), unknown=isinstance(error, NotFound))
 
     def _readable(self, records: Iterable[Any], broken: dict[str, Broken]) -> Iterator[Market]:
         """The markets among `records` that are no combination; what cannot be read is noted in `broken`."""

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected, VendorError
+from copilot_quant_pipeline.errors import Malformed, NoSuchRoute, NotFound, Rejected, VendorError
 from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
 from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
     SECTION_OF_WORD,
@@ -212,7 +212,11 @@ class Polymarket:
                     broken.extend(page.catalog.broken)
         known = {name for market in found.values() for name in (market.id, market.slug, market.facts["condition_id"])}
         known |= {one.id for one in broken}
-        unknown = [Broken(VENUE, name, f"{VENUE} knows no market {name!r}") for name in names if name not in known]
+        unknown = [
+            Broken(VENUE, name, f"{VENUE} knows no market {name!r}", unknown=True)
+            for name in names
+            if name not in known
+        ]
         return Catalog(tuple(found.values()), (*broken, *unknown))
 
     def _largest(self, query: MarketQuery) -> Iterator[Page]:
@@ -258,7 +262,7 @@ class Polymarket:
         catalog = self._named([name])
         if catalog.markets:
             return catalog.markets[0]
-        raise NotFound(catalog.broken[0].why) if catalog.unknown else Malformed(catalog.broken[0].why)
+        raise NotFound(catalog.broken[0].why) if catalog.broken[0].unknown else Malformed(catalog.broken[0].why)
 
     def _asked(
         self, markets: Sequence[Market], windows: Sequence[Stretch]

@@ -51,7 +51,7 @@ class Stretch:
 
 def life_of(market: Market) -> Stretch:
     """When the market can have prices; an open market trades past the end that was announced for it."""
-    ended = market.status in ("closed", "resolved")
+    ended = market.status in ("closed", "resolved", "gone")
     closes = market.closes_at + timedelta(seconds=1) if ended and market.closes_at else None
     return Stretch(market.opened_at or _EARLIEST, closes or _LATEST)
 

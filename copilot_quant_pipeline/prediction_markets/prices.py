@@ -12,8 +12,9 @@ from datetime import UTC, date, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from copilot_quant_pipeline.errors import VendorError
+from copilot_quant_pipeline.errors import NotFound, VendorError
 from copilot_quant_pipeline.grid.cells import Span
+from copilot_quant_pipeline.prediction_markets.following import ENDED
 from copilot_quant_pipeline.prediction_markets.venue import Market, MissingAtSource
 from copilot_quant_pipeline.warehouse.harvest import CELLS
 from copilot_quant_pipeline.warehouse.tables import PRICES
@@ -39,7 +40,7 @@ class Settled:
 def days_of_life(market: Market, span: Span, today: date) -> tuple[date, ...]:
     """The asked days on which the market was open for at least a moment, up to today."""
     first = market.opened_at.date() if market.opened_at else date.min
-    ended = market.closes_at if market.status in ("closed", "resolved") else None  # else it is announced only
+    ended = market.closes_at if market.status in ENDED else None  # else it is announced only
     last = ended.date() if ended else today
     return tuple(day for day in span.dates if first <= day <= min(last, today))
 
@@ -49,11 +50,11 @@ def settle_span(
 ) -> Settled:
     """What each asked cell becomes, every one exactly once.
 
-    Days before the market opened are settled as `not_open`, days after it closed as `closed`; they need no `answer`,
-    which is None where nothing had to be asked. A day with points is settled with them. A day without any is
-    `no_trade` where the venue tells of trades only or the market never traded, else failed as `missing_at_source`.
-    A vendor's error fails the days that had to be asked for, except those it brings points of. Days before today of a
-    venue that has no history are settled as `no_history`.
+    Days before the market opened are settled as `not_open`, days after it closed as `closed`, days since its venue
+    knows it no more as `delisted`; they need no `answer`, which is None where nothing had to be asked. A day with
+    points is settled with them. A day without any is `no_trade` where the venue tells of trades only or the market
+    never traded, else failed as `missing_at_source`. A vendor's error fails the days that had to be asked for, except
+    those it brings points of. Days before today of a venue that has no history are settled as `no_history`.
     """
     alive = set(days_of_life(market, span, now.astimezone(UTC).date()))
     points = answer.points if isinstance(answer, MissingAtSource) else answer
@@ -82,10 +83,11 @@ def _fate(
     today: date,
 ) -> tuple[str, str | None, str | None]:
     if day not in alive:
-        before = market.opened_at is not None and day < market.opened_at.date()
-        return "settled", "not_open" if before else "closed", None
+        return "settled", _why_not_alive(day, market), None
     if day in with_rows:
         return "settled", None, None
+    if market.status == "gone" and isinstance(answer, VendorError) and _is_last_day(day, market):
+        return "settled", "delisted", f"{market.venue} knew it until that day"
     if market.venue in VENUES_WITHOUT_HISTORY and day < today and not getattr(answer, "transient", False):
         return (
             "settled",
@@ -93,10 +95,20 @@ def _fate(
             f"{market.venue} gives no history: its prices begin when they are first asked for",
         )
     if isinstance(answer, VendorError):
-        return "failed", answer.reason, str(answer)
+        return "failed", "unknown_market" if isinstance(answer, NotFound) else answer.reason, str(answer)
     if market.venue in VENUES_OF_TRADES or not market.volume:
         return "settled", "no_trade", None
     return "failed", "missing_at_source", f"{market.key} traded {market.volume} in all, and has no point on this day"
+
+
+def _is_last_day(day: date, market: Market) -> bool:
+    return market.closes_at is not None and day == market.closes_at.date()
+
+
+def _why_not_alive(day: date, market: Market) -> str:
+    if market.opened_at is not None and day < market.opened_at.date():
+        return "not_open"
+    return "delisted" if market.status == "gone" else "closed"
 
 
 def _rows(market: Market, points: pa.Table, source: str, now: datetime) -> pa.Table:

@@ -131,7 +131,7 @@ def gather(venue: str, names: Iterable[T], fetch: Callable[[T], Market]) -> Cata
             market = fetch(name)
             markets[market.id] = market
         except (Malformed, NotFound, Rejected) as error:
-            broken.append(Broken(venue, named(name), str(error)))
+            broken.append(Broken(venue, named(name), str(error), unknown=isinstance(error, NotFound)))
     return Catalog(tuple(markets.values()), tuple(broken))
 
 

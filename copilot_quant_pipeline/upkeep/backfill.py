@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +21,7 @@ from copilot_quant_pipeline.errors import UserError, VendorError
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
 from copilot_quant_pipeline.grid.runs import range_tags
 from copilot_quant_pipeline.ledger.instance import PROCESS_TAG, this_process
-from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_followed
+from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_followed, plan_keys
 from copilot_quant_pipeline.prediction_markets.sources import read_catalog
 from copilot_quant_pipeline.warehouse.progress import read_current_members, read_provisional, read_traffic
 
@@ -228,7 +228,8 @@ def refresh_catalog(
     for failure in _failures(instance, run_id):
         log.warning("%s", failure)
     known = read_catalog(warehouse)
-    chosen = dict.fromkeys((*rule.ids, *(market.key for market in plan_followed(known, rule))))
+    named = tuple(plan_keys(known, rule.ids).values())
+    chosen = dict.fromkeys((*named, *(market.key for market in plan_followed(known, replace(rule, ids=named)))))
     if not chosen:
         categories = sorted({market.category for market in known if market.category and market.venue in rule.venues})
         raise UserError(

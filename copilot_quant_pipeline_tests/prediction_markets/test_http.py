@@ -185,9 +185,7 @@ def test_a_route_that_is_not_there_is_not_asked_again(venue: Loopback, status: i
     assert asking.traffic == Traffic(requests=1, retries=0)
 
 
-def test_an_answer_that_trickles_in_for_too_long_is_given_up(
-    venue: Loopback, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_that_trickles_in_for_too_long_is_given_up(venue: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "DEADLINE", -1.0)
     venue.answers = [answer(200, [1])]
     with pytest.raises(Unavailable, match="TimeoutError"):
