@@ -20,12 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from copilot_quant_pipeline.errors import Malformed
-from copilot_quant_pipeline.prediction_markets.venue import POINTS, PROBABILITY, Market, Outcome
+from copilot_quant_pipeline.prediction_markets.venue import (
+    POINTS,
+    PROBABILITY,
+    SHORTEST_WITH_POINTS,
+    Market,
+    Outcome,
+)
 
 # A window given by its bounds may be no longer; CLOB answers 400 else.
 LONGEST_WINDOW = timedelta(days=15)
-# What is shorter may pass without an hourly point, even of a market that trades.
-SHORTEST_WITH_POINTS = timedelta(hours=2)
 # Unix seconds of 2001 and of 5138: what lies outside is in milliseconds or no time at all.
 FIRST_SECOND, LAST_SECOND = 10**9, 10**11
 MICRO = Decimal("0.000001")

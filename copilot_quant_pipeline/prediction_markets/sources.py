@@ -117,7 +117,8 @@ class MarketSources:
         asks = [self._ask(span, market) for span in spans if isinstance(market := markets[span.key], Market)]
         for some in _by_venue(asks):
             answers = self._answers(some, refresh=refresh, backfill=backfill)
-            pieces += [self._settled(ask, answers.get(ask.market.key)) for ask in some]
+            # Taken out one by one: points and rows of all of them at once would need twice the memory.
+            pieces += [self._settled(ask, answers.pop(ask.market.key, None)) for ask in some]
         traffic = self._traffic()
         return Harvest(
             cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in pieces)]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -41,6 +41,10 @@ POINTS = pa.schema(
         pa.field("price_kind", pa.string(), nullable=False),
     ]
 )
+
+
+# What is shorter may pass without an hourly point, even of a market that trades.
+SHORTEST_WITH_POINTS = timedelta(hours=2)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Not here: what is listed and what it costs (polymarket_book.py).
 
 Source of the formats: recorded responses. Not recorded, and made up after the known ones: what a cursor that is not
 taken answers, and the bodies of Gamma's and CLOB's 429 and 503. Points are hourly: a finer grain gives no more of them.
-Beside recorded Yahoo frames (`../polymarket/`) the recorded markets are served instead of the simulated ones.
+Recorded markets are served instead of the simulated ones where there are some.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from copilot_quant_pipeline.sandbox.polymarket_book import (
     Record,
     RecordedBook,
     SimulatedBook,
-    recorded_folder,
 )
 from copilot_quant_pipeline.sandbox.venue import World
 
@@ -309,7 +308,7 @@ class Polymarket:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        folder = recorded_folder(world.recorded)
+        folder = world.recorded_markets
         self._book: Book = RecordedBook(folder) if folder else SimulatedBook(world.seed)
         self._queue = asyncio.Lock()
 

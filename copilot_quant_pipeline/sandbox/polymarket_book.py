@@ -65,11 +65,17 @@ class Book(Protocol):
 
 
 def recorded_folder(recorded: Path | None) -> Path | None:
-    """The recorded Polymarket beside recorded Yahoo frames, where there is one."""
+    """The recorded Polymarket: what is given (its folder, or the file of its points), or beside Yahoo's frames."""
     if recorded is None:
         return None
-    folder = (recorded if recorded.is_dir() else recorded.parent).resolve().parent / VENUE
-    return folder if (folder / RECORDED_POINTS).is_file() else None
+    folder = (recorded if recorded.is_dir() else recorded.parent).resolve()
+    places = (folder, folder.parent / VENUE)
+    return next((place for place in places if (place / RECORDED_POINTS).is_file()), None)
+
+
+def is_recorded_folder(recorded: Path) -> bool:
+    """Whether what is given is the recorded Polymarket itself, which holds none of Yahoo's frames."""
+    return recorded_folder(recorded) == (recorded if recorded.is_dir() else recorded.parent).resolve()
 
 
 class SimulatedBook:
