@@ -203,7 +203,7 @@ def status(source: SourceOption = None, home: HomeOption = None, as_json: JsonOp
 @app.command()
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8750,
-    recorded: Annotated[Path | None, typer.Option(help="Serve recorded data: Yahoo's or Polymarket's (file or folder).")] = None,
+    recorded: Annotated[Path | None, typer.Option(help="Serve recorded data: Yahoo's or Polymarket's folder.")] = None,
     delay: Annotated[float, typer.Option(min=0.0, help="Seconds every answer takes.")] = 0.0,
     verbose: VerboseOption = False,
 ) -> None:

@@ -145,6 +145,8 @@ class Polymarket:
         # Set once a route is not there any more, so that it is not asked again for every window.
         self._has_batches = True
         self._has_clob = True
+        # A service that has answered is there, though it may not know a token.
+        self._clob_answers = False
 
     @property
     def traffic(self) -> Traffic:
@@ -287,8 +289,10 @@ class Polymarket:
     def _added(
         self, token: _Token, known: pa.Table | VendorError | None, answer: pa.Table | VendorError, window: Stretch
     ) -> pa.Table | VendorError:
-        if known is None or isinstance(known, VendorError):
-            return answer if known is None or not isinstance(answer, VendorError) else known
+        if known is None or _is_gone(known):
+            return answer
+        if isinstance(known, VendorError):
+            return known if isinstance(answer, VendorError) else answer
         if isinstance(answer, VendorError):
             # What one service refuses does not undo what another has answered; what is malformed must be said.
             return answer if isinstance(answer, Malformed) else known
@@ -315,12 +319,25 @@ class Polymarket:
     def _from_clob(self, tokens: Sequence[_Token], window: Stretch, grain: int) -> Histories:
         try:
             sent = self._batch(tokens, window, grain) if self._has_batches else None
-            if sent is None:
-                sent = {token.id: self._single(token, window, grain) for token in tokens}
         except VendorError as error:
-            self._has_clob = self._has_clob and not isinstance(error, NotFound)
             return _of_all(tokens, error)
+        if sent is None:
+            return self._singles(tokens, window, grain)
         return {token.id: _read(parse_clob, sent.get(token.id) or [], token, window) for token in tokens}
+
+    def _singles(self, tokens: Sequence[_Token], window: Stretch, grain: int) -> Histories:
+        """One request a token; each has its own error, but once the venue does not answer the others are not tried."""
+        found: Histories = {}
+        for token in tokens:
+            try:
+                found[token.id] = _read(parse_clob, self._single(token, window, grain), token, window)
+                self._clob_answers = True
+            except VendorError as error:
+                found[token.id] = error
+                if error.transient and not isinstance(error, Malformed):
+                    return _of_all(tokens, error) | found
+        self._has_clob = self._has_clob and (self._clob_answers or not all(map(_is_gone, found.values())))
+        return found
 
     def _batch(self, tokens: Sequence[_Token], window: Stretch, grain: int) -> dict[str, Any] | None:
         """What the batch route answers; None where it does not."""
@@ -328,12 +345,14 @@ class Polymarket:
         body = {"markets": [token.id for token in tokens], "start_ts": start, "end_ts": end, "fidelity": grain}
         try:
             history: dict[str, Any] = _histories_in(self._clob.post("/batch-prices-history", body), dict)
-            return history
-        except NotFound:
+        except (NotFound, NoSuchRoute):
             self._has_batches = False
         except Rejected:
             # One token of the twenty may be what is refused.
             pass
+        else:
+            self._clob_answers = True
+            return history
         return None
 
     def _single(self, token: _Token, window: Stretch, grain: int) -> Any:
@@ -365,6 +384,8 @@ class Polymarket:
             except (KeyError, TypeError, AttributeError):
                 raise Malformed(f"{token.of}: no price history: {str(answer)[:80]!r}") from None
             if not cursor:
+                if more.get("has_more"):
+                    raise Malformed(f"{token.of}: there is more of its price history, and no cursor to it")
                 return
             _expect_new(cursor, seen, "/v2/prices-history")
 
@@ -387,6 +408,10 @@ class Polymarket:
 
 def _batched(all_of: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (all_of[start : start + size] for start in range(0, len(all_of), size))
+
+
+def _is_gone(answer: pa.Table | VendorError) -> bool:
+    return isinstance(answer, NotFound | NoSuchRoute)
 
 
 def _of_all(tokens: Sequence[_Token], error: VendorError) -> Histories:
@@ -431,6 +456,8 @@ def _seconds(window: Stretch) -> tuple[int, int]:
 
 def _histories_in(answer: Any, kind: type) -> Any:
     history = answer.get("history") if isinstance(answer, dict) else None
+    if isinstance(answer, dict) and "history" in answer and history is None:
+        return kind()
     if not isinstance(history, kind):
         raise Malformed(f"{VENUE} answers with no price history: {str(answer)[:80]!r}")
     return history

@@ -142,12 +142,19 @@ def _columns(points: Any, time_name: str, price_name: str, of: str) -> tuple[lis
 
 
 def _history(seconds: list[Any], prices: list[Any], kinds: list[str], of: str) -> pa.Table:
-    for second in seconds:
-        if type(second) is not int or not FIRST_SECOND <= second < LAST_SECOND:
-            raise Malformed(f"{of}: time {str(second)[:40]!r} is not in unix seconds")
-    at = np.array(seconds, dtype=np.int64) * 1_000_000
+    at = np.array([_second(second, of) for second in seconds], dtype=np.int64) * 1_000_000
     columns = [pa.array(at, HISTORY.field("at").type), _probabilities(prices, of), pa.array(kinds, pa.string())]
     return pa.table(columns, schema=HISTORY)
+
+
+def _second(given: Any, of: str) -> int:
+    """A time in whole unix seconds; it may be written as text, or with a point that nothing follows."""
+    is_whole = isinstance(given, Decimal) and given.is_finite() and given == int(given)
+    is_digits = isinstance(given, str) and given.isascii() and given.isdigit()
+    second = int(given) if is_whole or is_digits else given
+    if type(second) is not int or not FIRST_SECOND <= second < LAST_SECOND:
+        raise Malformed(f"{of}: time {str(given)[:40]!r} is not in unix seconds")
+    return second
 
 
 def _probabilities(prices: list[Any], of: str) -> pa.Array:

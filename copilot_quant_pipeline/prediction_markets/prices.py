@@ -52,9 +52,10 @@ def settle_span(
 
     Days before the market opened are settled as `not_open`, days after it closed as `closed`, days since its venue
     knows it no more as `delisted`; they need no `answer`, which is None where nothing had to be asked. A day with
-    points is settled with them. A day without any is `no_trade` where the venue tells of trades only or the market
-    never traded or was hardly open that day, else failed as `missing_at_source`. A vendor's error fails the days that had to be asked for, except
-    those it brings points of. Days before today of a venue that has no history are settled as `no_history`.
+    points is settled with them. A day without any is `no_trade` where the venue tells of trades only, or the market
+    never traded, or was hardly open that day; else failed as `missing_at_source`. A vendor's error fails the days that
+    had to be asked for, except those it brings points of. Days before today of a venue that has no history are settled
+    as `no_history`.
     """
     alive = set(days_of_life(market, span, now.astimezone(UTC).date()))
     points = answer.points if isinstance(answer, MissingAtSource) else answer
@@ -104,7 +105,8 @@ def _fate(
 def _lived(day: date, market: Market, now: datetime) -> timedelta:
     """How much of the UTC day the market was open for by now."""
     start = datetime.combine(day, time(), UTC)
-    ends = [start + timedelta(days=1), now, *([market.closes_at] if market.closes_at and market.status in ENDED else [])]
+    ended = [market.closes_at] if market.closes_at and market.status in ENDED else []
+    ends = [start + timedelta(days=1), now, *ended]
     return min(ends) - max(start, market.opened_at or start)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,9 +14,13 @@ Answer = tuple[int, str | bytes, dict[str, str]] | None
 
 
 class Loopback:
-    """A real HTTP server that gives what `answers` holds for each request, the last one for ever."""
+    """A real HTTP server that gives what `answers` holds for each request, the last one for ever.
+
+    Where `routes` knows the path, what it makes of the query and the body is given instead.
+    """
 
     def __init__(self) -> None:
+        self.routes: dict[str, Callable[[dict[str, list[str]], Any], Answer]] = {}
         self.answers: list[Answer] = [(200, "{}", {})]
         self.requests: list[tuple[str, str, dict[str, list[str]], str, dict[str, str]]] = []
         self.connections = 0
@@ -56,6 +61,8 @@ class Loopback:
         with self._turn:
             asked = urlsplit(path)
             self.requests.append((method, asked.path, parse_qs(asked.query), body, headers))
+            if asked.path in self.routes:
+                return self.routes[asked.path](parse_qs(asked.query), json.loads(body) if body else None)
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     def __enter__(self) -> Loopback:
