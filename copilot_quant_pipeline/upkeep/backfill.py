@@ -225,7 +225,8 @@ def refresh_catalog(
         "ids": list(rule.ids),
     }
     run_id = run_in_process(job, instance, CATALOG_ASSET, {}, {"ops": {CATALOG_ASSET: {"config": config}}})
-    for failure in _failures(instance, run_id):
+    failures = _failures(instance, run_id)
+    for failure in failures:
         log.warning("%s", failure)
     known = read_catalog(warehouse)
     named = tuple(plan_keys(known, rule.ids).values())
@@ -235,6 +236,7 @@ def refresh_catalog(
         raise UserError(
             f"no open market of {', '.join(rule.venues)} is of category {', '.join(rule.categories) or 'any'};"
             f" categories known: {', '.join(categories[:20]) or 'none yet'}."
+            + (f" Listing them said: {failures[0]}" if failures else "")
         )
     return tuple(chosen)
 
