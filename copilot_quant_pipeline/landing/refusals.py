@@ -32,8 +32,12 @@ class InBackfill:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What the vendor answered instead; `payload` is what it gave all the same, without rows where nothing."""
+    """What the vendor answered instead; `payload` is what it gave all the same, without rows where nothing.
 
+    `kind` is the name of the error's class: one of a room's own comes as `Rejected`, for the room to tell.
+    """
+
+    kind: str
     error: VendorError
     payload: pa.Table
 
@@ -65,7 +69,8 @@ def read_refusal(
         return None
     if not (kept.start <= window[0] and window[1] <= kept.end):
         return None
-    return Refusal(_KINDS.get(kept.facts["error"], Rejected)(kept.facts["why"]), kept.payload)
+    kind, why = kept.facts["error"], kept.facts["why"]
+    return Refusal(kind, _KINDS.get(kind, Rejected)(why), kept.payload)
 
 
 def _folder(kind: str) -> str:

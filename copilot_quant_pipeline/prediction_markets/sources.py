@@ -194,8 +194,8 @@ class MarketSources:
     def _kept(self, ask: _Ask, *, refresh: bool, backfill: InBackfill | None) -> pa.Table | VendorError | None:
         folder, key, asked = _folder(ask.market), ask.market.key, (ask.days[0], ask.days[-1])
         if refused := read_refusal(self.landing, folder, key, of=backfill, window=asked):
-            is_partial = refused.payload.schema == POINTS and refused.payload.num_rows > 0
-            return MissingAtSource(str(refused.error), refused.payload) if is_partial else refused.error
+            is_missing = refused.kind == MissingAtSource.__name__
+            return MissingAtSource(str(refused.error), refused.payload) if is_missing else refused.error
         kept = self.landing.read(folder, key)
         if kept is None:
             return None

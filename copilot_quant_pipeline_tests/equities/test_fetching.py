@@ -129,6 +129,30 @@ def test_the_runs_of_one_backfill_ask_once_a_symbol_though_cells_fail_or_it_refr
     assert outcomes == [{"settled"}, {"settled"}, {"settled"}, {"missing_at_source"}, {"settled"}]
 
 
+def test_the_runs_of_one_backfill_ask_once_for_an_unknown_symbol_and_other_runs_ask_anew(
+    yahoo: YahooClient, landing: Landing
+) -> None:
+    how = replace(HOW, backfill=InBackfill("one", HOW.now))
+    first, *others = [fetch_spans(yahoo, landing, [Span("NOSUCH", (day,))], how) for day in DAYS[:4]]
+    assert first.requests > 0
+    assert [harvest.requests for harvest in others] == [0, 0, 0]
+    assert [reasons(harvest) for harvest in (first, *others)] == [{"NOSUCH": {"unknown_symbol"}}] * 4
+    # Begun at the same instant, and yet another one.
+    another = replace(HOW, backfill=InBackfill("another", HOW.now))
+    for elsewhere in (HOW, another):
+        assert fetch_spans(yahoo, landing, [Span("NOSUCH", DAYS)], elsewhere).requests > 0
+
+
+def test_a_trouble_that_may_pass_is_asked_for_again_within_a_backfill(
+    sandbox: Sandbox, yahoo: YahooClient, landing: Landing
+) -> None:
+    how = replace(HOW, backfill=InBackfill("one", HOW.now))
+    sandbox.fault("server_error", symbol="AAPL")
+    assert reasons(fetch_spans(yahoo, landing, [Span("AAPL", DAYS)], how)) == {"AAPL": {"unavailable"}}
+    sandbox.clear_faults()
+    assert reasons(fetch_spans(yahoo, landing, [Span("AAPL", DAYS)], how)) == {"AAPL": {"settled"}}
+
+
 def test_a_kept_response_is_not_taken_after_the_next_close_or_its_time(yahoo: YahooClient, landing: Landing) -> None:
     fetch_spans(yahoo, landing, [Span("AAPL", DAYS)], HOW)
     late = replace(HOW, now=NOW + timedelta(hours=7))
