@@ -366,7 +366,7 @@ def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str
 @app.command()
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8750,
-    recorded: Annotated[Path | None, typer.Option(help="Serve recorded frames (a Parquet file or folder).")] = None,
+    recorded: Annotated[Path | None, typer.Option(help="Serve recorded data: Yahoo's or Polymarket's folder.")] = None,
     delay: Annotated[float, typer.Option(min=0.0, help="Seconds every answer takes.")] = 0.0,
     verbose: VerboseOption = False,
 ) -> None:
@@ -663,12 +663,13 @@ def _listed(text: str | None) -> tuple[str, ...]:
 
 
 def _asked_market(text: str, venues: Sequence[str]) -> str:
+    from copilot_quant_pipeline.prediction_markets.reading import fits_the_axis
     from copilot_quant_pipeline.prediction_markets.registry import venue_names
 
     venue, colon, slug = text.partition(":")
     if not colon and len(venues) == 1:
         venue, slug = venues[0], text
-    if venue not in venue_names() or not slug or set(slug) & set("|[] \t"):
+    if venue not in venue_names() or not fits_the_axis(slug):
         raise UserError(
             f"{text!r} is no market id; write the venue before it, such as kalshi:KXFED-24NOV-T4.75"
             f" (venues: {', '.join(venue_names())})."

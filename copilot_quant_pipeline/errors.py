@@ -41,6 +41,10 @@ class Rejected(VendorError):
     reason = "rejected"
 
 
+class NoSuchRoute(Rejected):
+    """The vendor has no such route, or not for this method; whatever is asked there, the answer will be the same."""
+
+
 class RateLimited(VendorError):
     """The vendor asks for a pause; `retry_after` is in seconds, None where it does not say."""
 
@@ -53,10 +57,14 @@ class RateLimited(VendorError):
 
 
 class Unavailable(VendorError):
-    """The vendor could not be reached or answered with a server error."""
+    """The vendor could not be reached or answered with a server error; `retry_after` is as of RateLimited."""
 
     reason = "unavailable"
     transient = True
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Malformed(VendorError):

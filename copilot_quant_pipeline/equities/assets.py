@@ -21,7 +21,7 @@ from copilot_quant_pipeline.equities.universe import current_symbols, keep_known
 from copilot_quant_pipeline.equities.verifying import part_of_week, plan_part
 from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid
 from copilot_quant_pipeline.grid.cells import Rectangle
-from copilot_quant_pipeline.grid.runs import backfill_since, cells_of_run
+from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.io_manager import described, summary_of
@@ -90,13 +90,11 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
         What an answer brings besides the asked cells is compared with what is stored: bars become final, changed
         values are restated, and changes too large to be believed wait in `ops.quarantine`.
         """
-        since = backfill_since(context)
+        backfill = backfill_of(context)
 
         def harvested(cells: Rectangle) -> Harvest:
             beside = read_stored_beside(warehouse, cells)
-            return equity_sources.harvest_bars(
-                cells, refresh=config.refresh, backfill_since=since, stored_beside=beside
-            )
+            return equity_sources.harvest_bars(cells, refresh=config.refresh, backfill=backfill, stored_beside=beside)
 
         cells = cells_of_run(context, grid)
         harvest = harvest_with_delisted(warehouse, cells, harvested, now=settings.now(), refresh=config.refresh)

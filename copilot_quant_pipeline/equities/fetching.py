@@ -22,7 +22,7 @@ from copilot_quant_pipeline.equities.chart import VendorBars
 from copilot_quant_pipeline.equities.yahoo import Traffic, YahooClient
 from copilot_quant_pipeline.errors import BeforeFirstBar, VendorError
 from copilot_quant_pipeline.grid.cells import Span
-from copilot_quant_pipeline.landing import Kept, Landing, is_usable
+from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
 from copilot_quant_pipeline.warehouse.harvest import CELLS, WINDOWS, Harvest, SeenAgain
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
 
@@ -52,8 +52,8 @@ class Fetching:
         ttl: how long a kept response is good for.
         source: the venue's name in the rows.
         refresh: whether kept responses are ignored.
-        backfill_since: when the backfill began that the run is one of many of, aware UTC; its runs share one kept
-            history each symbol, whatever `refresh` says and though cells may fail by it.
+        backfill: the backfill that the run is one of many of; its runs share one kept history each symbol, or one
+            refusal, whatever `refresh` says and though cells may fail by it.
         threads: how many symbols are asked at once.
         stored_beside: the symbols that have bars besides those asked for: what an answer brings of these, too, is
             handed over to be compared. Only of answers fetched now: a kept one was compared when it came.
@@ -64,7 +64,7 @@ class Fetching:
     ttl: timedelta
     source: str
     refresh: bool = False
-    backfill_since: datetime | None = None
+    backfill: InBackfill | None = None
     threads: int = 8
     stored_beside: Collection[str] = frozenset()
 
@@ -196,6 +196,10 @@ class _OneSpan:
         same backfill has fetched is always good enough: its runs must not each ask again.
         """
         window = self._window(span)
+        asked = (span.start, span.end)
+        refused = read_refusal(self.landing, _folder(window.kind), span.key, of=self.how.backfill, window=asked)
+        if refused:
+            return self._settled(span, refused.error)
         # A kept history holds the tail as well.
         for kind in dict.fromkeys(("history", window.kind)):
             kept = self.landing.read(_folder(kind), span.key)
@@ -229,7 +233,7 @@ class _OneSpan:
         return _Piece(settled, bars_beside(answer, asked, source=self.how.source), [window])
 
     def _window(self, span: Span) -> Window:
-        return plan_window(span, self.how.grid_start, self._today, in_backfill=self.how.backfill_since is not None)
+        return plan_window(span, self.how.grid_start, self._today, in_backfill=self.how.backfill is not None)
 
     @property
     def _today(self) -> date:
@@ -240,16 +244,22 @@ class _OneSpan:
         return is_usable(kept, *dates, now=how.now, last_completed_close=self.last_close, ttl=how.ttl)
 
     def _is_of_this_backfill(self, kept: Kept) -> bool:
-        since = self.how.backfill_since
-        return since is not None and kept.fetched_at >= since
+        backfill = self.how.backfill
+        return backfill is not None and kept.fetched_at >= backfill.since
 
     def _fetched(self, symbol: str, window: Window) -> VendorBars | VendorError:
         try:
             bars = self.client.fetch_bars(symbol, window.start, window.end, brake=self.brake)
         except VendorError as error:
+            self._keep_refusal(symbol, window, error)
             return error
         self.landing.keep(_folder(window.kind), symbol, _kept_bars(bars))
         return bars
+
+    def _keep_refusal(self, symbol: str, window: Window, error: VendorError) -> None:
+        if self.how.backfill:
+            asked, folder = (window.start, window.end), _folder(window.kind)
+            keep_refusal(self.landing, folder, symbol, error, of=self.how.backfill, window=asked, at=self.how.now)
 
     def _settled(self, span: Span, answer: VendorBars | VendorError) -> Settled:
         return settle_span(span, answer, now=self.how.now, source=self.how.source)

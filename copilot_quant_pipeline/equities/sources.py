@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import pyarrow as pa
 
@@ -16,7 +15,7 @@ from copilot_quant_pipeline.equities.fetching import Fetching, Reread, fetch_spa
 from copilot_quant_pipeline.equities.universe import fetch_members
 from copilot_quant_pipeline.equities.yahoo import YahooClient
 from copilot_quant_pipeline.grid.cells import Rectangle, plan_fetches
-from copilot_quant_pipeline.landing import Landing
+from copilot_quant_pipeline.landing import InBackfill, Landing
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 
@@ -44,11 +43,11 @@ class EquitySources:
         cells: Rectangle,
         *,
         refresh: bool,
-        backfill_since: datetime | None,
+        backfill: InBackfill | None,
         stored_beside: Collection[str] = frozenset(),
     ) -> Harvest:
         """Every asked cell settled or failed, the bars that came, and of `stored_beside` those seen again."""
-        how = replace(self._how(), refresh=refresh, backfill_since=backfill_since, stored_beside=stored_beside)
+        how = replace(self._how(), refresh=refresh, backfill=backfill, stored_beside=stored_beside)
         return fetch_spans(self.yahoo, self.landing, plan_fetches(cells), how, self.on_cells)
 
     def reread_histories(self, symbols: Sequence[str]) -> Reread:

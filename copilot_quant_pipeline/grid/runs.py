@@ -20,6 +20,7 @@ from dagster._core.storage.tags import (
 
 from copilot_quant_pipeline.grid.axes import DATE, partition_key
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle
+from copilot_quant_pipeline.landing import InBackfill
 
 
 def range_tags(rectangle: Rectangle) -> dict[str, str]:
@@ -65,11 +66,13 @@ def corners_of_run(tags: Mapping[str, str]) -> tuple[Cell, Cell] | None:
     return Cell(date.fromisoformat(first[0]), first[2]), Cell(date.fromisoformat(last[0]), last[2])
 
 
-def backfill_since(context: dg.AssetExecutionContext) -> datetime | None:
-    """When the Dagit backfill began that this run is one of, aware UTC; None for a run of its own."""
+def backfill_of(context: dg.AssetExecutionContext) -> InBackfill | None:
+    """The Dagit backfill that this run is one of; None for a run of its own."""
     backfill_id = context.run.tags.get(BACKFILL_ID_TAG)
     backfill = context.instance.get_backfill(backfill_id) if backfill_id else None
-    return datetime.fromtimestamp(backfill.backfill_timestamp, UTC) if backfill else None
+    if backfill is None:
+        return None
+    return InBackfill(backfill.backfill_id, datetime.fromtimestamp(backfill.backfill_timestamp, UTC))
 
 
 def _corners(tags: Mapping[str, str]) -> tuple[str, str] | None:

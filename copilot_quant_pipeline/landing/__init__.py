@@ -1,10 +1,11 @@
 """Vendor responses kept on disk, so that any number of runs ask a vendor once.
 
-Here: keeping, finding again and judging a kept response, whatever the vendor.
+Here: keeping, finding again and judging a kept response or refusal, whatever the vendor.
 Not here: what a response means (the venue rooms), settled rows (warehouse), Dagster.
 """
 
 from copilot_quant_pipeline.landing.kept import Kept, is_usable
+from copilot_quant_pipeline.landing.refusals import InBackfill, Refusal, keep_refusal, read_refusal
 from copilot_quant_pipeline.landing.store import Landing
 
-__all__ = ["Kept", "Landing", "is_usable"]
+__all__ = ["InBackfill", "Kept", "Landing", "Refusal", "is_usable", "keep_refusal", "read_refusal"]

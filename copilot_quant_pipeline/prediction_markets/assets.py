@@ -6,7 +6,8 @@ Not here: how a venue is read, what points become, how anything is stored.
 No `from __future__ import annotations` here: Dagster reads the annotations of an asset's parameters.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import dagster as dg
@@ -14,12 +15,19 @@ from dagster_duckdb import DuckDBResource
 
 from copilot_quant_pipeline.errors import VendorError
 from copilot_quant_pipeline.grid.axes import MARKET, markets_grid
-from copilot_quant_pipeline.grid.runs import backfill_since, cells_of_run
-from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_followed, plan_retired
+from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
+from copilot_quant_pipeline.prediction_markets.following import (
+    NOW_CALLED,
+    FollowRule,
+    keep_keys,
+    plan_followed,
+    plan_keys,
+    plan_retired,
+)
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources, catalog_rows, read_catalog
 from copilot_quant_pipeline.prediction_markets.venue import Market
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.catalog import read_settled_lives, record_markets
+from copilot_quant_pipeline.warehouse.catalog import read_settled_lives, record_gone, record_markets
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.io_manager import described, summary_of
 from copilot_quant_pipeline.warehouse.tables import DAILY, MARKETS, PRICES
@@ -62,26 +70,30 @@ def _prediction_markets(settings: Settings) -> dg.AssetsDefinition:
         """Every market ever seen on a venue, as last described, with a history of its status and result.
 
         The followed ones (the largest of each venue and those named) are put on the market axis. One that left its
-        venue's list stays here; one that closed long ago leaves the axis once its whole life is settled.
+        venue's list stays here; one that closed long ago leaves the axis once its whole life is settled. One that its
+        venue renames stays under its key; one that its venue knows no more is told of once, and stays as it was.
         """
+        known = read_catalog(warehouse)
         rule = _rule(settings, config)
-        unresolved = _unresolved_on_axis(context.instance, warehouse, rule)
-        found, trouble = _listed(market_sources, replace(rule, ids=(*rule.ids, *unresolved)))
+        asked = _asked(rule, known, context.instance.get_dynamic_partitions(MARKET))
+        seen = _listed(market_sources, asked, known)
         source = "venues" if settings.source == "live" else "venues (sandbox)"
-        changed = record_markets(warehouse, catalog_rows(found, settings.now(), source)) if found else 0
-        followed = plan_followed(found, rule)
+        changed = record_markets(warehouse, catalog_rows(seen.markets, settings.now(), source)) if seen.markets else 0
+        gone = record_gone(warehouse, seen.gone, settings.now())
+        followed = plan_followed(seen.markets, replace(rule, ids=tuple(plan_keys(seen.markets, rule.ids).values())))
         context.instance.add_dynamic_partitions(MARKET, [market.key for market in followed])
         retired = _retire(context.instance, warehouse, settings)
+        told = {
+            "markets seen": len(seen.markets),
+            "new or changed": changed,
+            "followed": len(followed),
+            "left the axis": len(retired),
+            "renamed": sum(NOW_CALLED in market.facts for market in seen.markets),
+        }
+        trouble = [*seen.trouble, *(f"{key} is gone: its venue knows it no more; what is stored stays" for key in gone)]
         if trouble:
-            raise dg.Failure("; ".join(trouble), metadata={"markets": len(found)}, allow_retries=False)
-        return dg.MaterializeResult(
-            metadata={
-                "markets seen": len(found),
-                "new or changed": changed,
-                "followed": len(followed),
-                "left the axis": len(retired),
-            }
-        )
+            raise dg.Failure("; ".join(trouble), metadata=told, allow_retries=False)
+        return dg.MaterializeResult(metadata=told)
 
     return prediction_markets
 
@@ -95,29 +107,46 @@ def _rule(settings: Settings, config: CatalogConfig) -> FollowRule:
     )
 
 
-def _unresolved_on_axis(instance: dg.DagsterInstance, warehouse: Warehouse, rule: FollowRule) -> list[str]:
-    """The followed markets of the rule's venues that have no final outcome yet: how they end must be seen."""
-    on_axis = instance.get_dynamic_partitions(MARKET)
-    return [
-        market.key
-        for market in read_catalog(warehouse, on_axis)
-        if market.venue in rule.venues and market.status != "resolved" and market.key not in rule.ids
-    ]
+def _asked(rule: FollowRule, known: Sequence[Market], on_axis: Sequence[str]) -> FollowRule:
+    """The rule, with all that must be asked for by name, as its venue knows it: by id, where that is known.
+
+    To the markets the rule names come the followed ones of its venues without a final outcome: how they end must be
+    seen, whether or not they are still listed.
+    """
+    axis = set(on_axis)
+    unresolved = [m.key for m in known if m.key in axis and m.venue in rule.venues and m.status != "resolved"]
+    ids = {market.key: f"{market.venue}:{market.id}" for market in known}
+    keys = plan_keys(known, (*rule.ids, *unresolved)).values()
+    return replace(rule, ids=tuple(dict.fromkeys(ids.get(key, key) for key in keys)))
 
 
-def _listed(sources: MarketSources, rule: FollowRule) -> tuple[list[Market], list[str]]:
+@dataclass(frozen=True)
+class _Seen:
+    """What the venues list, under the keys it is known by; stored markets that they know no more; what went wrong."""
+
+    markets: list[Market]
+    gone: list[str]
+    trouble: list[str]
+
+
+def _listed(sources: MarketSources, rule: FollowRule, known: Sequence[Market]) -> _Seen:
     """What every venue lists, and what went wrong: a venue that is down or a market that is broken."""
-    found: list[Market] = []
-    trouble: list[str] = []
+    keys = {f"{market.venue}:{market.id}": market.key for market in known}
+    seen = _Seen([], [], [])
     for venue in dict.fromkeys((*rule.venues, *(key.partition(":")[0] for key in rule.ids))):
         try:
             catalog = sources.fetch_catalog(venue, rule)
         except VendorError as error:
-            trouble.append(f"{venue}: {error.reason} ({error})")
+            seen.trouble.append(f"{venue}: {error.reason} ({error})")
             continue
-        found += catalog.markets
-        trouble += [f"{broken.venue} {broken.id} is broken: {broken.why}" for broken in catalog.broken]
-    return found, trouble
+        seen.markets.extend(keep_keys(catalog.markets, known))
+        for one in catalog.broken:
+            key = keys.get(f"{one.venue}:{one.id}") if one.unknown else None
+            if key:
+                seen.gone.append(key)
+            else:
+                seen.trouble.append(f"{one.venue} {one.id} is {'unknown' if one.unknown else 'broken'}: {one.why}")
+    return replace(seen, markets=list({market.key: market for market in seen.markets}.values()))
 
 
 def _retire(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings) -> list[str]:
@@ -158,7 +187,7 @@ def _prediction_market_prices(settings: Settings) -> dg.AssetsDefinition:
         Today's cell is provisional: it is read again until the day is over.
         """
         harvest = market_sources.harvest_prices(
-            cells_of_run(context, grid), refresh=config.refresh, backfill_since=backfill_since(context)
+            cells_of_run(context, grid), refresh=config.refresh, backfill=backfill_of(context)
         )
         # What a venue says can change without any change of ours, so every run's data are a version of their own.
         return dg.MaterializeResult(value=harvest, data_version=dg.DataVersion(context.run.run_id[:8]))

@@ -7,11 +7,15 @@ Not here: fetching the catalog, the axis itself.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from copilot_quant_pipeline.prediction_markets.venue import Market
+
+# The fact that tells what a renamed market's venue calls it.
+NOW_CALLED = "now_called"
+ENDED = ("closed", "resolved", "gone")
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,39 @@ def plan_followed(markets: Iterable[Market], rule: FollowRule) -> list[Market]:
     return [*named, *(market for found in largest for market in found)]
 
 
+def keep_keys(markets: Iterable[Market], known: Iterable[Market]) -> list[Market]:
+    """The markets under the keys they are `known` by: a venue may rename a market, its id stays.
+
+    What it is called now is a fact of it. Another market that takes over a known one's name goes by its id.
+    """
+    stored = list(known)
+    slugs = {(market.venue, market.id): market.slug for market in stored}
+    owners = {market.key: market.id for market in stored}
+    return [_as_known(market, slugs.get((market.venue, market.id)), owners.get(market.key)) for market in markets]
+
+
+def _as_known(market: Market, slug: str | None, owner: str | None) -> Market:
+    if slug is None:
+        slug = market.slug if owner in (None, market.id) else market.id
+    if slug == market.slug:
+        return market
+    return replace(market, slug=slug, facts={**market.facts, NOW_CALLED: market.slug})
+
+
+def plan_keys(known: Iterable[Market], names: Iterable[str]) -> dict[str, str]:
+    """The key of the market that each of `names` means; a name of none stands for itself.
+
+    A market may be named by its key, by its venue's id for it, or by what its venue calls it now.
+    """
+    stored = list(known)
+    keys: dict[str, str] = {}
+    for market in stored:
+        others = (market.id, market.facts.get(NOW_CALLED), market.facts.get("condition_id"))
+        keys |= {f"{market.venue}:{name}": market.key for name in others if name}
+    keys |= {market.key: market.key for market in stored}
+    return {name: keys.get(name, name) for name in names}
+
+
 def plan_retired(
     markets: Iterable[Market], on_axis: Collection[str], settled: Collection[str], now: datetime, keep: timedelta
 ) -> list[str]:
@@ -49,7 +86,7 @@ def plan_retired(
         for market in markets
         if market.key in on_axis
         and market.key in settled
-        and market.status in ("closed", "resolved")
+        and market.status in ENDED
         and market.closes_at is not None
         and market.closes_at + keep < now
     )

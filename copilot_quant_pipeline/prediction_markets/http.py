@@ -8,21 +8,36 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
 from pyrate_limiter import Duration, Limiter, Rate
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from urllib3.exceptions import HTTPError
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Rejected, Unavailable, VendorError
+from copilot_quant_pipeline.errors import (
+    Malformed,
+    NoSuchRoute,
+    NotFound,
+    RateLimited,
+    Rejected,
+    Unavailable,
+    VendorError,
+)
 from copilot_quant_pipeline.prediction_markets.venue import Traffic
 
 ATTEMPTS = 5
 TIMEOUT = 20.0
+# However alive the connection: an answer that trickles in must not hold up a run for ever.
+DEADLINE = 120.0
+CHUNK = 1 << 16
 # A venue that asks for a longer pause (Metaculus: up to an hour) is not waited for; the run says so instead.
 PATIENCE = 60.0
 USER_AGENT = "copilot-quant-pipeline/0.1"
@@ -90,24 +105,30 @@ class HttpClient:
     def _send(self, method: str, path: str, **how: Any) -> Any:
         self._limiter.try_acquire(self._venue)
         self._count(requests=1)
+        how |= {"headers": self._headers, "timeout": TIMEOUT, "stream": True}
         try:
-            answer = self._session().request(method, self._url + path, headers=self._headers, timeout=TIMEOUT, **how)
-        except requests.RequestException as error:
+            with self._session().request(method, self._url + path, **how) as answer:
+                body = _body(answer)
+        except (requests.RequestException, HTTPError, TimeoutError) as error:
             raise Unavailable(f"{self._venue} cannot be reached ({type(error).__name__})") from None
-        if answer.status_code >= 400:
-            raise self._error(answer, path)
+        if not 200 <= answer.status_code < 300:
+            raise self._error(answer, body, path)
         try:
-            return json.loads(answer.text, parse_float=Decimal)
-        except ValueError:
-            raise Malformed(f"{self._venue} answers {path} with no JSON: {answer.text[:60]!r}") from None
+            # As bytes: JSON is UTF-8 whatever the header says of text.
+            return json.loads(body, parse_float=Decimal)
+        except (ValueError, RecursionError):
+            raise Malformed(f"{self._venue} answers {path} with no JSON: {_text(body)[:60]!r}") from None
 
-    def _error(self, answer: requests.Response, path: str) -> VendorError:
-        said = f"{self._venue} answers {answer.status_code} to {path}: {' '.join(answer.text.split())[:200]}"
-        if answer.status_code == 429:
-            return RateLimited(said, _seconds(answer.headers.get("Retry-After")))
-        if answer.status_code >= 500:
-            return Unavailable(said)
-        return NotFound(said) if answer.status_code == 404 else Rejected(said)
+    def _error(self, answer: requests.Response, body: bytes, path: str) -> VendorError:
+        status = answer.status_code
+        said = f"{self._venue} answers {status} to {path}: {' '.join(_text(body).split())[:200]}"
+        if status == 429:
+            return RateLimited(said, _pause(answer.headers))
+        if status in (405, 501):
+            return NoSuchRoute(said)
+        if status >= 500 or status in (408, 425):
+            return Unavailable(said, _pause(answer.headers))
+        return NotFound(said) if status == 404 else Rejected(said)
 
     def _session(self) -> requests.Session:
         # requests does not promise that threads can share a session.
@@ -125,18 +146,41 @@ def _given(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (parameters or {}).items() if value is not None}
 
 
+def _body(answer: requests.Response) -> bytes:
+    """The whole body, unpacked.
+
+    Raises:
+        TimeoutError: It is not through within the deadline.
+    """
+    until, pieces = time.monotonic() + DEADLINE, []
+    while piece := answer.raw.read1(CHUNK, decode_content=True):
+        pieces.append(piece)
+        if time.monotonic() > until:
+            raise TimeoutError
+    return b"".join(pieces)
+
+
+def _text(body: bytes) -> str:
+    return body.decode(errors="replace")
+
+
 def _worth_repeating(error: BaseException) -> bool:
-    if isinstance(error, RateLimited) and (error.retry_after or 0.0) > PATIENCE:
+    if isinstance(error, RateLimited | Unavailable) and (error.retry_after or 0.0) > PATIENCE:
         return False
     return isinstance(error, VendorError) and error.transient
 
 
 def _asked_pause(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    return (error.retry_after or 0.0) if isinstance(error, RateLimited) else 0.0
+    return (error.retry_after or 0.0) if isinstance(error, RateLimited | Unavailable) else 0.0
 
 
-def _seconds(header: str | None) -> float | None:
-    with suppress(TypeError, ValueError):
-        return max(0.0, float(header or ""))
+def _pause(headers: Mapping[str, str]) -> float | None:
+    """The seconds that `Retry-After` asks for, which it may do by a date: the venue's own clock tells how far off."""
+    asked = headers.get("Retry-After", "").strip()
+    with suppress(ValueError):
+        return max(0.0, float(asked))
+    with suppress(ValueError, TypeError):
+        now = parsedate_to_datetime(headers["Date"]) if "Date" in headers else datetime.now(UTC)
+        return max(0.0, (parsedate_to_datetime(asked) - now).total_seconds())
     return None

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from heapq import nsmallest
@@ -201,11 +201,11 @@ class Kalshi:
         return _within(_part(self._http.get(path, _bounds(window)), "candlesticks", list), market.id, window)
 
     def _is_archived(self, market: Market) -> bool:
-        settled_at = market.facts.get("settled_at")
+        settled_at = _instant(market.facts.get("settled_at"))
         if market.status != "resolved" or settled_at is None:
             return False
         cutoff = self._fetch_cutoff()
-        return cutoff is not None and datetime.fromisoformat(settled_at) < cutoff
+        return cutoff is not None and settled_at < cutoff
 
     def _fetch_cutoff(self) -> datetime | None:
         """What settled before it is in the historical tier; None where Kalshi does not say.
@@ -215,8 +215,8 @@ class Kalshi:
         with self._lock:
             if not self._cutoff_known:
                 self._cutoff_known = True
-                with suppress(VendorError, KeyError, TypeError, ValueError):
-                    self._cutoff = datetime.fromisoformat(self._http.get("/historical/cutoff")["market_settled_ts"])
+                with suppress(VendorError, AttributeError):
+                    self._cutoff = _instant(self._http.get("/historical/cutoff").get("market_settled_ts"))
             return self._cutoff
 
     def _listed(self, query: MarketQuery, broken: dict[str, Broken]) -> Iterator[Market]:
@@ -229,7 +229,8 @@ class Kalshi:
             if not asked or category in asked:
                 series.add(event["series_ticker"])
                 records = event.get("markets") or ()
-                yield from (one for one in self._readable(records, broken) if query.with_ended or _is_open(one))
+                found = self._readable(records, broken, event)
+                yield from (one for one in found if query.with_ended or _is_open(one))
         if asked and not asked & known:
             has = ", ".join(sorted(known - {""}))
             raise NotFound(f"kalshi has no category {', '.join(sorted(asked))}; it has {has}")
@@ -247,22 +248,29 @@ class Kalshi:
         tickers = [ticker for ticker in missing if is_ticker(ticker)]
         for first in range(0, len(tickers), TICKERS_A_PAGE):
             page = {"tickers": ",".join(tickers[first : first + TICKERS_A_PAGE]), "mve_filter": "exclude"}
-            for record in self._records("/markets", "markets", MARKETS_A_PAGE, **page):
-                missing.pop(name_of(record), None)
-                yield from self._readable([record], broken)
+            # Where the list is refused, each is asked for by itself.
+            with suppress(Rejected):
+                for record in self._records("/markets", "markets", MARKETS_A_PAGE, **page):
+                    missing.pop(name_of(record), None)
+                    yield from self._readable([record], broken)
         for ticker in missing:
             try:
                 yield self.fetch_market(ticker)
             except (NotFound, Rejected, Malformed) as error:
-                broken[ticker] = Broken(VENUE, ticker, str(error))
+                broken[ticker] = Broken(VENUE, ticker, str(error), unknown=isinstance(error, NotFound))
 
-    def _readable(self, records: Iterable[Any], broken: dict[str, Broken]) -> Iterator[Market]:
-        """The markets among `records` that are no combination; what cannot be read is noted in `broken`."""
+    def _readable(
+        self, records: Iterable[Any], broken: dict[str, Broken], event: Event | None = None
+    ) -> Iterator[Market]:
+        """The markets among `records` that are no combination; what cannot be read is noted in `broken`.
+
+        Their event is `event` where they are nested in one.
+        """
         for record in records:
             if isinstance(record, Mapping) and record.get("mve_collection_ticker"):
                 continue
             try:
-                yield parse_market(record, self._event_of(record))
+                yield parse_market(record, event or self._event_of(record))
             except Malformed as error:
                 broken[name_of(record)] = Broken(VENUE, name_of(record), str(error))
 
@@ -321,9 +329,11 @@ class Kalshi:
                 cursor, seen, anew = "", set(), False
                 continue
             yield from _part(page, name, list)
-            cursor = _part(page, "cursor", str)
+            cursor = page.get("cursor") or ""
             if not cursor:
                 return
+            if not isinstance(cursor, str):
+                raise Malformed(f"kalshi's list {path} has a cursor that is no text: {cursor!r:.60}")
             if cursor in seen:
                 raise Malformed(f"kalshi's list {path} runs in a circle: the cursor {cursor!r:.60} came twice")
             seen.add(cursor)
@@ -370,6 +380,14 @@ def _part(answer: Any, name: str, kind: type[T]) -> T:
     if not isinstance(part, kind):
         raise Malformed(f"kalshi's answer has no {name}: {answer!r:.80}")
     return part
+
+
+def _instant(text: Any) -> datetime | None:
+    """An aware instant of ISO text; None of what is none."""
+    with suppress(TypeError, ValueError):
+        instant = datetime.fromisoformat(text)
+        return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+    return None
 
 
 def _bounds(window: Window) -> dict[str, int]:

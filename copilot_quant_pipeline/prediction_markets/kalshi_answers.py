@@ -7,6 +7,7 @@ Not here: asking and paging (kalshi.py), what to ask in one request (kalshi_wind
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -32,6 +33,11 @@ _STATUSES: Mapping[str, Status] = {
     "disputed": "closed",
     "amended": "closed",
     "finalized": "resolved",
+    # The words of the filter, should they come in a record.
+    "unopened": "unopened",
+    "open": "open",
+    "paused": "open",
+    "settled": "resolved",
 }
 _RESULTS = {"yes": YES, "no": NO, "scalar": None, "": None}
 _IN_A_KEY = frozenset("|[],/") | frozenset(" \t\r\n")
@@ -53,6 +59,7 @@ _PLACES = {
     "bid": ("yes_bid", "close"),
     "ask": ("yes_ask", "close"),
 }
+MICRO = Decimal("0.000001")
 _FIRST, _LAST = 1_400_000_000, 5_000_000_000
 
 
@@ -164,6 +171,8 @@ def parse_candles(candles: Any, ticker: str) -> pa.Table:
 
 def _stamps(candles: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.int64]:
     stamps = [candle["end_period_ts"] for candle in candles]
+    if any(isinstance(stamp, str) for stamp in stamps):
+        stamps = [int(stamp) for stamp in stamps]
     at: npt.NDArray[np.int64] = pa.array(stamps, pa.int64()).to_numpy(zero_copy_only=False)
     if len(at) and not (at.min() > _FIRST and at.max() < _LAST):
         raise ValueError(f"time {at.max() if at.max() >= _LAST else at.min()} is not in unix seconds")
@@ -182,12 +191,31 @@ def _probabilities(candles: Sequence[Mapping[str, Any]], side: str, name: str) -
     texts = [each.get(in_dollars) for each in sides]
     if None in texts:
         texts = [as_dollars(each.get(name)) if text is None else text for text, each in zip(texts, sides, strict=True)]
-    column = pa.array(texts, pa.string()).cast(PROBABILITY)
+    column = _as_decimals(texts)
     bounds = pc.min_max(column)
     lowest, highest = bounds["min"].as_py(), bounds["max"].as_py()
     if lowest is not None and not (lowest >= 0 and highest <= 1):
         raise ValueError(f"{side} {highest if highest > 1 else lowest} is outside 0..1")
     return column
+
+
+def _as_decimals(dollars: Sequence[Any]) -> pa.Array:
+    """Dollars as sent in text, or in numbers with a point; digits beyond those kept are rounded."""
+    with suppress(pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array(dollars, pa.string()).cast(PROBABILITY)
+    return pa.array([None if each is None else _decimal(each) for each in dollars], PROBABILITY)
+
+
+def _decimal(sent: Any) -> Decimal:
+    if isinstance(sent, bool) or not isinstance(sent, str | int | Decimal) or not str(sent).strip():
+        raise ValueError(f"{sent!r} is no price")
+    try:
+        number = Decimal(sent)
+    except InvalidOperation:
+        number = Decimal("nan")
+    if not number.is_finite():
+        raise ValueError(f"price {sent!r}")
+    return number.quantize(MICRO)
 
 
 def as_dollars(sent: Any) -> str | None:

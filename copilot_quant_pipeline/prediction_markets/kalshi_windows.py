@@ -62,7 +62,7 @@ def life_within(market: Market, start: datetime, end: datetime) -> tuple[datetim
     if market.opened_at:
         start = max(start, market.opened_at)
     # The end of an open market may be put off.
-    if market.closes_at and market.status in ("closed", "resolved"):
+    if market.closes_at and market.status in ("closed", "resolved", "gone"):
         after = datetime.fromtimestamp(_up(market.closes_at.timestamp()) + 1, market.closes_at.tzinfo)
         end = min(end, after)
     return start, end

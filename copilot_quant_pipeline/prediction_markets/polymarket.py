@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected, VendorError
+from copilot_quant_pipeline.errors import Malformed, NoSuchRoute, NotFound, Rejected, VendorError
 from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
 from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
     SECTION_OF_WORD,
@@ -145,6 +145,8 @@ class Polymarket:
         # Set once a route is not there any more, so that it is not asked again for every window.
         self._has_batches = True
         self._has_clob = True
+        # A service that has answered is there, though it may not know a token.
+        self._clob_answers = False
 
     @property
     def traffic(self) -> Traffic:
@@ -169,9 +171,12 @@ class Polymarket:
             VendorError: NotFound where Polymarket does not know it.
         """
         if _field_of(market_id) == "condition_ids":
-            return self._by_condition(market_id)
+            return self._from_list(market_id)
         path = f"/markets/{market_id}" if _field_of(market_id) == "id" else f"/markets/slug/{quote(market_id, safe='')}"
-        return parse_market(self._gamma["markets"].get(path, {"include_tag": "true"}))
+        try:
+            return parse_market(self._gamma["markets"].get(path, {"include_tag": "true"}))
+        except (NotFound, NoSuchRoute):
+            return self._from_list(market_id)
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
         """Points (`POINTS`) of every outcome with start <= at < end, hourly where the venue still has them so.
@@ -209,18 +214,23 @@ class Polymarket:
                     broken.extend(page.catalog.broken)
         known = {name for market in found.values() for name in (market.id, market.slug, market.facts["condition_id"])}
         known |= {one.id for one in broken}
-        unknown = [Broken(VENUE, name, f"{VENUE} knows no market {name!r}") for name in names if name not in known]
+        unknown = [
+            Broken(VENUE, name, f"{VENUE} knows no market {name!r}", unknown=True)
+            for name in names
+            if name not in known
+        ]
         return Catalog(tuple(found.values()), (*broken, *unknown))
 
     def _largest(self, query: MarketQuery) -> Iterator[Page]:
         """Pages of markets; the largest first where there is a limit, else in the order of ids, which is stable."""
         order = {"order": "volumeNum", "ascending": "false"} if query.limit else {}
         for closed in (False, True) if query.with_ended else (False,):
-            left = query.limit or 0
+            volumes: list[Decimal] = []
             for page in self._pages("markets", closed, {**order, "include_tag": "true"}):
                 yield page
-                left -= len(page.catalog.markets)
-                if query.limit and left <= 0:
+                volumes += [market.volume or Decimal(0) for market in page.catalog.markets]
+                # What does not come in the order that was asked for is read to its end.
+                if query.limit and len(volumes) >= query.limit and _descend(volumes):
                     break
 
     def _tagged(self, query: MarketQuery) -> Iterator[Page]:
@@ -250,12 +260,11 @@ class Polymarket:
                 return
             _expect_new(cursor, seen, f"/{kind}/keyset")
 
-    def _by_condition(self, condition_id: str) -> Market:
-        catalog = self._named([condition_id])
+    def _from_list(self, name: str) -> Market:
+        catalog = self._named([name])
         if catalog.markets:
             return catalog.markets[0]
-        why = catalog.broken[0].why
-        raise NotFound(why) if catalog.broken[0].id == condition_id else Malformed(why)
+        raise NotFound(catalog.broken[0].why) if catalog.broken[0].unknown else Malformed(catalog.broken[0].why)
 
     def _asked(
         self, markets: Sequence[Market], windows: Sequence[Stretch]
@@ -280,8 +289,10 @@ class Polymarket:
     def _added(
         self, token: _Token, known: pa.Table | VendorError | None, answer: pa.Table | VendorError, window: Stretch
     ) -> pa.Table | VendorError:
-        if known is None or isinstance(known, VendorError):
-            return answer if known is None or not isinstance(answer, VendorError) else known
+        if known is None or _is_gone(known):
+            return answer
+        if isinstance(known, VendorError):
+            return known if isinstance(answer, VendorError) else answer
         if isinstance(answer, VendorError):
             # What one service refuses does not undo what another has answered; what is malformed must be said.
             return answer if isinstance(answer, Malformed) else known
@@ -308,12 +319,25 @@ class Polymarket:
     def _from_clob(self, tokens: Sequence[_Token], window: Stretch, grain: int) -> Histories:
         try:
             sent = self._batch(tokens, window, grain) if self._has_batches else None
-            if sent is None:
-                sent = {token.id: self._single(token, window, grain) for token in tokens}
         except VendorError as error:
-            self._has_clob = self._has_clob and not isinstance(error, NotFound)
             return _of_all(tokens, error)
+        if sent is None:
+            return self._singles(tokens, window, grain)
         return {token.id: _read(parse_clob, sent.get(token.id) or [], token, window) for token in tokens}
+
+    def _singles(self, tokens: Sequence[_Token], window: Stretch, grain: int) -> Histories:
+        """One request a token; each has its own error, but once the venue does not answer the others are not tried."""
+        found: Histories = {}
+        for token in tokens:
+            try:
+                found[token.id] = _read(parse_clob, self._single(token, window, grain), token, window)
+                self._clob_answers = True
+            except VendorError as error:
+                found[token.id] = error
+                if error.transient and not isinstance(error, Malformed):
+                    return _of_all(tokens, error) | found
+        self._has_clob = self._has_clob and (self._clob_answers or not all(map(_is_gone, found.values())))
+        return found
 
     def _batch(self, tokens: Sequence[_Token], window: Stretch, grain: int) -> dict[str, Any] | None:
         """What the batch route answers; None where it does not."""
@@ -321,12 +345,14 @@ class Polymarket:
         body = {"markets": [token.id for token in tokens], "start_ts": start, "end_ts": end, "fidelity": grain}
         try:
             history: dict[str, Any] = _histories_in(self._clob.post("/batch-prices-history", body), dict)
-            return history
-        except NotFound:
+        except (NotFound, NoSuchRoute):
             self._has_batches = False
         except Rejected:
             # One token of the twenty may be what is refused.
             pass
+        else:
+            self._clob_answers = True
+            return history
         return None
 
     def _single(self, token: _Token, window: Stretch, grain: int) -> Any:
@@ -358,6 +384,8 @@ class Polymarket:
             except (KeyError, TypeError, AttributeError):
                 raise Malformed(f"{token.of}: no price history: {str(answer)[:80]!r}") from None
             if not cursor:
+                if more.get("has_more"):
+                    raise Malformed(f"{token.of}: there is more of its price history, and no cursor to it")
                 return
             _expect_new(cursor, seen, "/v2/prices-history")
 
@@ -380,6 +408,10 @@ class Polymarket:
 
 def _batched(all_of: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (all_of[start : start + size] for start in range(0, len(all_of), size))
+
+
+def _is_gone(answer: pa.Table | VendorError) -> bool:
+    return isinstance(answer, NotFound | NoSuchRoute)
 
 
 def _of_all(tokens: Sequence[_Token], error: VendorError) -> Histories:
@@ -405,6 +437,11 @@ def _chosen(pages: Iterator[Page], query: MarketQuery) -> Catalog:
     return Catalog(tuple(wanted[: query.limit]), tuple(broken))
 
 
+def _descend(volumes: Sequence[Decimal]) -> bool:
+    """Whether they do, give or take the dollar by which the two volumes of a market can differ."""
+    return all(one + 1 >= other for one, other in zip(volumes, volumes[1:], strict=False))
+
+
 def _expect_new(cursor: str, seen: set[str], route: str) -> None:
     if cursor in seen:
         raise Malformed(f"{VENUE}'s {route} goes in circles: cursor {cursor[:40]!r} came twice")
@@ -419,6 +456,8 @@ def _seconds(window: Stretch) -> tuple[int, int]:
 
 def _histories_in(answer: Any, kind: type) -> Any:
     history = answer.get("history") if isinstance(answer, dict) else None
+    if isinstance(answer, dict) and "history" in answer and history is None:
+        return kind()
     if not isinstance(history, kind):
         raise Malformed(f"{VENUE} answers with no price history: {str(answer)[:80]!r}")
     return history

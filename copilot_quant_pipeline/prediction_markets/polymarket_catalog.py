@@ -179,14 +179,19 @@ def _ending(
     A market resolved in equal parts (a draw, a cancelled match) is final without a winner. What was closed before the
     oracle kept its status (prices 0/0, fractions, even 0/1) is closed, and nobody says that it is final.
     """
-    if not record.get("closed"):
-        tradable = record.get("active", True) and any(outcome.token for outcome in outcomes)
+    if not _flag(record, "closed", otherwise=False):
+        tradable = _flag(record, "active", otherwise=True) and any(outcome.token for outcome in outcomes)
         return ("open" if tradable else "unopened"), None
     if record.get("umaResolutionStatus") != "resolved" or not prices:
         return "closed", None
     if sorted(prices) == [*[Decimal(0)] * (len(prices) - 1), Decimal(1)]:
         return "resolved", outcomes[prices.index(Decimal(1))].name
     return ("resolved" if set(prices) == {1 / Decimal(len(prices))} else "closed"), None
+
+
+def _flag(record: Mapping[str, Any], name: str, *, otherwise: bool) -> bool:
+    given = record.get(name)
+    return otherwise if given is None else str(given).lower() == "true"
 
 
 def _number(name: str, given: Any) -> Decimal:

@@ -20,12 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from copilot_quant_pipeline.errors import Malformed
-from copilot_quant_pipeline.prediction_markets.venue import POINTS, PROBABILITY, Market, Outcome
+from copilot_quant_pipeline.prediction_markets.venue import (
+    POINTS,
+    PROBABILITY,
+    SHORTEST_WITH_POINTS,
+    Market,
+    Outcome,
+)
 
 # A window given by its bounds may be no longer; CLOB answers 400 else.
 LONGEST_WINDOW = timedelta(days=15)
-# What is shorter may pass without an hourly point, even of a market that trades.
-SHORTEST_WITH_POINTS = timedelta(hours=2)
 # Unix seconds of 2001 and of 5138: what lies outside is in milliseconds or no time at all.
 FIRST_SECOND, LAST_SECOND = 10**9, 10**11
 MICRO = Decimal("0.000001")
@@ -51,7 +55,7 @@ class Stretch:
 
 def life_of(market: Market) -> Stretch:
     """When the market can have prices; an open market trades past the end that was announced for it."""
-    ended = market.status in ("closed", "resolved")
+    ended = market.status in ("closed", "resolved", "gone")
     closes = market.closes_at + timedelta(seconds=1) if ended and market.closes_at else None
     return Stretch(market.opened_at or _EARLIEST, closes or _LATEST)
 
@@ -138,12 +142,19 @@ def _columns(points: Any, time_name: str, price_name: str, of: str) -> tuple[lis
 
 
 def _history(seconds: list[Any], prices: list[Any], kinds: list[str], of: str) -> pa.Table:
-    for second in seconds:
-        if type(second) is not int or not FIRST_SECOND <= second < LAST_SECOND:
-            raise Malformed(f"{of}: time {str(second)[:40]!r} is not in unix seconds")
-    at = np.array(seconds, dtype=np.int64) * 1_000_000
+    at = np.array([_second(second, of) for second in seconds], dtype=np.int64) * 1_000_000
     columns = [pa.array(at, HISTORY.field("at").type), _probabilities(prices, of), pa.array(kinds, pa.string())]
     return pa.table(columns, schema=HISTORY)
+
+
+def _second(given: Any, of: str) -> int:
+    """A time in whole unix seconds; it may be written as text, or with a point that nothing follows."""
+    is_whole = isinstance(given, Decimal) and given.is_finite() and given == int(given)
+    is_digits = isinstance(given, str) and given.isascii() and given.isdigit()
+    second = int(given) if is_whole or is_digits else given
+    if type(second) is not int or not FIRST_SECOND <= second < LAST_SECOND:
+        raise Malformed(f"{of}: time {str(given)[:40]!r} is not in unix seconds")
+    return second
 
 
 def _probabilities(prices: list[Any], of: str) -> pa.Array:

@@ -7,14 +7,15 @@ Not here: asking (fetching.py and the venues), storing (warehouse).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from copilot_quant_pipeline.errors import VendorError
+from copilot_quant_pipeline.errors import NotFound, VendorError
 from copilot_quant_pipeline.grid.cells import Span
-from copilot_quant_pipeline.prediction_markets.venue import Market, MissingAtSource
+from copilot_quant_pipeline.prediction_markets.following import ENDED
+from copilot_quant_pipeline.prediction_markets.venue import SHORTEST_WITH_POINTS, Market, MissingAtSource
 from copilot_quant_pipeline.warehouse.harvest import CELLS
 from copilot_quant_pipeline.warehouse.tables import PRICES
 
@@ -39,7 +40,7 @@ class Settled:
 def days_of_life(market: Market, span: Span, today: date) -> tuple[date, ...]:
     """The asked days on which the market was open for at least a moment, up to today."""
     first = market.opened_at.date() if market.opened_at else date.min
-    ended = market.closes_at if market.status in ("closed", "resolved") else None  # else it is announced only
+    ended = market.closes_at if market.status in ENDED else None  # else it is announced only
     last = ended.date() if ended else today
     return tuple(day for day in span.dates if first <= day <= min(last, today))
 
@@ -49,19 +50,20 @@ def settle_span(
 ) -> Settled:
     """What each asked cell becomes, every one exactly once.
 
-    Days before the market opened are settled as `not_open`, days after it closed as `closed`; they need no `answer`,
-    which is None where nothing had to be asked. A day with points is settled with them. A day without any is
-    `no_trade` where the venue tells of trades only or the market never traded, else failed as `missing_at_source`.
-    A vendor's error fails the days that had to be asked for, except those it brings points of. Days before today of a
-    venue that has no history are settled as `no_history`.
+    Days before the market opened are settled as `not_open`, days after it closed as `closed`, days since its venue
+    knows it no more as `delisted`; they need no `answer`, which is None where nothing had to be asked. A day with
+    points is settled with them. A day without any is `no_trade` where the venue tells of trades only, or the market
+    never traded, or was hardly open that day; else failed as `missing_at_source`. A vendor's error fails the days that
+    had to be asked for, except those it brings points of. Days before today of a venue that has no history are settled
+    as `no_history`.
     """
     alive = set(days_of_life(market, span, now.astimezone(UTC).date()))
     points = answer.points if isinstance(answer, MissingAtSource) else answer
     rows = _rows(market, points, source, now) if isinstance(points, pa.Table) else PRICES.arrow.empty_table()
-    rows = rows.filter(pc.is_in(rows.column("date"), pa.array(sorted(alive), pa.date32())))
     with_rows = set(rows.column("date").unique().to_pylist())
-    today = now.astimezone(UTC).date()
-    fates = [_fate(day, market, answer, alive, with_rows, today) for day in span.dates]
+    if not with_rows <= alive:
+        rows = rows.filter(pc.is_in(rows.column("date"), pa.array(sorted(alive), pa.date32())))
+    fates = [_fate(day, market, answer, alive, with_rows, now.astimezone(UTC)) for day in span.dates]
     cells = {
         "date": pa.array(span.dates, pa.date32()),
         "key": pa.repeat(market.key, len(span.dates)),
@@ -79,24 +81,43 @@ def _fate(
     answer: pa.Table | VendorError | None,
     alive: set[date],
     with_rows: set[date],
-    today: date,
+    now: datetime,
 ) -> tuple[str, str | None, str | None]:
     if day not in alive:
-        before = market.opened_at is not None and day < market.opened_at.date()
-        return "settled", "not_open" if before else "closed", None
+        return "settled", _why_not_alive(day, market), None
     if day in with_rows:
         return "settled", None, None
-    if market.venue in VENUES_WITHOUT_HISTORY and day < today and not getattr(answer, "transient", False):
+    if market.status == "gone" and isinstance(answer, VendorError) and _is_last_day(day, market):
+        return "settled", "delisted", f"{market.venue} knew it until that day"
+    if market.venue in VENUES_WITHOUT_HISTORY and day < now.date() and not getattr(answer, "transient", False):
         return (
             "settled",
             "no_history",
             f"{market.venue} gives no history: its prices begin when they are first asked for",
         )
     if isinstance(answer, VendorError):
-        return "failed", answer.reason, str(answer)
-    if market.venue in VENUES_OF_TRADES or not market.volume:
+        return "failed", "unknown_market" if isinstance(answer, NotFound) else answer.reason, str(answer)
+    if market.venue in VENUES_OF_TRADES or not market.volume or _lived(day, market, now) < SHORTEST_WITH_POINTS:
         return "settled", "no_trade", None
     return "failed", "missing_at_source", f"{market.key} traded {market.volume} in all, and has no point on this day"
+
+
+def _lived(day: date, market: Market, now: datetime) -> timedelta:
+    """How much of the UTC day the market was open for by now."""
+    start = datetime.combine(day, time(), UTC)
+    ended = [market.closes_at] if market.closes_at and market.status in ENDED else []
+    ends = [start + timedelta(days=1), now, *ended]
+    return min(ends) - max(start, market.opened_at or start)
+
+
+def _is_last_day(day: date, market: Market) -> bool:
+    return market.closes_at is not None and day == market.closes_at.date()
+
+
+def _why_not_alive(day: date, market: Market) -> str:
+    if market.opened_at is not None and day < market.opened_at.date():
+        return "not_open"
+    return "delisted" if market.status == "gone" else "closed"
 
 
 def _rows(market: Market, points: pa.Table, source: str, now: datetime) -> pa.Table:

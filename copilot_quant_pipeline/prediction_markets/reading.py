@@ -101,7 +101,7 @@ def expect_distinct(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
 
 def fits_the_axis(slug: str) -> bool:
     """Whether a slug can be part of a key on the grid's axis."""
-    return bool(slug) and not any(letter.isspace() or letter in ODD_IN_A_SLUG for letter in slug)
+    return slug.isprintable() and bool(slug) and not any(one.isspace() or one in ODD_IN_A_SLUG for one in slug)
 
 
 def parsed(parse: Callable[[T], R], record: T) -> R:
@@ -131,7 +131,7 @@ def gather(venue: str, names: Iterable[T], fetch: Callable[[T], Market]) -> Cata
             market = fetch(name)
             markets[market.id] = market
         except (Malformed, NotFound, Rejected) as error:
-            broken.append(Broken(venue, named(name), str(error)))
+            broken.append(Broken(venue, named(name), str(error), unknown=isinstance(error, NotFound)))
     return Catalog(tuple(markets.values()), tuple(broken))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from copilot_quant_pipeline.errors import NotFound, VendorError
 from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
-from copilot_quant_pipeline.landing import Kept, Landing, is_usable
+from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
 from copilot_quant_pipeline.prediction_markets.following import FollowRule
 from copilot_quant_pipeline.prediction_markets.prices import (
     VENUES_OF_CANDLES,
@@ -33,12 +33,13 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Catalog,
     Market,
     MarketQuery,
+    MissingAtSource,
     Outcome,
     Traffic,
     Venue,
 )
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.catalog import read_markets
+from copilot_quant_pipeline.warehouse.catalog import read_markets, record_markets
 from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
 from copilot_quant_pipeline.warehouse.tables import MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 
 # So many markets are asked for and held at once; their hourly points over a year are some hundred megabytes.
 MARKETS_AT_ONCE = 50
+# A market that is not known is not known on any day.
+EVER = (date.min, date.max)
 # A day that is not over is asked for again after this long.
 PROVISIONAL_FOR = timedelta(hours=1)
 
@@ -110,16 +113,17 @@ class MarketSources:
         listed = self.venue(venue).fetch_markets(MarketQuery(rule.categories, limit=rule.top, with_ended=False))
         return Catalog((*named.markets, *listed.markets), (*named.broken, *listed.broken))
 
-    def harvest_prices(self, cells: Rectangle, *, refresh: bool, backfill_since: datetime | None) -> Harvest:
+    def harvest_prices(self, cells: Rectangle, *, refresh: bool, backfill: InBackfill | None) -> Harvest:
         """Every asked cell settled or failed, and the points that came; one venue's trouble leaves the others."""
         started_at, before = datetime.now(UTC), self._traffic()
         spans = plan_fetches(cells)
-        markets = self._markets(spans)
+        markets = self._markets(spans, backfill)
         pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
         asks = [self._ask(span, market) for span in spans if isinstance(market := markets[span.key], Market)]
         for some in _by_venue(asks):
-            answers = self._answers(some, refresh=refresh, backfill_since=backfill_since)
-            pieces += [self._settled(ask, answers.get(ask.market.key)) for ask in some]
+            answers = self._answers(some, refresh=refresh, backfill=backfill)
+            # Taken out one by one: points and rows of all of them at once would need twice the memory.
+            pieces += [self._settled(ask, answers.pop(ask.market.key, None)) for ask in some]
             self.on_cells(sum(len(ask.span.dates) for ask in some))
         traffic = self._traffic()
         return Harvest(
@@ -142,17 +146,34 @@ class MarketSources:
         every = [venue.traffic for venue in self._made.values()]
         return Traffic(sum(one.requests for one in every), sum(one.retries for one in every))
 
-    def _markets(self, spans: Sequence[Span]) -> dict[str, Market | VendorError]:
+    def _markets(self, spans: Sequence[Span], backfill: InBackfill | None) -> dict[str, Market | VendorError]:
         """Each asked market as stored, or as its venue describes it where it never was, or why it cannot be had."""
-        stored = {market.key: market for market in read_catalog(self.warehouse, [span.key for span in spans])}
-        return {span.key: stored.get(span.key) or self._described(span.key) for span in spans}
+        markets: dict[str, Market | VendorError] = {
+            market.key: market for market in read_catalog(self.warehouse, [span.key for span in spans])
+        }
+        new = {span.key: self._described(span.key, backfill) for span in spans if span.key not in markets}
+        found = [market for market in new.values() if isinstance(market, Market)]
+        if found:
+            record_markets(self.warehouse, catalog_rows(found, self._now, "venues" + self._label))
+        return markets | new
 
-    def _described(self, key: str) -> Market | VendorError:
+    def _described(self, key: str, backfill: InBackfill | None) -> Market | VendorError:
+        """The market under this very key, whatever its venue calls it."""
         venue, _, slug = key.partition(":")
+        if refused := read_refusal(self.landing, f"{venue.upper()}-MARKETS", key, of=backfill, window=EVER):
+            return refused.error
         try:
-            return self.venue(venue).fetch_market(slug)
+            return replace(self.venue(venue).fetch_market(slug), slug=slug)
         except VendorError as error:
+            self._keep_refusal(f"{venue.upper()}-MARKETS", key, error, EVER, backfill)
             return error
+
+    def _keep_refusal(
+        self, folder: str, key: str, error: VendorError, window: tuple[date, date], backfill: InBackfill | None
+    ) -> None:
+        if backfill:
+            payload = error.points if isinstance(error, MissingAtSource) else POINTS.empty_table()
+            keep_refusal(self.landing, folder, key, error, of=backfill, window=window, at=self._now, payload=payload)
 
     def _ask(self, span: Span, market: Market) -> _Ask:
         return _Ask(span, market, days_of_life(market, span, self._now.date()))
@@ -161,30 +182,34 @@ class MarketSources:
         return settle_span(ask.span, ask.market, answer, now=self._now, source=ask.market.venue + self._label)
 
     def _answers(
-        self, asks: Sequence[_Ask], *, refresh: bool, backfill_since: datetime | None
+        self, asks: Sequence[_Ask], *, refresh: bool, backfill: InBackfill | None
     ) -> dict[str, pa.Table | VendorError]:
         """By market the points of its asked days: kept ones where good enough, else asked for and kept."""
         answers: dict[str, pa.Table | VendorError] = {}
         missing = []
         for ask in asks:
-            kept = self._kept(ask, refresh=refresh, backfill_since=backfill_since) if ask.days else None
+            kept = self._kept(ask, refresh=refresh, backfill=backfill) if ask.days else None
             # By an answer that has lost a day the venue is asked again, except within one backfill.
-            if kept is not None and (backfill_since is not None or not self._fails_by(ask, kept)):
+            if kept is not None and (backfill is not None or not self._fails_by(ask, kept)):
                 answers[ask.market.key] = kept
             elif ask.days:
                 missing.append(ask)
         if missing:
-            answers |= self._fetched(missing, whole_life=backfill_since is not None)
+            answers |= self._fetched(missing, backfill)
         return answers
 
-    def _fails_by(self, ask: _Ask, answer: pa.Table) -> bool:
+    def _fails_by(self, ask: _Ask, answer: pa.Table | VendorError) -> bool:
         return "failed" in self._settled(ask, answer).cells.column("outcome").unique().to_pylist()
 
-    def _kept(self, ask: _Ask, *, refresh: bool, backfill_since: datetime | None) -> pa.Table | None:
-        kept = self.landing.read(_folder(ask.market), ask.market.key)
+    def _kept(self, ask: _Ask, *, refresh: bool, backfill: InBackfill | None) -> pa.Table | VendorError | None:
+        folder, key, asked = _folder(ask.market), ask.market.key, (ask.days[0], ask.days[-1])
+        if refused := read_refusal(self.landing, folder, key, of=backfill, window=asked):
+            is_missing = refused.kind == MissingAtSource.__name__
+            return MissingAtSource(str(refused.error), refused.payload) if is_missing else refused.error
+        kept = self.landing.read(folder, key)
         if kept is None:
             return None
-        if refresh and (backfill_since is None or kept.fetched_at < backfill_since):
+        if refresh and (backfill is None or kept.fetched_at < backfill.since):
             return None
         over = min(_midnight(ask.days[-1] + timedelta(days=1)), self._now - PROVISIONAL_FOR)
         usable = is_usable(
@@ -197,21 +222,28 @@ class MarketSources:
         )
         return kept.payload if usable else None
 
-    def _fetched(self, asks: Sequence[_Ask], *, whole_life: bool) -> dict[str, pa.Table | VendorError]:
-        windows = {ask.market.key: self._window(ask, whole_life=whole_life) for ask in asks}
+    def _fetched(self, asks: Sequence[_Ask], backfill: InBackfill | None) -> dict[str, pa.Table | VendorError]:
+        windows = {ask.market.key: self._window(ask, whole_life=backfill is not None) for ask in asks}
         first = min(start for start, _ in windows.values())
         last = max(end for _, end in windows.values())
         markets = [ask.market for ask in asks]
         answers = self._points(markets, first, last)
         for market in markets:
-            points = answers[market.key]
-            if isinstance(points, pa.Table) and market.venue in VENUES_WITHOUT_HISTORY:
-                # What such a venue said earlier today it will not say again.
-                points = answers[market.key] = self._with_stored(market, points)
-            if isinstance(points, pa.Table):
-                kept = Kept(points, first, last, self._now)
-                self.landing.keep(_folder(market), market.key, kept)
+            answer = answers[market.key] = self._with_memory(market, answers[market.key])
+            if isinstance(answer, pa.Table):
+                self.landing.keep(_folder(market), market.key, Kept(answer, first, last, self._now))
+            else:
+                self._keep_refusal(_folder(market), market.key, answer, (first, last), backfill)
         return answers
+
+    def _with_memory(self, market: Market, answer: pa.Table | VendorError) -> pa.Table | VendorError:
+        """The answer, with what is stored where the venue will not say it again: before now, of what it has deleted."""
+        if isinstance(answer, pa.Table):
+            return self._with_stored(market, answer) if market.venue in VENUES_WITHOUT_HISTORY else answer
+        if market.status != "gone" or answer.transient:
+            return answer
+        told = answer.points if isinstance(answer, MissingAtSource) else POINTS.empty_table()
+        return MissingAtSource(f"{market.venue} knows {market.key} no more", self._with_stored(market, told))
 
     def _with_stored(self, market: Market, points: pa.Table) -> pa.Table:
         stored = self.warehouse.read(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from copilot_quant_pipeline.errors import VendorError
 
-Status = Literal["unopened", "open", "closed", "resolved"]
+# `gone` is what its venue no longer knows.
+Status = Literal["unopened", "open", "closed", "resolved", "gone"]
 
 PROBABILITY = pa.decimal128(9, 6)
 QUANTITY = pa.decimal128(24, 6)
@@ -42,6 +43,10 @@ POINTS = pa.schema(
 )
 
 
+# What is shorter may pass without an hourly point, even of a market that trades.
+SHORTEST_WITH_POINTS = timedelta(hours=2)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One thing a market can end as; `token` is what the venue knows its prices by, empty where by the market."""
@@ -57,7 +62,8 @@ class Market:
     Attributes:
         venue: the venue's name in lower case.
         id: the venue's own id; it never changes, while a slug may.
-        slug: what a user writes; with the venue it is the key on the axis. Holds none of `| [ ] ,` nor blanks.
+        slug: what a user writes; with the venue it is the key on the axis. Holds none of `| [ ] ,` nor blanks. A market
+            keeps the one it was first seen with, though its venue renames it.
         title: the question.
         category: the venue's word for what it is about, lower case; None where it has none.
         outcomes: in the venue's order; two for a yes/no market.
@@ -94,11 +100,15 @@ class Market:
 
 @dataclass(frozen=True)
 class Broken:
-    """A market on a page that cannot be read, named as well as can be; the others of the page are kept."""
+    """A market that cannot be read, named as well as can be; the others of its page are kept.
+
+    `unknown`: it was asked for by this name, and the venue knows none.
+    """
 
     venue: str
     id: str
     why: str
+    unknown: bool = False
 
 
 @dataclass(frozen=True)

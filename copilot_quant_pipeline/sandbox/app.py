@@ -23,6 +23,7 @@ from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.sandbox import kalshi, manifold, metaculus, polymarket, predictit, wikipedia, yahoo
 from copilot_quant_pipeline.sandbox.faults import FaultBoard, as_instant
 from copilot_quant_pipeline.sandbox.market import Market
+from copilot_quant_pipeline.sandbox.polymarket_book import is_recorded_folder, recorded_folder
 from copilot_quant_pipeline.sandbox.venue import Venue, World
 
 VENUES: tuple[Venue, ...] = (yahoo, wikipedia, polymarket, kalshi, manifold, predictit, metaculus)
@@ -120,6 +121,8 @@ def build_app(control: Control, market: Market, *, recorded: Path | None, seed: 
     Raises:
         UserError: `recorded` holds no frame, or two frames of the same symbol.
     """
-    world = World(seed=seed, market=market, clock=control.now, faults=control.faults, recorded=recorded)
+    markets = recorded_folder(recorded)
+    frames = None if recorded and is_recorded_folder(recorded) else recorded
+    world = World(seed, market, clock=control.now, faults=control.faults, recorded=frames, recorded_markets=markets)
     venues = [route for venue in VENUES for route in venue.routes(world)]
     return Counted(Starlette(routes=[*control.routes(), *venues]), venues, control.requests, delay)

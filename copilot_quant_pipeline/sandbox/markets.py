@@ -25,6 +25,10 @@ Status = Literal["unannounced", "unopened", "open", "closed", "resolved"]
 HOUR = 3600
 FIRST_OPENED = datetime(2023, 1, 2, 14, 0, tzinfo=UTC)
 COUNTS = {"polymarket": 1200, "kalshi": 1200, "manifold": 300, "predictit": 150, "metaculus": 150}
+# The two large venues go on: each year's generation opens within some months and lives for one to three years, so that
+# there are hundreds of open markets whenever the sandbox is asked, most of them with a long past.
+GENERATIONS, OF_A_GENERATION = {"polymarket": 6, "kalshi": 6}, 600
+FIRST_GENERATION = datetime(2024, 7, 1, 14, 0, tzinfo=UTC)
 # Venues whose single markets may have more than two outcomes; elsewhere an event has several markets instead.
 WITH_MANY_OUTCOMES = frozenset({"manifold", "predictit", "metaculus"})
 MARKETS_OF_AN_EVENT = 3
@@ -149,8 +153,6 @@ class SimulatedMarkets:
 
     def __init__(self, seed: int = 7) -> None:
         self._seed = seed
-        self._all = lru_cache(maxsize=None)(self._draw_all)
-        self._names = lru_cache(maxsize=None)(self._draw_names)
         self._walk = lru_cache(maxsize=256)(self._draw_walk)
 
     def markets(self, venue: str, count: int | None = None) -> tuple[SimulatedMarket, ...]:
@@ -159,15 +161,15 @@ class SimulatedMarkets:
         Raises:
             KeyError: No such venue.
         """
-        return self._all(venue)[:count]
+        return _draw_all(self._seed, venue)[:count]
 
     def listed(self, venue: str, now: datetime) -> list[SimulatedMarket]:
         """The markets that the venue has announced by `now`, by number."""
-        return [market for market in self._all(venue) if market.announced_at <= now]
+        return [market for market in _draw_all(self._seed, venue) if market.announced_at <= now]
 
     def find(self, venue: str, name: str) -> SimulatedMarket | None:
         """The market whose id, slug or ticker is `name`."""
-        return self._names(venue).get(name)
+        return _draw_names(self._seed, venue).get(name)
 
     def prices(self, market: SimulatedMarket, start: datetime, end: datetime, outcome: int = 0) -> HourlyPrices:
         """What the outcome at that position traded at in the hours that end at `start` or later and before `end`.
@@ -180,12 +182,6 @@ class SimulatedMarkets:
         path = _in_ticks(walk.probability[outcome, low : high + 1].astype(np.float64), market.tick)
         return _priced(market, hours[low:high], path, walk.noise[:, low:high], outcome)
 
-    def _draw_all(self, venue: str) -> tuple[SimulatedMarket, ...]:
-        return tuple(_draw_market(self._seed, venue, number) for number in range(COUNTS[venue]))
-
-    def _draw_names(self, venue: str) -> dict[str, SimulatedMarket]:
-        return {name: market for market in self._all(venue) for name in (market.id, market.slug, market.ticker)}
-
     def _draw_walk(self, market: SimulatedMarket) -> _Walk:
         generator = _generator(self._seed, "walk", market.venue, market.number)
         hours = len(market.hours)
@@ -194,6 +190,17 @@ class SimulatedMarkets:
             even = np.full((len(market.outcomes), hours + 1), 1 / len(market.outcomes), dtype=np.float32)
             return _Walk(even, noise)
         return _Walk(_probabilities(generator, hours, len(market.outcomes), market.winner), noise)
+
+
+@lru_cache(maxsize=32)
+def _draw_all(seed: int, venue: str) -> tuple[SimulatedMarket, ...]:
+    count = COUNTS[venue] + GENERATIONS.get(venue, 0) * OF_A_GENERATION
+    return tuple(_draw_market(seed, venue, number) for number in range(count))
+
+
+@lru_cache(maxsize=32)
+def _draw_names(seed: int, venue: str) -> dict[str, SimulatedMarket]:
+    return {name: market for market in _draw_all(seed, venue) for name in (market.id, market.slug, market.ticker)}
 
 
 def _generator(seed: int, *names: object) -> np.random.Generator:
@@ -220,7 +227,7 @@ def _draw_market(seed: int, venue: str, number: int) -> SimulatedMarket:
         series=f"KXSIM{series}",
         outcomes=outcomes,
         winner=int(draw.integers(len(outcomes))),
-        **_draw_times(draw, number),
+        **_draw_times(draw, venue, number),
         volume=0.0 if number % 17 == 16 else round(10 ** draw.uniform(3, 7), 2),
         tick=0.001 if number % 7 == 3 else 0.01,
         quiet=float(draw.uniform(0.02, 0.3)),
@@ -236,13 +243,18 @@ def _outcomes(draw: np.random.Generator, venue: str, question: str) -> tuple[str
     return YES_NO
 
 
-def _draw_times(draw: np.random.Generator, number: int) -> dict[str, datetime]:
-    """Every other market lives one to three years from 2023 or 2024 on; the rest some days to months, until 2028."""
-    if number % 2:
+def _draw_times(draw: np.random.Generator, venue: str, number: int) -> dict[str, datetime]:
+    """Of the first markets every other lives one to three years from 2023 or 2024 on, the rest some days to months."""
+    first = FIRST_OPENED
+    if number >= COUNTS[venue]:
+        generation = (number - COUNTS[venue]) // OF_A_GENERATION
+        first = FIRST_GENERATION + timedelta(days=365 * generation)
+        opens_after, lives = draw.uniform(0, 240), draw.uniform(450, 1100)
+    elif number % 2:
         opens_after, lives = draw.uniform(0, 1800), 2 + draw.exponential(40)
     else:
         opens_after, lives = draw.uniform(0, 500), draw.uniform(400, 1100)
-    opened = _in_minutes(FIRST_OPENED + timedelta(days=opens_after))
+    opened = _in_minutes(first + timedelta(days=opens_after))
     closes = _in_minutes(opened + timedelta(days=lives))
     ends_early = draw.random() < 0.3
     return {

@@ -5,7 +5,7 @@ Not here: what is listed and what it costs (polymarket_book.py).
 
 Source of the formats: recorded responses. Not recorded, and made up after the known ones: what a cursor that is not
 taken answers, and the bodies of Gamma's and CLOB's 429 and 503. Points are hourly: a finer grain gives no more of them.
-Beside recorded Yahoo frames (`../polymarket/`) the recorded markets are served instead of the simulated ones.
+Recorded markets are served instead of the simulated ones where there are some.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from copilot_quant_pipeline.sandbox.polymarket_book import (
     Record,
     RecordedBook,
     SimulatedBook,
-    recorded_folder,
 )
 from copilot_quant_pipeline.sandbox.venue import World
 
@@ -309,7 +308,7 @@ class Polymarket:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        folder = recorded_folder(world.recorded)
+        folder = world.recorded_markets
         self._book: Book = RecordedBook(folder) if folder else SimulatedBook(world.seed)
         self._queue = asyncio.Lock()
 
@@ -390,20 +389,21 @@ class Polymarket:
         page = listing(kind, shown, params)
         if sent and self._fault("polymarket_cursor_loop", None):
             page["next_cursor"] = sent
-        return page | {kind: [self._spoiled(record) for record in page[kind]]}
+        return page | {kind: [self._shown_record(record) for record in page[kind]]}
 
-    def _spoiled(self, record: Record) -> Record:
+    def _shown_record(self, record: Record) -> Record:
         if "markets" in record:
-            return record | {"markets": [self._spoiled(market) for market in record["markets"]]}
+            return record | {"markets": [self._shown_record(market) for market in record["markets"]]}
+        shown = self._book.priced(record, self._world.clock())
         fault = self._fault("polymarket_broken_market", record["slug"])
-        return BROKEN_MARKETS[fault.options.get("how", "cut")](record) if fault else record
+        return BROKEN_MARKETS[fault.options.get("how", "cut")](shown) if fault else shown
 
     def _one(self, by: str, name: str) -> Record:
         if by == "id":
             _whole(name, "id")
         for record in self._records():
             if record[by] == name:
-                return self._spoiled(record)
+                return self._shown_record(record)
         raise Refused(404, {"type": "not found error", "error": f"{by} not found"})
 
     def _expect_clob(self) -> None:

@@ -49,7 +49,10 @@ class Book(Protocol):
     """Where the venue's answers come from."""
 
     def records(self, now: datetime) -> list[Record]:
-        """Gamma's record of every market listed at `now`, each with its one event, by id."""
+        """Gamma's record of every market listed at `now`, each with its one event, by id; without prices."""
+
+    def priced(self, record: Record, now: datetime) -> Record:
+        """The record with its `outcomePrices`, where it has some: these cost too much to draw for all."""
 
     def slug(self, token: str) -> str | None:
         """The slug of the market with an outcome of this token."""
@@ -62,11 +65,17 @@ class Book(Protocol):
 
 
 def recorded_folder(recorded: Path | None) -> Path | None:
-    """The recorded Polymarket beside recorded Yahoo frames, where there is one."""
+    """The recorded Polymarket: what is given (its folder, or the file of its points), or beside Yahoo's frames."""
     if recorded is None:
         return None
-    folder = (recorded if recorded.is_dir() else recorded.parent).resolve().parent / VENUE
-    return folder if (folder / RECORDED_POINTS).is_file() else None
+    folder = (recorded if recorded.is_dir() else recorded.parent).resolve()
+    places = (folder, folder.parent / VENUE)
+    return next((place for place in places if (place / RECORDED_POINTS).is_file()), None)
+
+
+def is_recorded_folder(recorded: Path) -> bool:
+    """Whether what is given is the recorded Polymarket itself, which holds none of Yahoo's frames."""
+    return recorded_folder(recorded) == (recorded if recorded.is_dir() else recorded.parent).resolve()
 
 
 class SimulatedBook:
@@ -80,6 +89,14 @@ class SimulatedBook:
     def records(self, now: datetime) -> list[Record]:
         """Every announced market; all that happens to one happens on a full minute."""
         return self._records_at(now.replace(second=0, microsecond=0))
+
+    def priced(self, record: Record, now: datetime) -> Record:
+        """The record with what its outcomes cost at `now`; before trading there is nothing to tell."""
+        if "clobTokenIds" not in record:
+            return record
+        tokens = json.loads(record["clobTokenIds"])
+        market, _ = self._tokens[tokens[0]]
+        return record | {"outcomePrices": json.dumps(self._prices(market, tokens, now))}
 
     def slug(self, token: str) -> str | None:
         """The slug of the market with an outcome of this token."""
@@ -148,12 +165,11 @@ class SimulatedBook:
             "events": [_event(market, now)],
             "tags": _tags(market.category),
         }
-        return record | self._deployed(market, now) | _ended(market, status) if status != "unopened" else record
+        return record | self._deployed(market) | _ended(market, status) if status != "unopened" else record
 
-    def _deployed(self, market: SimulatedMarket, now: datetime) -> Record:
+    def _deployed(self, market: SimulatedMarket) -> Record:
         """What a market has once it can be traded."""
-        tokens = [self._token(market, outcome) for outcome in range(len(market.outcomes))]
-        return {"clobTokenIds": json.dumps(tokens), "outcomePrices": json.dumps(self._prices(market, tokens, now))}
+        return {"clobTokenIds": json.dumps([self._token(market, number) for number in range(len(market.outcomes))])}
 
     def _prices(self, market: SimulatedMarket, tokens: list[str], now: datetime) -> list[str]:
         if market.status_at(now) == "resolved":
@@ -216,6 +232,10 @@ class RecordedBook:
     def records(self, now: datetime) -> list[Record]:
         """Every recorded market whose recording has begun by `now`, closed as recorded."""
         return [record for record in self._records if record["startDate"] <= _iso(now)]
+
+    def priced(self, record: Record, now: datetime) -> Record:
+        """As it is: the recording says nothing of them."""
+        return record
 
     def slug(self, token: str) -> str | None:
         """The slug of the market with an outcome of this token."""

@@ -38,10 +38,10 @@ class _Protocol(HttpToolsProtocol):
 class Sandbox:
     """Simulated venues on a loopback port, at `url`, served by a daemon thread while the context is open.
 
-    `recorded` serves recorded Yahoo frames (a Parquet file or a folder of them) instead of the simulated
-    market; `now` pins the clock of the simulated market to an aware instant, None is real time; `delay` holds
-    back every answer, in seconds; `port` 0 takes a free one. Simulated data are a pure function of seed,
-    symbol and session.
+    `recorded` serves recorded data instead of simulated ones: Yahoo frames (a Parquet file or a folder of them;
+    with them Polymarket's in `../polymarket`, if there are), or Polymarket's folder. `now` pins the clock of the
+    simulated market to an aware instant, None is real time; `delay` holds back every answer, in seconds; `port` 0
+    takes a free one. Simulated data are a pure function of seed, symbol and session.
 
     `market.truth(symbol)` gives what was traded in the simulated market, for comparison.
 
@@ -96,11 +96,25 @@ class Sandbox:
         """Put a fault in force for one symbol or all (None), for so many requests or for ever (None).
 
         Of transport, at Yahoo unless `venue` names another: `rate_limit`, `server_error` (status, body json
-        or html), `truncated`, `html`, `slow` (seconds), `drop`. Of Yahoo: `lost_session`, `null_bar`,
-        `bad_bar` (how: negative, partial_null, inconsistent, duplicate, off_session), `correction` (factor;
-        since, until: instants of the sandbox's clock) and `split_announced` (ratio; in force once its session
-        has opened), each with `date` or `dates`; `delisted`; `down`. Of Wikipedia: `universe_short` (rows),
-        `wikipedia_down`.
+        or html), `truncated`, `html`, `slow` (seconds), `drop`.
+
+        Of Yahoo: `lost_session`, `null_bar`, `bad_bar` (how: negative, partial_null, inconsistent, duplicate,
+        off_session), `correction` (factor; since, until: instants of the sandbox's clock) and `split_announced`
+        (ratio; in force once its session has opened), each with `date` or `dates`; `delisted`; `down`.
+
+        Of Wikipedia: `universe_short` (rows), `wikipedia_down`.
+
+        Of Polymarket (`symbol` is a slug): `polymarket_down`, `polymarket_queue` (seconds), `polymarket_deleted`,
+        `polymarket_renamed` (slug), `polymarket_broken_market` (how: cut, no_id, nan, one_token),
+        `polymarket_cursor_expired`, `polymarket_cursor_loop`, `polymarket_no_history` (grain: below so many minutes),
+        `polymarket_bad_point` (how: above_one, nan, milliseconds), `polymarket_no_batches` and `polymarket_no_clob`
+        (status).
+
+        Of Kalshi (`symbol` is a ticker): `kalshi_down`, `kalshi_gone`, `kalshi_broken_market` (how: status, time,
+        no_ticker), `kalshi_cursor_expired`, `kalshi_cursor_loop`, `kalshi_bad_candle` (how: outside, nan,
+        milliseconds) and `kalshi_cents`.
+
+        Of Manifold, PredictIt and Metaculus: `down` with `venue`; of Metaculus `hidden`.
 
         Raises:
             UserError: The kind or an option is not known, or a date is missing.

@@ -25,8 +25,8 @@ from copilot_quant_pipeline.sandbox.market import Market
 class World:
     """What answers depend on.
 
-    The simulated market and its seed, the clock (aware instants), the faults in force, and recorded frames to
-    serve in place of the simulated market, if any.
+    The simulated market and its seed, the clock (aware instants), the faults in force, and what is recorded to be
+    served in place of simulated data, if anything: Yahoo's frames, and the folder of Polymarket's markets.
     """
 
     seed: int
@@ -34,6 +34,7 @@ class World:
     clock: Callable[[], datetime]
     faults: FaultBoard
     recorded: Path | None
+    recorded_markets: Path | None = None
 
 
 class Venue(Protocol):

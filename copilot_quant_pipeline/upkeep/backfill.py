@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +25,7 @@ from copilot_quant_pipeline.errors import UserError, VendorError
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
 from copilot_quant_pipeline.grid.runs import range_tags
 from copilot_quant_pipeline.ledger.instance import PROCESS_TAG, this_process
-from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_followed
+from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_followed, plan_keys
 from copilot_quant_pipeline.prediction_markets.sources import read_catalog
 from copilot_quant_pipeline.warehouse.progress import read_current_members, read_provisional, read_traffic
 
@@ -257,15 +257,18 @@ def refresh_catalog(
         "ids": list(rule.ids),
     }
     run_id = run_in_process(job, instance, CATALOG_ASSET, {}, {"ops": {CATALOG_ASSET: {"config": config}}})
-    for failure in _failures(instance, run_id):
+    failures = _failures(instance, run_id)
+    for failure in failures:
         log.warning("%s", failure)
     known = read_catalog(warehouse)
-    chosen = dict.fromkeys((*rule.ids, *(market.key for market in plan_followed(known, rule))))
+    named = tuple(plan_keys(known, rule.ids).values())
+    chosen = dict.fromkeys((*named, *(market.key for market in plan_followed(known, replace(rule, ids=named)))))
     if not chosen:
         categories = sorted({market.category for market in known if market.category and market.venue in rule.venues})
         raise UserError(
             f"no open market of {', '.join(rule.venues)} is of category {', '.join(rule.categories) or 'any'};"
             f" categories known: {', '.join(categories[:20]) or 'none yet'}."
+            + (f" Listing them said: {failures[0]}" if failures else "")
         )
     return tuple(chosen)
 

@@ -7,7 +7,7 @@ Not here: what a venue's description means (prediction_markets), prices (warehou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 
 import pyarrow as pa
 
@@ -53,6 +53,42 @@ def record_markets(warehouse: Warehouse, markets: pa.Table) -> int:
     return int(changed)
 
 
+_NEWLY_GONE = """
+    create temp table newly_gone as
+    select market from prediction_markets.markets
+    where market in (select unnest($keys::varchar[])) and status <> 'gone'
+"""
+
+_NOTE_GONE = """
+    insert into prediction_markets.market_changes by name
+    select market, 'gone' as status, result, $now as seen_at
+    from prediction_markets.markets semi join newly_gone using (market)
+"""
+
+# What had not closed by itself ended when it was last seen.
+_MARK_GONE = """
+    update prediction_markets.markets
+    set closes_at = case status when 'closed' then coalesce(closes_at, last_seen_at) else last_seen_at end,
+        status = 'gone'
+    where market in (from newly_gone)
+"""
+
+
+def record_gone(warehouse: Warehouse, keys: Sequence[str], now: datetime) -> list[str]:
+    """Note that the venues of stored markets know them no more; gives those of which this is news, by key.
+
+    All that is stored of them stays.
+
+    Raises:
+        UserError: The file cannot be opened or written.
+    """
+    with warehouse.transaction() as connection:
+        connection.execute(_NEWLY_GONE, {"keys": list(keys)})
+        connection.execute(_NOTE_GONE, {"now": now})
+        connection.execute(_MARK_GONE)
+        return [key for (key,) in connection.execute("from newly_gone order by market").fetchall()]
+
+
 def read_markets(warehouse: Warehouse, keys: Sequence[str] | None = None) -> pa.Table:
     """The stored `MARKETS` rows of `keys` (None is all), by key."""
     return warehouse.read(
@@ -65,7 +101,7 @@ def read_markets(warehouse: Warehouse, keys: Sequence[str] | None = None) -> pa.
 _SETTLED_LIVES = """
     select m.market
     from prediction_markets.markets m join ops.coverage c on c.grid = 'markets' and c.key = m.market
-    where m.closes_at is not null and m.status in ('closed', 'resolved') and c.outcome = 'settled'
+    where m.closes_at is not null and m.status in ('closed', 'resolved', 'gone') and c.outcome = 'settled'
         and c.date between greatest(coalesce(m.opened_at::date, $start::date), $start::date) and m.closes_at::date
     group by m.market, m.opened_at, m.closes_at
     having count(*) = datediff(

@@ -30,7 +30,8 @@ with asked as (
         count(*) filter (where c.outcome = 'failed') as failed,
         max(c.date) filter (where c.outcome = 'settled') as newest_settled
     from ops.coverage c left join (
-        select market, closes_at::date as closed from prediction_markets.markets where status in ('closed', 'resolved')
+        select market, closes_at::date as closed from prediction_markets.markets
+        where status in ('closed', 'resolved', 'gone')
     ) m on $grid = 'markets' and m.market = c.key
     where c.grid = $grid and c.date <= $newest::date
     group by c.key
@@ -174,10 +175,12 @@ def read_stored_beside(warehouse: Warehouse, cells: Rectangle) -> frozenset[str]
 
 _PROVISIONAL = {
     # A provisional bar needs no asking: the request for a later session brings it again.
-    # A day that was not over when it was asked for.
+    # A day that was not over when it was asked for, or of a market that was gone and is back.
     "markets": """
         select date, key from ops.coverage
-        where grid = 'markets' and outcome = 'settled' and fetched_at < date + interval 1 day and date <= $newest
+        where grid = 'markets' and outcome = 'settled' and date <= $newest
+            and (fetched_at < date + interval 1 day or (reason = 'delisted'
+                and key not in (select market from prediction_markets.markets where status = 'gone')))
     """,
 }
 

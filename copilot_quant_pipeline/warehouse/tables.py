@@ -401,7 +401,7 @@ MARKETS = Table(
         Column("outcomes", pa.string(), "JSON list of [name, token] in the venue's order."),
         Column("opened_at", UTC_TIME, "When trading began.", nullable=True),
         Column("closes_at", UTC_TIME, "When trading ends or ended.", nullable=True),
-        Column("status", pa.string(), "unopened, open, closed or resolved."),
+        Column("status", pa.string(), "unopened, open, closed, resolved; or gone: its venue knows it no more."),
         Column("result", pa.string(), "The outcome that won; null where none has.", nullable=True),
         Column("volume", QUANTITY, "Traded in all, in the venue's unit.", nullable=True),
         Column("facts", pa.string(), "JSON: what its prices are asked with."),

@@ -36,6 +36,32 @@ def test_the_catalog_puts_markets_on_the_axis_and_a_backfill_settles_their_days(
     assert world.venues.requests() == {}  # each market's life was asked for once, and is kept
 
 
+def test_a_backfill_asks_once_for_a_market_with_lost_days_and_for_one_that_is_not_known(world: World) -> None:
+    lost, *_ = [key for key in world.instance.get_dynamic_partitions(MARKET) if key.startswith("polymarket:")]
+    world.instance.add_dynamic_partitions(MARKET, ["kalshi:NOSUCH"])
+    world.venues.fault("polymarket_no_history", symbol=lost.removeprefix("polymarket:"))
+    days = [DAYS[-1] + timedelta(days=n) for n in range(1, 4)]
+    keys = [f"{day}|{market}" for day in days for market in (lost, "kalshi:NOSUCH")]
+    config = {"ops": {"prediction_market_prices": {"config": {"refresh": True}}}}
+
+    def requests_of_one_backfill() -> dict[str, int]:
+        world.venues.reset_requests()
+        backfill = world.launch(keys, config, asset=PRICES)
+        assert len(world.runs_of(backfill)) > 1
+        return world.venues.requests()
+
+    asked = requests_of_one_backfill()
+    assert asked["/trade-api/v2/markets/{ticker}"] == 1
+    assert asked["/trade-api/v2/historical/markets/{ticker}"] == 1
+    failed = "select distinct key, reason from ops.coverage where date in (select unnest($days::date[])) order by key"
+    assert world.warehouse.read(failed, {"days": days}).to_pylist() == [
+        {"key": "kalshi:NOSUCH", "reason": "unknown_market"},
+        {"key": lost, "reason": "missing_at_source"},
+    ]
+    # What was refused then counts for nothing now: the same is asked for again, once.
+    assert requests_of_one_backfill() == asked
+
+
 def test_the_checks_pass_on_what_was_settled(world: World) -> None:
     job = build_definitions(world.settings).resolve_implicit_global_asset_job_def()
     checks = job.asset_layer.asset_graph.get_check_keys_for_assets({PRICES})

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import json
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
-from copilot_quant_pipeline.prediction_markets.checks import CHECKS, broken_rows
+from copilot_quant_pipeline.prediction_markets import http
+from copilot_quant_pipeline.prediction_markets.checks import CHECKS, Broken, broken_rows
 from copilot_quant_pipeline.prediction_markets.registry import venue_names
+from copilot_quant_pipeline.sandbox.markets import SimulatedMarket, SimulatedMarkets
 from copilot_quant_pipeline_tests.cli.conftest import Desk
+from copilot_quant_pipeline_tests.conftest import NOW
 
 BACKFILL = ("backfill", "markets", "--start", "2024-03-20")
+# The open markets of each venue, the largest first.
+LARGEST = {
+    venue: sorted(
+        (one for one in SimulatedMarkets().listed(venue, NOW) if one.status_at(NOW) == "open"),
+        key=lambda one: -one.volume_at(NOW),
+    )
+    for venue in ("kalshi", "polymarket")
+}
+
+
+def name_of(market: SimulatedMarket) -> str:
+    """What its venue's faults know it by, and its key."""
+    return market.ticker if market.venue == "kalshi" else market.slug
 
 
 def _venues(desk: Desk) -> set[str]:
@@ -40,8 +56,7 @@ def test_every_venue_settles_and_its_prices_hold_what_must_hold(desk: Desk, venu
     said = desk.run(*BACKFILL, "--venue", venue, "--limit", "4")
     assert said.code == 0, said
     assert _venues(desk) == {venue}
-    for check in CHECKS:
-        assert broken_rows(desk.warehouse, check) == (0, []), check.name
+    assert broken_rows(desk.warehouse) == [Broken()] * len(CHECKS)
 
 
 def test_predictits_history_begins_when_it_is_first_asked_and_grows(desk: Desk) -> None:
@@ -59,7 +74,8 @@ def test_predictits_history_begins_when_it_is_first_asked_and_grows(desk: Desk) 
     assert desk.warehouse.read(count).to_pylist() == [{"n": 2}]
 
 
-def test_a_venue_that_is_down_does_not_stop_the_others(desk: Desk) -> None:
+def test_a_venue_that_is_down_does_not_stop_the_others(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "ATTEMPTS", 2)
     desk.run(*BACKFILL, "--limit", "2", "--end", "2024-03-22")
     desk.venues.fault("server_error", venue="kalshi")
     said = desk.run(*BACKFILL, "--limit", "2", "--end", "2024-03-23")
@@ -101,6 +117,11 @@ def test_a_market_is_named_by_venue_and_id_and_an_unknown_one_is_red(desk: Desk)
         (("--category", "nope"), ("category nope", "categories known")),
         (("--venue", "kalshi", "--market-ids", "polymarket:foo"), ("market of polymarket",)),
         (("--market-ids", "odd|slug"), ("no market id",)),
+        (("--market-ids", "polymarket:two words"), ("no market id", "kalshi:KXFED-24NOV-T4.75")),
+        (("--market-ids", "polymarket:a[0]"), ("no market id",)),
+        (("--market-ids", "polymarket:a\tb\x07"), ("no market id",)),
+        (("--market-ids", "polymarket:,"), ("no market id",)),
+        (("--market-ids", "polymarket:one,two"), ("'two' is no market id",)),
         (("--start", "2024-03-28", "--end", "2024-03-01"), ("swap",)),
         (("--start", "2020-01-01"), ("COPILOT_QUANT_MARKETS_START",)),
         (("--end", "2030-01-01"), ("has not come",)),
@@ -115,6 +136,134 @@ def test_a_mistake_is_one_line_that_says_what_to_write(
     assert len(lines) == 1
     for word in words:
         assert word in lines[0]
+
+
+def test_odd_slugs_that_a_key_can_hold_are_unknown_and_cost_no_other(desk: Desk) -> None:
+    odd = [
+        'polymarket:"quoted"\'s',
+        "polymarket:ünï-ço∂e",
+        "polymarket:a/../b?c#d%2F&e",
+        "kalshi:../events",
+        "kalshi:0x",
+    ]
+    known = f"kalshi:{LARGEST['kalshi'][0].ticker}"
+    said = desk.run(*BACKFILL, "--start", "2024-03-28", "--market-ids", ",".join([*odd, known]), "--json")
+    assert said.code == 1
+    cells = desk.warehouse.read("select distinct key, outcome, reason from ops.coverage").to_pylist()
+    assert {row["key"]: row["reason"] for row in cells} == {**dict.fromkeys(odd, "unknown_market"), known: None}
+
+
+def test_values_that_cannot_be_are_a_reason_on_their_cells_and_no_others(desk: Desk) -> None:
+    spoiled = {}
+    for venue, fault, how in (
+        ("polymarket", "polymarket_bad_point", {"above_one": "1.07", "nan": "NaN", "milliseconds": "unix seconds"}),
+        ("kalshi", "kalshi_bad_candle", {"outside": "1.29", "nan": "NaN", "milliseconds": "unix seconds"}),
+    ):
+        for market, (kind, word) in zip(LARGEST[venue], how.items(), strict=False):
+            desk.venues.fault(fault, symbol=name_of(market), how=kind)
+            spoiled[f"{venue}:{name_of(market)}"] = word
+    said = desk.run("backfill", "markets", "--start", "2024-03-28", "--limit", "4")
+    assert said.code == 1
+    cells = desk.warehouse.read("select * from ops.coverage").to_pylist()
+    for row in cells:
+        assert row["outcome"] == ("failed" if row["key"] in spoiled else "settled")
+        if row["key"] in spoiled:
+            assert row["reason"] == "malformed_response"
+            assert spoiled[row["key"]] in row["detail"]
+    assert len({row["key"] for row in cells}) == 8
+
+
+def test_a_page_with_a_broken_market_stores_the_others_and_names_it(desk: Desk) -> None:
+    broken = {venue: name_of(markets[0]) for venue, markets in LARGEST.items()}
+    for venue, name in broken.items():
+        desk.venues.fault(f"{venue}_broken_market", symbol=name)
+    said = desk.run("backfill", "markets", "--start", "2024-03-29", "--limit", "3")
+    assert said.code == 0
+    stored = desk.warehouse.read("select slug from prediction_markets.markets").column("slug").to_pylist()
+    assert not set(stored) & set(broken.values())
+    assert len(stored) >= 6
+    assert LARGEST["polymarket"][0].id in said.err
+    assert broken["kalshi"] in said.err
+
+
+@pytest.mark.parametrize("venue", ["kalshi", "polymarket"])
+def test_a_cursor_that_loops_is_one_clear_line(desk: Desk, venue: str) -> None:
+    desk.venues.fault(f"{venue}_cursor_loop")
+    said = desk.run(*BACKFILL, "--venue", venue, "--limit", "250")
+    assert said.code == 2
+    (line,) = [line for line in said.err.splitlines() if line.startswith("copilot-quant:")]
+    assert "circle" in line
+    assert "came twice" in line
+
+
+def _changes(desk: Desk, key: str) -> list[str]:
+    history = "select status from prediction_markets.market_changes where market = $key order by seen_at"
+    statuses: list[str] = desk.warehouse.read(history, {"key": key}).column("status").to_pylist()
+    return statuses
+
+
+def _at(desk: Desk, now: str) -> None:
+    desk.set({"COPILOT_QUANT_NOW": now})
+    desk.venues.pin_clock(datetime.fromisoformat(now))
+
+
+@pytest.mark.parametrize("venue", ["kalshi", "polymarket"])
+def test_a_market_its_venue_deletes_is_told_once_and_keeps_what_is_stored(desk: Desk, venue: str) -> None:
+    desk.set({"COPILOT_QUANT_MARKETS_VENUES": venue, "COPILOT_QUANT_MARKETS_TOP": "2"})
+    market = LARGEST[venue][0]
+    key = f"{venue}:{name_of(market)}"
+    desk.run("backfill", "markets", "--start", "2024-03-27")
+    stored = "select * from prediction_markets.prices where market = $key order by all"
+    before = desk.warehouse.read(stored, {"key": key})
+    for fault in {"kalshi": ["kalshi_gone"], "polymarket": ["polymarket_deleted", "polymarket_no_history"]}[venue]:
+        desk.venues.fault(fault, symbol=name_of(market))
+    _at(desk, "2024-03-29T20:00:00+00:00")
+    first = desk.run("update", "markets")
+    _at(desk, "2024-03-31T20:00:00+00:00")
+    later = desk.run("update", "markets")
+    assert (first.code, later.code) == (0, 0), (first, later)
+    assert (f"{key} is gone" in first.err, key in later.err) == (True, False)
+    assert _changes(desk, key) == ["open", "gone"]
+    assert desk.warehouse.read(stored, {"key": key}).equals(before)
+    reasons = "select date, reason from ops.coverage where key = $key and outcome = 'settled' order by date"
+    cells = {row["date"].day: row["reason"] for row in desk.warehouse.read(reasons, {"key": key}).to_pylist()}
+    assert cells == {27: None, 28: None, 29: None, 30: "delisted", 31: "delisted"}
+
+
+def test_a_market_that_is_back_is_followed_on(desk: Desk) -> None:
+    desk.set({"COPILOT_QUANT_MARKETS_VENUES": "kalshi", "COPILOT_QUANT_MARKETS_TOP": "2"})
+    ticker = LARGEST["kalshi"][0].ticker
+    desk.run("backfill", "markets", "--start", "2024-03-28")
+    desk.venues.fault("kalshi_gone", symbol=ticker)
+    _at(desk, "2024-03-31T12:00:00+00:00")
+    desk.run("update", "markets")
+    desk.venues.clear_faults()
+    _at(desk, "2024-03-31T20:00:00+00:00")
+    assert desk.run("update", "markets").code == 0
+    assert _changes(desk, f"kalshi:{ticker}") == ["open", "gone", "open"]
+    days = "select distinct date from prediction_markets.prices where market = $key order by date"
+    found = desk.warehouse.read(days, {"key": f"kalshi:{ticker}"}).column("date").to_pylist()
+    assert [day.day for day in found] == [28, 29, 30, 31]
+
+
+def test_a_renamed_market_stays_under_its_key_and_is_found_by_any_of_its_names(desk: Desk) -> None:
+    desk.set({"COPILOT_QUANT_MARKETS_VENUES": "polymarket", "COPILOT_QUANT_MARKETS_TOP": "2"})
+    market = LARGEST["polymarket"][0]
+    desk.run("backfill", "markets", "--start", "2024-03-28")
+    desk.venues.fault("polymarket_renamed", symbol=market.slug, slug="better-name")
+    _at(desk, "2024-03-30T20:00:00+00:00")
+    said = desk.run("update", "markets")
+    assert (said.code, market.slug in said.err) == (0, False)
+    for name in ("better-name", market.id, market.slug):
+        said = desk.run("backfill", "markets", "--start", "2024-03-28", "--market-ids", f"polymarket:{name}", "--json")
+        assert (said.code, json.loads(said.out)["asked"], json.loads(said.out)["already"]) == (0, 3, 3)
+    keys = desk.warehouse.read("select distinct market from prediction_markets.prices").column("market").to_pylist()
+    assert len(keys) == 2
+    assert f"polymarket:{market.slug}" in keys
+    (row,) = desk.warehouse.read(
+        "select slug, facts from prediction_markets.markets where id = $id", {"id": market.id}
+    ).to_pylist()
+    assert (row["slug"], json.loads(row["facts"])["now_called"]) == (market.slug, "better-name")
 
 
 def test_the_catalog_keeps_a_history_of_status(desk: Desk) -> None:

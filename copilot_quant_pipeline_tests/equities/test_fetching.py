@@ -19,7 +19,7 @@ from copilot_quant_pipeline.equities.bars import undo_later_splits
 from copilot_quant_pipeline.equities.fetching import TAIL_DAYS, Fetching, fetch_spans, plan_window
 from copilot_quant_pipeline.equities.yahoo import ATTEMPTS, YahooClient
 from copilot_quant_pipeline.grid.cells import Span
-from copilot_quant_pipeline.landing import Landing
+from copilot_quant_pipeline.landing import InBackfill, Landing
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
 from copilot_quant_pipeline.warehouse.tables import BARS
@@ -80,7 +80,7 @@ def test_no_spans_are_no_cells(yahoo: YahooClient, landing: Landing) -> None:
 
 
 def test_a_kept_history_serves_any_number_of_runs(yahoo: YahooClient, landing: Landing) -> None:
-    how = replace(HOW, backfill_since=HOW.now)
+    how = replace(HOW, backfill=InBackfill("one", HOW.now))
     harvests = [fetch_spans(yahoo, landing, [Span("AAPL", (day,))], how) for day in DAYS[-20:]]
     assert [harvest.requests for harvest in harvests] == [1] + [0] * 19
     assert all(reasons(harvest) == {"AAPL": {"settled"}} for harvest in harvests)
@@ -97,7 +97,7 @@ def test_what_is_kept_gives_the_same_harvest_as_what_was_fetched(yahoo: YahooCli
 def test_the_tail_gives_the_same_bar_as_the_history(yahoo: YahooClient, landing: Landing, tmp_path: Path) -> None:
     spans = [Span(symbol, NEWEST) for symbol in ("AAPL", "NVDA", "KO")]
     tail = fetch_spans(yahoo, landing, spans, HOW)
-    history = fetch_spans(yahoo, Landing(tmp_path / "other"), spans, replace(HOW, backfill_since=HOW.now))
+    history = fetch_spans(yahoo, Landing(tmp_path / "other"), spans, replace(HOW, backfill=InBackfill("one", HOW.now)))
     assert tail.requests == history.requests == 3
     assert tail.rows == history.rows
 
@@ -122,11 +122,35 @@ def test_the_runs_of_one_backfill_ask_once_a_symbol_though_cells_fail_or_it_refr
     sandbox: Sandbox, yahoo: YahooClient, landing: Landing, refresh: bool
 ) -> None:
     sandbox.fault("lost_session", symbol="AAPL", date=DAYS[3])
-    how = replace(HOW, backfill_since=HOW.now, refresh=refresh)
+    how = replace(HOW, backfill=InBackfill("one", HOW.now), refresh=refresh)
     harvests = [fetch_spans(yahoo, landing, [Span("AAPL", (day,))], how) for day in DAYS[:5]]
     assert [harvest.requests for harvest in harvests] == [1, 0, 0, 0, 0]
     outcomes = [reasons(harvest)["AAPL"] for harvest in harvests]
     assert outcomes == [{"settled"}, {"settled"}, {"settled"}, {"missing_at_source"}, {"settled"}]
+
+
+def test_the_runs_of_one_backfill_ask_once_for_an_unknown_symbol_and_other_runs_ask_anew(
+    yahoo: YahooClient, landing: Landing
+) -> None:
+    how = replace(HOW, backfill=InBackfill("one", HOW.now))
+    first, *others = [fetch_spans(yahoo, landing, [Span("NOSUCH", (day,))], how) for day in DAYS[:4]]
+    assert first.requests > 0
+    assert [harvest.requests for harvest in others] == [0, 0, 0]
+    assert [reasons(harvest) for harvest in (first, *others)] == [{"NOSUCH": {"unknown_symbol"}}] * 4
+    # Begun at the same instant, and yet another one.
+    another = replace(HOW, backfill=InBackfill("another", HOW.now))
+    for elsewhere in (HOW, another):
+        assert fetch_spans(yahoo, landing, [Span("NOSUCH", DAYS)], elsewhere).requests > 0
+
+
+def test_a_trouble_that_may_pass_is_asked_for_again_within_a_backfill(
+    sandbox: Sandbox, yahoo: YahooClient, landing: Landing
+) -> None:
+    how = replace(HOW, backfill=InBackfill("one", HOW.now))
+    sandbox.fault("server_error", symbol="AAPL")
+    assert reasons(fetch_spans(yahoo, landing, [Span("AAPL", DAYS)], how)) == {"AAPL": {"unavailable"}}
+    sandbox.clear_faults()
+    assert reasons(fetch_spans(yahoo, landing, [Span("AAPL", DAYS)], how)) == {"AAPL": {"settled"}}
 
 
 def test_a_kept_response_is_not_taken_after_the_next_close_or_its_time(yahoo: YahooClient, landing: Landing) -> None:

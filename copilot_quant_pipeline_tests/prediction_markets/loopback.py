@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 # What a venue answers: status, body, headers; None drops the connection.
-Answer = tuple[int, str, dict[str, str]] | None
+Answer = tuple[int, str | bytes, dict[str, str]] | None
 
 
 class Loopback:
-    """A real HTTP server that gives what `answers` holds for each request, the last one for ever."""
+    """A real HTTP server that gives what `answers` holds for each request, the last one for ever.
+
+    Where `routes` knows the path, what it makes of the query and the body is given instead.
+    """
 
     def __init__(self) -> None:
+        self.routes: dict[str, Callable[[dict[str, list[str]], Any], Answer]] = {}
         self.answers: list[Answer] = [(200, "{}", {})]
         self.requests: list[tuple[str, str, dict[str, list[str]], str, dict[str, str]]] = []
+        self.connections = 0
         self._turn = threading.Lock()
         venue = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                venue.connections += 1
 
             def _serve(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
@@ -31,11 +41,12 @@ class Loopback:
                     self.close_connection = True
                     return
                 status, text, headers = answer
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(text.encode())), **headers}.items():
+                sent = text.encode() if isinstance(text, str) else text
+                self.send_response_only(status)
+                for name, value in {"Content-Length": str(len(sent)), **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(text.encode())
+                self.wfile.write(sent)
 
             do_GET = do_POST = _serve  # noqa: N815
 
@@ -50,6 +61,8 @@ class Loopback:
         with self._turn:
             asked = urlsplit(path)
             self.requests.append((method, asked.path, parse_qs(asked.query), body, headers))
+            if asked.path in self.routes:
+                return self.routes[asked.path](parse_qs(asked.query), json.loads(body) if body else None)
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     def __enter__(self) -> Loopback:
@@ -64,4 +77,4 @@ class Loopback:
 
 
 def answer(status: int, body: Any = "", **headers: str) -> Answer:
-    return status, body if isinstance(body, str) else json.dumps(body), headers
+    return status, body if isinstance(body, str | bytes) else json.dumps(body), headers

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,15 @@ from typing import Any
 import pytest
 from tenacity import RetryCallState
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Rejected, Unavailable, VendorError
+from copilot_quant_pipeline.errors import (
+    Malformed,
+    NoSuchRoute,
+    NotFound,
+    RateLimited,
+    Rejected,
+    Unavailable,
+    VendorError,
+)
 from copilot_quant_pipeline.prediction_markets import http
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace
 from copilot_quant_pipeline.prediction_markets.venue import Traffic
@@ -107,14 +116,24 @@ def test_a_venue_that_cannot_be_reached_is_unavailable() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "own", "waited"),
-    [("3", 0.5, 3.0), ("1", 2.5, 2.5), ("-4", 0.5, 0.5), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.5, 0.5)],
+    [
+        ("3", 0.5, 3.0),
+        ("1", 2.5, 2.5),
+        ("-4", 0.5, 0.5),
+        ("", 0.5, 0.5),
+        ("soon", 0.5, 0.5),
+        ("Wed, 21 Oct 2026 07:28:07 GMT", 0.5, 7.0),
+        ("Wed, 21 Oct 2026 07:27:00 GMT", 0.5, 0.5),
+    ],
 )
+@pytest.mark.parametrize("status", [429, 503])
 def test_a_pause_that_the_venue_asks_for_is_the_least_that_is_waited(
-    venue: Loopback, monkeypatch: pytest.MonkeyPatch, asked: str, own: float, waited: float
+    venue: Loopback, monkeypatch: pytest.MonkeyPatch, status: int, asked: str, own: float, waited: float
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr("tenacity.nap.time.sleep", slept.append)
-    venue.answers = [answer(429, "slow down", **{"Retry-After": asked}), answer(200, [])]
+    told = {"Retry-After": asked, "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}
+    venue.answers = [answer(status, "slow down", **told), answer(200, [])]
     assert client(venue, wait=lambda _: own).get("/markets") == []
     assert slept == [waited]
 
@@ -126,6 +145,51 @@ def test_a_pause_beyond_patience_is_told_and_not_waited_for(venue: Loopback) -> 
         asking.get("/markets")
     assert refused.value.retry_after == http.PATIENCE + 1
     assert asking.traffic == Traffic(requests=1, retries=0)
+
+
+def test_a_packed_answer_is_unpacked_and_connections_are_kept(venue: Loopback) -> None:
+    packed = gzip.compress(json.dumps({"names": ["ü"] * 90_000}, ensure_ascii=False).encode())
+    venue.answers = [answer(200, packed, **{"Content-Encoding": "gzip", "Content-Type": "text/plain"})]
+    asking = client(venue)
+    assert [set(asking.get("/markets")["names"]) for _ in range(3)] == [{"ü"}] * 3
+    assert venue.connections == 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        answer(200, b"no gzip", **{"Content-Encoding": "gzip"}),
+        answer(200, '{"markets": [', **{"Content-Length": "500", "Connection": "close"}),
+        answer(302, "", Location="/markets"),
+        answer(408),
+    ],
+)
+def test_an_answer_that_does_not_come_through_is_unavailable(venue: Loopback, broken: Answer) -> None:
+    venue.answers = [broken]
+    with pytest.raises(Unavailable):
+        client(venue).get("/markets")
+
+
+def test_a_redirect_is_followed(venue: Loopback) -> None:
+    venue.answers = [answer(301, "", Location="/v2/markets"), answer(200, [1])]
+    assert client(venue).get("/markets", {"limit": 5}) == [1]
+    assert [path for _, path, _, _, _ in venue.requests] == ["/markets", "/v2/markets"]
+
+
+@pytest.mark.parametrize("status", [405, 501])
+def test_a_route_that_is_not_there_is_not_asked_again(venue: Loopback, status: int) -> None:
+    venue.answers = [answer(status, "method not allowed")]
+    asking = client(venue)
+    with pytest.raises(NoSuchRoute):
+        asking.post("/batch", {})
+    assert asking.traffic == Traffic(requests=1, retries=0)
+
+
+def test_an_answer_that_trickles_in_for_too_long_is_given_up(venue: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "DEADLINE", -1.0)
+    venue.answers = [answer(200, [1])]
+    with pytest.raises(Unavailable, match="TimeoutError"):
+        client(venue).get("/markets")
 
 
 def test_waits_grow_between_attempts(venue: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:

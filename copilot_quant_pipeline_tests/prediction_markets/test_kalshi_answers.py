@@ -221,7 +221,7 @@ def test_nothing_sent_is_nothing() -> None:
         ({"price": {"close": 129}}, "1.29"),
         ({"price": {"close_dollars": "NaN"}}, "NaN"),
         ({"price": {"close_dollars": "cheap"}}, "cheap"),
-        ({"price": {"close_dollars": ""}}, "Empty"),
+        ({"price": {"close_dollars": ""}}, "no price"),
         ({"price": {"close": Decimal("0.29")}}, "neither cents nor dollars"),
         ({"price": {"close": True}}, "neither cents nor dollars"),
         ({"price": [7]}, "list"),
@@ -236,6 +236,24 @@ def test_a_bad_candle_is_named_and_not_asked_for_again(wrong: Candle, said: str)
     with pytest.raises(Malformed, match=f"^KXFED-1: .*({said})") as refused:
         parse_candles([{"end_period_ts": AT} | wrong], "KXFED-1")
     assert not refused.value.transient
+
+
+@pytest.mark.parametrize(
+    "close", [{"close_dollars": Decimal("0.29")}, {"close_dollars": "0.29000000"}, {"close": "0.2900"}, {"close": 29}]
+)
+@pytest.mark.parametrize("at", [AT, str(AT)])
+@pytest.mark.parametrize(
+    "volume", [{"volume_fp": "7.00"}, {"volume_fp": 7}, {"volume": 7}, {"volume": Decimal("7.00")}]
+)
+def test_numbers_may_come_as_text_and_text_as_numbers(close: Candle, at: Any, volume: Candle) -> None:
+    one = {"end_period_ts": at, "price": close | {"new": None}, "yes_bid": None, "newer": [1]} | volume
+    (row,) = parse_candles([one], "X").to_pylist()
+    assert (row["price"], row["volume"], row["bid"], row["open"]) == (Decimal("0.29"), 7, None, None)
+
+
+def test_dollars_finer_than_a_millionth_are_rounded() -> None:
+    (row,) = parse_candles([{"end_period_ts": AT, "price": {"close_dollars": "0.12345678"}}], "X").to_pylist()
+    assert row["price"] == Decimal("0.123457")
 
 
 @pytest.mark.parametrize("sent", [None, 3, "text", [None], [3], [{}]])

@@ -61,10 +61,18 @@ def test_a_price_that_is_no_probability_is_refused_with_its_market(price: Any) -
         parse_clob([{"t": at(0), "p": Decimal("0.5")}, {"t": at(1), "p": price}], "rain (Yes)")
 
 
-@pytest.mark.parametrize("instant", [at(0) * 1000, 0, -5, "1709251200", None, 1.5, True])
+@pytest.mark.parametrize(
+    "instant", [at(0) * 1000, 0, -5, str(at(0) * 1000), "NaN", None, 1.5, Decimal("1709251200.5"), True]
+)
 def test_a_time_that_is_not_in_seconds_is_refused_with_its_market(instant: Any) -> None:
     with pytest.raises(Malformed, match=r"rain \(Yes\): time .* is not in unix seconds"):
         parse_clob([{"t": instant, "p": Decimal("0.5")}], "rain (Yes)")
+
+
+@pytest.mark.parametrize("instant", [at(0), str(at(0)), Decimal(at(0)), Decimal(f"{at(0)}.0")])
+@pytest.mark.parametrize("price", [Decimal("0.29"), "0.29"])
+def test_numbers_may_come_as_text_or_with_a_point(instant: Any, price: Any) -> None:
+    assert parse_clob([{"t": instant, "p": price, "new": [1]}], "rain (Yes)") == history((0, "0.29"))
 
 
 @pytest.mark.parametrize("points", [{"a": 1}, [1], [{"t": 1}], "soon", 5])

@@ -97,7 +97,10 @@ def test_one_that_cannot_be_had_is_named_and_the_others_are_kept() -> None:
 
     catalog = gather("bazaar", ["1", "gone", "2", "3", "1"], fetch)
     assert [market.id for market in catalog.markets] == ["1", "2"]
-    assert catalog.broken == (Broken("bazaar", "gone", "no such market"), Broken("bazaar", "3", "'3' is missing"))
+    assert catalog.broken == (
+        Broken("bazaar", "gone", "no such market", unknown=True),
+        Broken("bazaar", "3", "'3' is missing"),
+    )
 
 
 def test_a_venue_that_is_down_breaks_no_market() -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.sandbox import Sandbox
+from copilot_quant_pipeline.sandbox.app import VENUES
+from copilot_quant_pipeline.sandbox.faults import TRANSPORT_FAULTS
 from copilot_quant_pipeline_tests.sandbox.conftest import NOW, YahooClient, chart, get, result, seconds
 
 WEEK = {"period1": seconds("2024-03-04"), "period2": seconds("2024-03-09")}
@@ -25,6 +27,14 @@ def bars(sandbox: Sandbox, symbol: str = "AAPL") -> Any:
 def closes(sandbox: Sandbox, symbol: str = "AAPL") -> list[float | None]:
     found: list[float | None] = bars(sandbox, symbol)["indicators"]["quote"][0]["close"]
     return found
+
+
+def test_every_fault_and_its_words_are_told() -> None:
+    told = Sandbox.fault.__doc__ or ""
+    for kind, options in {**TRANSPORT_FAULTS, **{k: o for venue in VENUES for k, o in venue.FAULTS.items()}}.items():
+        assert f"`{kind}`" in told
+        for words in options.values():
+            assert all(word in told for word in words or ())
 
 
 def test_a_fault_hits_its_symbol_as_often_as_asked(sandbox: Sandbox) -> None:

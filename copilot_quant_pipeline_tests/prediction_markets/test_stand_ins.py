@@ -1,0 +1,317 @@
+"""Claims about stand-ins of Polymarket and Kalshi that keep to the published formats and to nothing of our sandbox."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from copilot_quant_pipeline.errors import Malformed, NotFound, Unavailable, VendorError
+from copilot_quant_pipeline.prediction_markets.http import Pace
+from copilot_quant_pipeline.prediction_markets.kalshi import Kalshi
+from copilot_quant_pipeline.prediction_markets.polymarket import Polymarket
+from copilot_quant_pipeline.prediction_markets.venue import Market, MarketQuery, MissingAtSource
+from copilot_quant_pipeline_tests.prediction_markets.loopback import Answer, Loopback, answer
+
+NOW = datetime(2026, 3, 13, 21, tzinfo=UTC)
+START = datetime(2026, 3, 11, tzinfo=UTC)
+HOUR = 3600
+V2 = "/trade-api/v2"
+
+Route = Callable[[dict[str, list[str]], Any], Answer]
+
+
+@pytest.fixture
+def venue() -> Iterator[Loopback]:
+    with Loopback() as running:
+        running.answers = [answer(404, {"error": "no such route"})]
+        yield running
+
+
+@pytest.fixture
+def polymarket(venue: Loopback) -> Polymarket:
+    return Polymarket(venue.url, venue.url, venue.url, clock=lambda: NOW, wait=lambda _: 0.0)
+
+
+@pytest.fixture
+def kalshi(venue: Loopback) -> Kalshi:
+    return Kalshi(venue.url + V2, pace=Pace(100_000), wait=lambda _: 0.0)
+
+
+def always(status: int, body: Any = "", **headers: str) -> Route:
+    return lambda query, sent: answer(status, body, **headers)
+
+
+def asked(venue: Loopback, path: str) -> int:
+    return sum(path == one for _, one, _, _, _ in venue.requests)
+
+
+def table(found: pa.Table | VendorError) -> pa.Table:
+    assert isinstance(found, pa.Table), found
+    return found
+
+
+# Polymarket
+
+
+def gamma(number: int, volume: float, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": str(number),
+        "slug": f"market-{number}",
+        "conditionId": hex(number),
+        "question": "Rain?",
+        "outcomes": '["Yes", "No"]',
+        "clobTokenIds": json.dumps([f"{number}1", f"{number}2"]),
+        "volumeNum": volume,
+        "startDate": "2026-03-01T00:00:00Z",
+        **changes,
+    }
+
+
+def keyset(pages: list[list[dict[str, Any]]]) -> Route:
+    """Open markets in pages, whatever order or limit is asked for; there are no closed ones."""
+
+    def listed(query: dict[str, list[str]], _: Any) -> Answer:
+        if query["closed"] == ["true"]:
+            return answer(200, {"markets": []})
+        names = set(query.get("slug", [])) | set(query.get("id", [])) | set(query.get("condition_ids", []))
+        if names:
+            every = [one for page in pages for one in page if names & {one["slug"], one["id"], one["conditionId"]}]
+            return answer(200, {"markets": every, "next_cursor": None})
+        place = int(query.get("after_cursor", ["0"])[0])
+        more = {"next_cursor": str(place + 1)} if place + 1 < len(pages) else {}
+        return answer(200, {"markets": pages[place], **more})
+
+    return listed
+
+
+def test_a_short_or_empty_page_is_not_the_last(venue: Loopback, polymarket: Polymarket) -> None:
+    venue.routes["/markets/keyset"] = keyset([[gamma(1, 9)], [], [gamma(2, 8)], []])
+    catalog = polymarket.fetch_markets(MarketQuery(with_ended=False))
+    assert [market.id for market in catalog.markets] == ["1", "2"]
+
+
+def test_the_largest_are_found_though_the_venue_lists_in_another_order(venue: Loopback, polymarket: Polymarket) -> None:
+    venue.routes["/markets/keyset"] = keyset([[gamma(1, 1), gamma(2, 5)], [gamma(3, 2), gamma(4, 9)]])
+    catalog = polymarket.fetch_markets(MarketQuery(limit=2, with_ended=False))
+    assert [market.id for market in catalog.markets] == ["4", "2"]
+
+
+def test_flags_and_numbers_may_come_as_text_and_what_is_optional_not_at_all(
+    venue: Loopback, polymarket: Polymarket
+) -> None:
+    bare = {name: gamma(1, 1)[name] for name in ("id", "slug", "conditionId", "outcomes")} | {
+        "tags": None,
+        "events": [],
+    }
+    told = gamma(2, 1, closed="false", active="true", outcomes=["Yes", "No"], outcomePrices=[0.4, "0.6"])
+    venue.routes["/markets/keyset"] = keyset([[bare, told | {"brandNew": {"a": [1]}}]])
+    one, two = polymarket.fetch_markets(MarketQuery(with_ended=False)).markets
+    assert (one.status, one.volume, one.category) == ("unopened", None, None)
+    assert (two.status, two.volume) == ("open", Decimal(1))
+
+
+@pytest.mark.parametrize("name", ["market-1", "1", "0x1"])
+def test_one_market_is_found_where_only_the_lists_are_served(
+    venue: Loopback, polymarket: Polymarket, name: str
+) -> None:
+    venue.routes["/markets/keyset"] = keyset([[gamma(1, 1)]])
+    assert polymarket.fetch_market(name).id == "1"
+    with pytest.raises(NotFound, match="knows no market"):
+        polymarket.fetch_market("market-9")
+
+
+def a_market(number: int = 1, **changes: Any) -> Market:
+    from copilot_quant_pipeline.prediction_markets.polymarket_catalog import parse_market
+
+    return parse_market(json.loads(json.dumps(gamma(number, 7.5)), parse_float=Decimal) | changes)
+
+
+def hourly(start: int, end: int) -> list[dict[str, Any]]:
+    return [{"t": at + 7, "p": 0.29} for at in range(start, end, HOUR)]
+
+
+def single(query: dict[str, list[str]], _: Any) -> Answer:
+    if query["market"][0].startswith("9"):
+        return answer(404, {"error": "market not found"})
+    return answer(200, {"history": hourly(int(query["startTs"][0]), int(query["endTs"][0]))})
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_without_a_batch_route_it_is_asked_for_once_only(venue: Loopback, polymarket: Polymarket, status: int) -> None:
+    venue.routes |= {"/batch-prices-history": always(status, "no"), "/prices-history": single}
+    for _ in range(2):
+        points = polymarket.fetch_prices(a_market(), START, START + timedelta(days=1))
+        assert set(points["price"].to_pylist()) == {Decimal("0.29")}
+        assert points.num_rows == 48
+    assert asked(venue, "/batch-prices-history") == 1
+
+
+def test_one_token_that_clob_does_not_know_leaves_clob_to_the_others(venue: Loopback, polymarket: Polymarket) -> None:
+    venue.routes |= {"/prices-history": single, "/v2/prices-history": always(200, {"data": None})}
+    lost, good = a_market(9), a_market(1)
+    found = polymarket.fetch_prices_of([lost, good], START, START + timedelta(days=1))
+    assert isinstance(found[lost.key], VendorError)
+    assert table(found[good.key]).num_rows == 48
+    assert table(polymarket.fetch_prices_of([good], START, START + timedelta(days=1))[good.key]).num_rows == 48
+
+
+def test_a_batch_may_leave_tokens_out_or_say_null(venue: Loopback, polymarket: Polymarket) -> None:
+    def some(_: dict[str, list[str]], sent: Any) -> Answer:
+        return answer(200, {"history": {"11": hourly(sent["start_ts"], sent["end_ts"]), "12": None}})
+
+    venue.routes |= {"/batch-prices-history": some, "/v2/prices-history": always(200, {"data": None})}
+    with pytest.raises(MissingAtSource) as missing:
+        polymarket.fetch_prices(a_market(), START, START + timedelta(days=1))
+    assert set(missing.value.points["outcome"].to_pylist()) == {"Yes"}
+
+
+def test_null_is_an_empty_history(venue: Loopback, polymarket: Polymarket) -> None:
+    empty = always(200, {"history": None})
+    venue.routes |= {"/batch-prices-history": empty, "/prices-history": empty, "/v2/prices-history": always(200, {})}
+    silent = a_market(volume="0", volumeNum=0)
+    assert polymarket.fetch_prices(silent, START, START + timedelta(days=1)).num_rows == 0
+
+
+def data_of(pages: int, last: dict[str, Any]) -> Route:
+    def sent(query: dict[str, list[str]], _: Any) -> Answer:
+        start, place = int(query["start"][0]), int(query.get("cursor", ["0"])[0])
+        points = [
+            {"timestamp": str(start + (place * 8 + n) * HOUR), "price": "0.29", "resolution_seconds": HOUR}
+            for n in range(8)
+        ]
+        more = {"has_more": True, "next_cursor": str(place + 1)} if place + 1 < pages else last
+        return answer(200, {"data": points, "pagination": more})
+
+    return sent
+
+
+def test_the_newer_history_is_read_to_its_last_page(venue: Loopback, polymarket: Polymarket) -> None:
+    venue.routes["/v2/prices-history"] = data_of(3, {"has_more": False, "next_cursor": None})
+    points = polymarket.fetch_prices(a_market(), START, START + timedelta(days=1))
+    assert points.num_rows == 48
+
+
+def test_more_without_a_cursor_is_no_end(venue: Loopback, polymarket: Polymarket) -> None:
+    venue.routes["/v2/prices-history"] = data_of(1, {"has_more": True})
+    with pytest.raises(Malformed, match="no cursor"):
+        polymarket.fetch_prices(a_market(), START, START + timedelta(days=1))
+
+
+# Kalshi
+
+TICKER = "KXRAIN-26-T1"
+RECORD = {"ticker": TICKER, "event_ticker": "KXRAIN-26", "status": "active", "title": "Rain?", "volume_fp": "7.50"}
+EVENT = {"event_ticker": "KXRAIN-26", "series_ticker": "KXRAINS", "title": "Rain?", "category": "Weather"}
+SERIES_CANDLES = f"{V2}/series/KXRAINS/markets/{TICKER}/candlesticks"
+LATE_CANDLES = f"{V2}/historical/markets/{TICKER}/candlesticks"
+
+
+def candles(query: dict[str, list[str]]) -> list[dict[str, Any]]:
+    first, last = int(query["start_ts"][0]), int(query["end_ts"][0])
+    return [
+        {"end_period_ts": at, "price": {"close_dollars": "0.2900"} if at % (2 * HOUR) else {}, "volume_fp": "1.00"}
+        for at in range(first, last + 1, HOUR)
+    ]
+
+
+def one_market(query: dict[str, list[str]], _: Any) -> Answer:
+    return answer(200, {"ticker": TICKER, "candlesticks": candles(query)})
+
+
+def kalshi_market(**changes: Any) -> Market:
+    from copilot_quant_pipeline.prediction_markets.kalshi_answers import parse_market
+
+    return parse_market(RECORD | changes, EVENT)
+
+
+@pytest.mark.parametrize("end", [{}, {"cursor": None}, {"cursor": ""}])
+def test_a_list_ends_where_there_is_no_cursor(venue: Loopback, kalshi: Kalshi, end: dict[str, Any]) -> None:
+    def listed(query: dict[str, list[str]], _: Any) -> Answer:
+        if "cursor" in query:
+            return answer(200, {"events": [EVENT | {"markets": [RECORD]}], **end})
+        return answer(200, {"events": [], "cursor": "next"})
+
+    venue.routes[f"{V2}/events"] = listed
+    (market,) = kalshi.fetch_markets(MarketQuery(with_ended=False)).markets
+    assert (market.id, market.series, market.category) == (TICKER, "KXRAINS", "weather")
+
+
+def test_a_nested_market_is_of_its_event_though_it_does_not_say_so(venue: Loopback, kalshi: Kalshi) -> None:
+    bare = {name: RECORD[name] for name in ("ticker", "status", "title")}
+    venue.routes[f"{V2}/events"] = always(200, {"events": [EVENT | {"markets": [bare, {"status": "active"}]}]})
+    catalog = kalshi.fetch_markets(MarketQuery(with_ended=False))
+    (market,) = catalog.markets
+    assert (market.series, market.category, market.volume) == ("KXRAINS", "weather", None)
+    assert len(catalog.broken) == 1
+
+
+def test_named_markets_are_found_one_by_one_where_their_list_is_refused(venue: Loopback, kalshi: Kalshi) -> None:
+    venue.routes[f"{V2}/markets"] = always(400, {"error": {"code": "bad_request", "message": "bad request"}})
+    venue.routes[f"{V2}/markets/{TICKER}"] = always(200, {"market": RECORD})
+    venue.routes[f"{V2}/events/KXRAIN-26"] = always(200, {"event": EVENT})
+    catalog = kalshi.fetch_markets(MarketQuery(ids=(TICKER, "KXNOPE-1")))
+    assert [market.id for market in catalog.markets] == [TICKER]
+    assert [(one.id, one.unknown) for one in catalog.broken] == [("KXNOPE-1", True)]
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_without_a_batch_route_each_market_is_asked_for(venue: Loopback, kalshi: Kalshi, status: int) -> None:
+    venue.routes |= {f"{V2}/markets/candlesticks": always(status, "no"), SERIES_CANDLES: one_market}
+    market = kalshi_market()
+    points = table(kalshi.fetch_prices_of([market], START, START + timedelta(hours=6))[market.key])
+    assert points["price"].to_pylist().count(Decimal("0.29")) == 3
+    assert points["price"].null_count == 6
+
+
+def test_a_batch_entry_without_its_candles_is_asked_for_alone(venue: Loopback, kalshi: Kalshi) -> None:
+    entry = {"markets": [{"market_ticker": TICKER, "candlesticks": None}, None, {"market_ticker": "ELSE"}]}
+    venue.routes |= {f"{V2}/markets/candlesticks": always(200, entry), SERIES_CANDLES: one_market}
+    market = kalshi_market()
+    assert table(kalshi.fetch_prices_of([market], START, START + timedelta(hours=6))[market.key]).num_rows == 12
+
+
+@pytest.mark.parametrize("cutoff", [{}, {"market_settled_ts": None}, {"market_settled_ts": 1_700_000_000}, [], "soon"])
+@pytest.mark.parametrize("settled", ["2025-01-02T03:04:05Z", "2025-01-02T03:04:05", "long ago"])
+def test_a_cutoff_that_says_nothing_has_the_live_tier_asked_first(
+    venue: Loopback, kalshi: Kalshi, cutoff: Any, settled: str
+) -> None:
+    venue.routes |= {f"{V2}/historical/cutoff": always(200, cutoff), LATE_CANDLES: one_market}
+    market = kalshi_market(status="finalized", settlement_ts=settled)
+    assert kalshi.fetch_prices(market, START, START + timedelta(hours=6)).num_rows == 12
+    assert asked(venue, SERIES_CANDLES) == 1
+
+
+def test_an_empty_live_answer_for_a_settled_market_falls_through(venue: Loopback, kalshi: Kalshi) -> None:
+    nothing = always(200, {"ticker": TICKER, "candlesticks": []})
+    venue.routes |= {SERIES_CANDLES: nothing, LATE_CANDLES: one_market}
+    market = kalshi_market(status="finalized", settlement_ts="2026-03-12T00:00:00Z")
+    assert kalshi.fetch_prices(market, START, START + timedelta(hours=6)).num_rows == 12
+
+
+@pytest.mark.parametrize("trouble", [answer(502, "<html>"), answer(429, {"error": "too many requests"})])
+def test_a_trouble_that_passes_is_got_over(venue: Loopback, kalshi: Kalshi, trouble: Answer) -> None:
+    troubles = [trouble, trouble]
+    venue.routes[SERIES_CANDLES] = lambda query, sent: troubles.pop() if troubles else one_market(query, sent)
+    assert kalshi.fetch_prices(kalshi_market(), START, START + timedelta(hours=6)).num_rows == 12
+    assert kalshi.traffic.retries == 2
+    venue.routes[SERIES_CANDLES] = always(503)
+    with pytest.raises(Unavailable):
+        kalshi.fetch_prices(kalshi_market(), START, START + timedelta(hours=6))
+
+
+def test_recorded_pages_are_read_over_the_wire(recorded: Path, venue: Loopback, polymarket: Polymarket) -> None:
+    page = (recorded / "polymarket/keyset/markets-keyset-limit-1.json").read_text()
+
+    def listed(query: dict[str, list[str]], _: Any) -> Answer:
+        return answer(200, page) if "after_cursor" not in query else answer(200, {"markets": []})
+
+    venue.routes["/markets/keyset"] = listed
+    (market,) = polymarket.fetch_markets(MarketQuery(with_ended=False)).markets
+    assert (market.id, market.volume) == ("540817", Decimal("858688.426815"))
