@@ -257,7 +257,8 @@ _OUTCOMES = """
             failed and (
                 was_given_up
                 or attempts - passing >= $tries and fetched_at - failing_since >= $tried_for
-                or attempts >= $tries and fetched_at - failing_since >= $out_of_reach_for
+                or list_contains($passing, cause) and attempts >= $tries
+                    and fetched_at - failing_since >= $out_of_reach_for
             ) as given_up,
             strftime(failing_since, '%Y-%m-%d %H:%M UTC') as since,
             concat(cause, ', ', attempts, ' tries since ', since, ': ' || answer) as epitaph

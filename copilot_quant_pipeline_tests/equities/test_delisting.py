@@ -42,13 +42,6 @@ def test_one_answer_is_not_believed(world: World) -> None:
     assert _cells(world, THERE)[WEEK[-1]] == ("settled", None)
 
 
-def test_two_tries_a_day_apart_settle_it_from_the_session_after_its_last_bar(world: World) -> None:
-    world.settle((THERE, GONE), WEEK[-1:])
-    world.now += DAY
-    world.settle((THERE, GONE), WEEK[-1:])
-    assert _cells(world) == {**dict.fromkeys(WEEK[:-1], ("settled", None)), WEEK[-1]: ("settled", "delisted")}
-
-
 def test_healing_finds_it_out_by_itself(world: World) -> None:
     world.settle((THERE, GONE), WEEK[-1:])
     world.let_pass(2 * DAY, every=12 * HOUR)
@@ -68,10 +61,12 @@ def test_its_last_bar_which_nobody_will_revise_is_final(world: World) -> None:
     assert world.warehouse.read("from ops.restatements").num_rows == 0
 
 
-def test_its_later_sessions_are_settled_without_asking(world: World) -> None:
+def test_two_tries_a_day_apart_settle_it_from_the_session_after_its_last_bar_on(world: World) -> None:
     world.settle((THERE, GONE), WEEK[-1:])
     world.now += DAY
     world.settle((THERE, GONE), WEEK[-1:])
+    assert _cells(world) == {**dict.fromkeys(WEEK[:-1], ("settled", None)), WEEK[-1]: ("settled", "delisted")}
+    # Its later sessions follow without asking.
     world.venues.reset_requests()
     world.now += 3 * DAY
     friday = date(2024, 3, 22)

@@ -36,7 +36,8 @@ def test_sessions_lost_for_two_days_heal_when_they_are_back(world: World) -> Non
     assert set(world.red().values()) == {"missing_at_source"}
     assert len(world.red()) == 2 * len(SYMBOLS)
     world.venues.reset_requests()
-    world.let_pass(4 * HOUR)
+    world.let_pass(HOUR)
+    world.let_pass(3 * HOUR, every=HOUR / 2)
     world.let_pass(44 * HOUR, every=4 * HOUR)
     assert len(world.red()) == 2 * len(SYMBOLS)
     world.venues.clear_faults()
@@ -68,9 +69,9 @@ def test_a_venue_that_says_429_for_an_hour_is_asked_gently_and_heals(world: Worl
 def test_a_venue_that_is_down_over_a_weekend_heals_within_the_hour_it_is_back(world: World) -> None:
     world.venues.fault("server_error")
     world.settle(SYMBOLS, WEEK)
-    world.let_pass(3 * HOUR)
-    assert len(world.asked_at) == 4  # after 10 min, 50 min, and then every hour
-    world.let_pass(60 * HOUR, every=12 * HOUR)
+    world.let_pass(2 * HOUR)
+    assert len(world.asked_at) == 3  # after 10 min, 50 min, and then every hour
+    world.let_pass(60 * HOUR, every=20 * HOUR)
     assert set(world.red().values()) == {"unavailable"}
     world.venues.clear_faults()
     world.let_pass(HOUR)

@@ -55,6 +55,11 @@ def test_a_venue_out_of_reach_is_given_up_after_a_week(warehouse: Warehouse) -> 
     assert _try(warehouse, "rate_limited", [7 * 1_440.0])["reason"] == "given_up"
 
 
+def test_the_first_true_answer_after_a_long_outage_is_not_the_last(warehouse: Warehouse) -> None:
+    _try(warehouse, "unavailable", [0.0, 60.0, *(1_440.0 * day for day in range(1, 7))])
+    assert _try(warehouse, "missing_at_source", [7 * 1_440.0])["reason"] == "missing_at_source"
+
+
 def test_it_stays_given_up_until_it_is_settled(warehouse: Warehouse) -> None:
     _try(warehouse, "missing_at_source", MINUTES)
     row = _try(warehouse, "unavailable", [9_000])
