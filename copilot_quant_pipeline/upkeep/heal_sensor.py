@@ -32,9 +32,6 @@ from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 EVERY = timedelta(minutes=10)
 
-# A new session is first asked for by its schedule, six hours after New York's midnight; the sensor comes after it.
-LEFT_TO_SCHEDULES = timedelta(hours=7)
-
 # A run under the daemon takes some seconds, so these are done within about one interval; more would block the queue.
 RUNS_OF_A_TICK = 50
 
@@ -80,7 +77,7 @@ def _plan_tick(
     if waits_for := _in_the_way(instance, grid, under_way):
         return [], waits_for
     keys = instance.get_dynamic_partitions(grid.axis)
-    extent = extent_of(grid, settings, keys, left_to_schedules=LEFT_TO_SCHEDULES)
+    extent = extent_of(grid, settings, keys, patient=True)
     if extent is None:
         return [], "nothing was asked for yet"
     now, busy = settings.now(), cells_of(under_way)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from copilot_quant_pipeline.calendar import last_completed_session
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, days_on_axis, sessions_on_axis
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
 from copilot_quant_pipeline.grid.runs import corners_of_run, range_tags
@@ -35,6 +36,11 @@ HEAL_TAG = "copilot_quant/heal"
 FIRST_WAIT = timedelta(minutes=10)
 FACTOR = 4
 LONGEST_WAIT = timedelta(hours=24)
+
+# A new session is left alone until an hour before it must be in (freshness.py): the later it is read, the closer to the
+# last word. A new day of the markets is left alone until its schedules have had their turn.
+LEFT_AFTER_CLOSE = timedelta(hours=11)
+LEFT_OF_A_DAY = timedelta(hours=7)
 
 # A venue that was out of reach may be back any minute, and one that still is costs a few requests: see equities/brake.
 LONGEST_WAIT_FOR_A_VENUE = timedelta(hours=1)
@@ -151,18 +157,20 @@ def look_for_gaps(
     )
 
 
-def extent_of(grid: Grid, settings: Settings, keys: Sequence[str], *, left_to_schedules: timedelta) -> Extent | None:
+def extent_of(grid: Grid, settings: Settings, keys: Sequence[str], *, patient: bool) -> Extent | None:
     """Where gaps of `grid` are looked for; None where it has no dates or keys.
 
-    Failed cells count on every date. Blank ones count up to the last completed session, or UTC day, as it was
-    `left_to_schedules` ago: asking for a new date first is a schedule's.
+    Failed cells count on every date. Blank ones count up to the last completed session, or UTC day; of a `patient`
+    healer, once others have had their time to ask first.
     """
-    before = replace(settings, pinned_now=settings.now() - left_to_schedules)
+    now = settings.now()
     if grid is EQUITIES:
-        dates, ripe = sessions_on_axis(settings), sessions_on_axis(before)
+        dates = sessions_on_axis(settings)
+        blank_until = last_completed_session(now - (LEFT_AFTER_CLOSE if patient else timedelta()))
     else:
-        dates, ripe = days_on_axis(settings), days_on_axis(before)[:-1]  # today is not over
-    return Extent(grid.name, keys, dates, ripe[-1]) if keys and ripe else None
+        dates = days_on_axis(settings)
+        blank_until = (now - (LEFT_OF_A_DAY if patient else timedelta())).date() - timedelta(days=1)
+    return Extent(grid.name, keys, dates, min(blank_until, dates[-1])) if keys and dates else None
 
 
 def heal_grid(
@@ -187,7 +195,7 @@ def heal_grid(
     """
     axis = instance.get_dynamic_partitions(grid.axis)
     keys = [key for key in axis if key in set(only)] if only else axis
-    extent = extent_of(grid, settings, keys, left_to_schedules=timedelta())
+    extent = extent_of(grid, settings, keys, patient=False)
     if extent is None:
         return Healed(grid.name, 0, 0, None, 0, _outcome(warehouse, grid, (), [], 0.0))
     busy = cells_of(runs_under_way(instance, grid))

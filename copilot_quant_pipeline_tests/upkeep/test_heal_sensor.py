@@ -45,8 +45,8 @@ def test_sessions_lost_for_two_days_heal_when_they_are_back(world: World) -> Non
     assert world.red() == {}
     # Friday's session, which no schedule has asked for in this world, is settled as well.
     assert world.settled() == len(SYMBOLS) * (len(WEEK) + 1)
-    # After 10 min, 50 min, 3.5 h, 14 h, a day and a half and two and a half; and on Saturday for Friday.
-    assert [round((at - FRIDAY) / HOUR) for at in world.asked_at] == [0, 1, 4, 16, 24, 40, 64]
+    # After 10 min, 50 min, 3.5 h, 14 h, a day and a half and two and a half; and in its night for Friday.
+    assert [round((at - FRIDAY) / HOUR) for at in world.asked_at] == [0, 1, 4, 16, 20, 40, 64]
     # A request a symbol and try, two where only the whole history tells.
     assert world.venues.requests()[CHART] <= 2 * len(SYMBOLS) * len(world.asked_at)
 
@@ -151,10 +151,10 @@ def test_the_reason_for_not_asking_says_when_the_next_try_is(world: World) -> No
     assert "4 wait until 2024-03-22 11:10 UTC or later" in world.tick()
 
 
-def test_a_new_session_is_its_schedules_first_and_healed_after_it(world: World) -> None:
+def test_a_new_session_is_healed_an_hour_before_it_must_be_in(world: World) -> None:
     world.settle(SYMBOLS, WEEK[:-1])
-    world.now = datetime(2024, 3, 22, 10, 30, tzinfo=UTC)  # 06:30 in New York
+    world.now = datetime(2024, 3, 22, 6, 50, tzinfo=UTC)  # Thursday's close was at 20:00
     assert "no gap is due" in world.tick()
-    world.now = FRIDAY
+    world.now = datetime(2024, 3, 22, 7, 0, tzinfo=UTC)
     assert world.tick() == ""
     assert world.settled() == len(SYMBOLS) * len(WEEK)
