@@ -146,18 +146,22 @@ def find_failed_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetChec
     troubles = []
     for key, summary in summaries.items():
         newest, completed = summary.last_check_execution_record, summary.last_completed_check_execution_record
-        if newest and _could_not_be_made(instance, newest):
+        if newest and _could_not_be_made(instance, key, newest):
             troubles.append(_check_trouble(key, newest, "could not be evaluated"))
         elif completed and completed.status == AssetCheckExecutionRecordStatus.FAILED:
             troubles.append(_check_trouble(key, completed, "fails"))
     return troubles
 
 
-def _could_not_be_made(instance: dg.DagsterInstance, record: AssetCheckExecutionRecord) -> bool:
+def _could_not_be_made(instance: dg.DagsterInstance, key: dg.AssetCheckKey, record: AssetCheckExecutionRecord) -> bool:
+    """Whether a check failed to give an answer, though its asset could be made; else that is told, and enough."""
     if record.status != AssetCheckExecutionRecordStatus.PLANNED:
         return False
     run = instance.get_run_by_id(record.run_id)
-    return run is not None and run.status == dg.DagsterRunStatus.FAILURE
+    if run is None or run.status != dg.DagsterRunStatus.FAILURE:
+        return False
+    failed = [event.step_key for event in _failures_of(instance, run) if _step_failure(event)]
+    return key.asset_key.to_user_string() not in (failed or _assets_of(instance, run))
 
 
 def _check_trouble(key: dg.AssetCheckKey, record: AssetCheckExecutionRecord, how: str) -> Trouble:

@@ -41,6 +41,7 @@ from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import Backfill, Outcome
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+from copilot_quant_pipeline_tests.automation import leave_only
 from copilot_quant_pipeline_tests.backfills.conftest import _shipped_but_synchronous
 from copilot_quant_pipeline_tests.conftest import NOW
 
@@ -268,6 +269,7 @@ def _open_world(folder: Path, alert_urls: tuple[str, ...]) -> Iterator[World]:
         instance_for_test(temp_dir=str(settings.dagster_home), overrides=_shipped_but_synchronous()) as instance,
         create_test_daemon_workspace_context(target, instance) as daemon,
     ):
+        leave_only(instance, daemon, "alerts")
         world = World(settings, instance, daemon, venues)
         try:
             yield world

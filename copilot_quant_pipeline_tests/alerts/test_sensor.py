@@ -55,7 +55,7 @@ def test_a_dead_venue_is_told_once_folded_for_six_hours_and_its_recovery_told_on
     assert "- AAPL, 2 cells, 2024-03-27 to 2024-03-28: unavailable (AAPL: Yahoo cannot be reached" in opened
     assert "What happens next: healing asks for them again from 2024-03-29 " in opened
     assert f"{DAGIT}/assets/equity_bars?view=partitions" in opened
-    assert "(so far: 5)" in still
+    assert "(tried so far: 5)" in still
     assert "and lasted 7 h" in recovered
 
 

@@ -40,6 +40,7 @@ from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import run_in_process
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+from copilot_quant_pipeline_tests.automation import leave_only
 
 DAEMON_WARNINGS = [
     # Dagster's own reading of a schedule, when it loads code in this process.
@@ -111,9 +112,7 @@ class Platform:
         """Let `sensors` look at `now`, and no others; the runs they made, executed unless `waiting`."""
         before = {run.run_id for run in self.instance.get_runs()}
         with self.daemon(now) as context:
-            for sensor in _repository(context).get_sensors():
-                if sensor.name not in sensors:
-                    self.instance.stop_sensor(sensor.get_remote_origin_id(), sensor.selector_id, sensor)
+            leave_only(self.instance, context, *sensors)
             self._turn(execute_sensor_iteration(context, logging.getLogger(__name__), None, None))
             if not waiting:
                 self._dequeue(context)
