@@ -85,3 +85,23 @@ def test_checks_made_on_their_own_or_for_the_first_time_look_at_all(warehouse: W
     assert plan_check(warehouse, "a run that stored nothing", [made]) is None
     assert plan_check(warehouse, "one", [made, None]) is None
     assert plan_check(warehouse, "one", [made]) == [MARKET.key]
+
+
+@pytest.mark.parametrize(
+    ("market", "worth"),
+    [
+        (replace(MARKET, status="resolved", result="No"), {"Yes": 0, "No": 1}),
+        (
+            replace(MARKET, status="resolved", facts={"settlement": "0.3700"}),
+            {"Yes": Decimal("0.37"), "No": Decimal("0.63")},
+        ),
+        (replace(MARKET, status="resolved"), {"Yes": None, "No": None}),
+        (replace(MARKET, facts={"settlement": "0.3700"}), {"Yes": None, "No": None}),
+    ],
+)
+def test_the_daily_view_tells_what_each_outcome_settled_at(
+    warehouse: Warehouse, market: Market, worth: dict[str, Decimal | int | None]
+) -> None:
+    store(warehouse, market, "one", ("Yes", 0.3, AT), ("No", 0.7, AT))
+    rows = warehouse.read("select outcome, settlement from prediction_markets.daily").to_pylist()
+    assert {row["outcome"]: row["settlement"] for row in rows} == worth
