@@ -4,6 +4,7 @@ setup(
     packages=find_packages(include=["copilot_quant_pipeline", "copilot_quant_pipeline.*"]),
     package_data={"copilot_quant_pipeline": ["ledger/dagster.yaml", "py.typed"]},
     install_requires=[
+        "apprise>=2.2",
         "dagster>=1.13.27,<1.14",
         "dagster-webserver>=1.13.27,<1.14",
         "dagster-duckdb>=0.29.27,<0.30",
@@ -17,6 +18,7 @@ setup(
         "pandas>=3",
         "psutil>=7",
         "pyarrow>=22",
+        "pydantic>=2.12",
         "pyrate-limiter>=4",
         "requests>=2.32",
         "rich>=14",
@@ -28,6 +30,7 @@ setup(
     ],
     extras_require={
         "dev": [
+            "aiosmtpd>=1.4.6",
             "hypothesis>=6.150",
             "mypy>=1.19",
             "pandas-stubs",

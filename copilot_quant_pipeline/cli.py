@@ -13,10 +13,10 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -27,10 +27,14 @@ from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
+    from rich.progress import Progress
 
     from copilot_quant_pipeline.grid.cells import Rectangle
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
     from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
+    from copilot_quant_pipeline.upkeep.healing import Healed
+    from copilot_quant_pipeline.upkeep.schedules import Timing
+    from copilot_quant_pipeline.warehouse.quarantine import Choice, Proposal
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
@@ -47,10 +51,18 @@ backfill_app = typer.Typer(help="Settle a rectangle of cells.", no_args_is_help=
 update_app = typer.Typer(help="Settle the newest sessions.", no_args_is_help=True)
 app.add_typer(backfill_app, name="backfill")
 app.add_typer(update_app, name="update")
+alerts_app = typer.Typer(help="Who is told when something is wrong.", no_args_is_help=True)
+app.add_typer(alerts_app, name="alerts")
+quarantine_app = typer.Typer(
+    help="Changes of stored values that are too large to be believed: a person decides.", no_args_is_help=True
+)
+app.add_typer(quarantine_app, name="quarantine")
 
 SourceOption = Annotated[str | None, typer.Option("--source", help="sandbox (simulated venues) or live.")]
 HomeOption = Annotated[Path | None, typer.Option("--home", help="Folder of everything stored.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Ask again for settled cells too.")]
+HealOption = Annotated[bool, typer.Option("--heal/--no-heal", help="Ask again for older gaps afterwards.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Tell every step; show stack traces.")]
 SymbolsOption = Annotated[str | None, typer.Option("--symbols", help="Comma-separated, such as AAPL,BRK.B.")]
 
@@ -65,6 +77,7 @@ ADVICE = {
     "malformed_bar": "the venue's numbers cannot be right; the same command asks again once it may have mended them.",
     "rate_limited": "the venue wants a pause; run the same command again in some minutes.",
     "unavailable": "the venue cannot be reached; check the network, then run the same command again.",
+    "given_up": "it failed for days and is not asked for by itself any more; copilot-quant heal --force asks again.",
     "vanished_at_source": "the stored rows are kept though the venue no longer has them.",
 }
 
@@ -86,26 +99,29 @@ def backfill_equities(
     dates = _asked_sessions(settings, start, end)
     chosen = _asked_symbols(symbols, universe)
     with _platform(settings, "backfill-equities", as_json, verbose) as platform:
-        _settle_equities(platform, chosen or platform.fetch_members(), dates, refresh)
+        _report(platform, *_settle_equities(platform, chosen or platform.fetch_members(), dates, refresh))
 
 
 @update_app.command("equities")
 def update_equities(
     symbols: SymbolsOption = None,
     max_age_days: Annotated[int, typer.Option(min=1, help="How many days back counts as newest.")] = 7,
-    force: Annotated[bool, typer.Option("--force", help="Ask again for settled cells too.")] = False,
+    force: ForceOption = False,
+    heal: HealOption = True,
     source: SourceOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Settle the newest sessions of every symbol on the axis (all of the S&P 500 where there is none)."""
+    """Settle the newest sessions of every symbol on the axis (all of the S&P 500 where there is none), then heal."""
     settings = Settings.from_environment(source=source, home=home)
     dates = _newest_sessions(settings, max_age_days)
     chosen = _asked_symbols(symbols, None)
     with _platform(settings, "update-equities", as_json, verbose) as platform:
         symbols_asked = chosen or platform.symbols() or platform.fetch_members()
-        _settle_equities(platform, symbols_asked, dates, force, confirm=True)
+        asked, outcome = _settle_equities(platform, symbols_asked, dates, force)
+        healed = _heal(platform, "equities", only=chosen) if heal else None
+        _report(platform, asked, outcome, healed)
 
 
 VenueOption = Annotated[str | None, typer.Option("--venue", help="Comma-separated, such as kalshi,polymarket.")]
@@ -133,7 +149,7 @@ def backfill_markets(
     dates = _asked_days(settings, start, end)
     rule = _asked_markets(settings, venue, category, limit, market_ids)
     with _platform(settings, "backfill-markets", as_json, verbose) as platform:
-        _settle_markets(platform, platform.follow(rule), dates, refresh)
+        _report(platform, *_settle_markets(platform, platform.follow(rule), dates, refresh))
 
 
 @update_app.command("markets")
@@ -142,30 +158,42 @@ def update_markets(
     category: CategoryOption = None,
     limit: LimitOption = None,
     market_ids: IdsOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Ask again for settled cells too.")] = False,
+    max_age_days: Annotated[int, typer.Option(min=0, help="How many days back counts as newest.")] = 1,
+    force: ForceOption = False,
+    heal: HealOption = True,
     source: SourceOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """List the venues anew, then settle yesterday and today of the followed markets."""
+    """List the venues anew, settle yesterday and today of the followed markets, then heal."""
     settings = Settings.from_environment(source=source, home=home)
-    today = settings.now().date()
+    dates = _newest_days(settings, max_age_days)
     rule = _asked_markets(settings, venue, category, limit, market_ids)
+    named = bool(venue or category or limit or market_ids)
     with _platform(settings, "update-markets", as_json, verbose) as platform:
         chosen = platform.follow(rule)
-        if not (venue or category or limit or market_ids):
+        if not named:
             # A market that is no longer among the largest is followed to its end all the same.
             chosen = tuple(dict.fromkeys((*chosen, *platform.markets())))
-        _settle_markets(platform, chosen, (today - timedelta(days=1), today), force, confirm=True)
+        asked, outcome = _settle_markets(platform, chosen, dates, force, confirm=True)
+        healed = _heal(platform, "markets", only=chosen if named else ()) if heal else None
+        _report(platform, asked, outcome, healed)
 
 
 @update_app.command("all")
 def update_all(
-    source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False, verbose: VerboseOption = False
+    max_age_days: Annotated[int | None, typer.Option(min=1, help="As of each; default: 7 and 1.")] = None,
+    force: ForceOption = False,
+    heal: HealOption = True,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Update equities, then markets; the exit code is the worse of the two."""
     how: dict[str, Any] = {"source": source, "home": home, "as_json": as_json, "verbose": verbose}
+    how |= {"force": force, "heal": heal} | ({"max_age_days": max_age_days} if max_age_days else {})
     if not all([_is_settled(update_equities, how), _is_settled(update_markets, how)]):
         raise typer.Exit(1)
 
@@ -178,26 +206,161 @@ def _is_settled(command: Callable[..., None], how: Mapping[str, Any]) -> bool:
     return True
 
 
+@app.command("heal")
+def heal_command(
+    force: Annotated[bool, typer.Option("--force", help="Do not wait, and ask for what was given up.")] = False,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Ask again for what failed and for what was left out, in both grids, where it is due."""
+    settings = Settings.from_environment(source=source, home=home)
+    with _platform(settings, "heal", as_json, verbose) as platform:
+        healed = [_heal(platform, grid, force=force) for grid in ("equities", "markets")]
+    if as_json:
+        grids = {grid.grid: _healed_json(grid) for grid in healed}
+        _print_json({**grids, "warehouse": str(settings.warehouse_path)})
+    else:
+        for grid in healed:
+            _print_healed(grid)
+    if any(grid.outcome.failed for grid in healed):
+        raise typer.Exit(1)
+
+
 @app.command()
 def status(source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Show per grid how many cells are settled, failed and missing, and whether the newest date is in."""
+    """Show per grid how many cells are settled, failed and missing; whether the newest date is in; what runs when."""
     from copilot_quant_pipeline.grid.axes import days_on_axis, sessions_on_axis
+    from copilot_quant_pipeline.upkeep.schedules import next_runs
     from copilot_quant_pipeline.warehouse.progress import read_progress
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
     settings = Settings.from_environment(source=source, home=home)
+    upcoming = next_runs(settings.now())
     warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
     axes = {"equities": sessions_on_axis(settings), "markets": days_on_axis(settings)}
     progress = [read_progress(warehouse, grid, dates) for grid, dates in axes.items()]
     if as_json:
-        _print_json({"warehouse": str(settings.warehouse_path), "grids": [asdict(grid) for grid in progress]})
+        schedules = [{"name": timing.name, "next": at.isoformat()} for timing, at in upcoming]
+        grids = [asdict(grid) for grid in progress]
+        _print_json({"warehouse": str(settings.warehouse_path), "grids": grids, "schedules": schedules})
         return
     columns = ("grid", "settled", "failed", "missing", "keys", "newest date", "")
     _print_table(
         columns,
         [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
     )
+    _print_table(("schedule", "next run while `copilot-quant ui` is up", "always"), _planned(upcoming))
     typer.echo(f"warehouse: {settings.warehouse_path}")
+
+
+DateOption = Annotated[str | None, typer.Option("--date", help="Only of this date, such as 2024-01-31.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Everything that waits.")]
+SymbolOption = Annotated[str | None, typer.Option("--symbol", help="Comma-separated, such as AAPL,BRK.B.")]
+
+
+@quarantine_app.command("list")
+def quarantine_list(
+    symbol: SymbolOption = None,
+    day: DateOption = None,
+    state: Annotated[str, typer.Option(help="waiting, accepted, rejected, withdrawn or all.")] = "waiting",
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what waits: the stored and the proposed values, and since when."""
+    from copilot_quant_pipeline.warehouse.quarantine import STATES, read_proposals
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+    if state not in (*STATES, "all"):
+        raise UserError(f"--state {state} is not known; choose one of {', '.join(STATES)} or all.")
+    settings = Settings.from_environment(source=source, home=home)
+    warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
+    found = read_proposals(warehouse, _choice(symbol, day), STATES if state == "all" else (state,))
+    if as_json:
+        _print_json({"proposals": [asdict(proposal) for proposal in found]})
+    elif found:
+        _print_proposals(found)
+    else:
+        typer.echo("nothing waits." if state == "waiting" else f"nothing is {state}.")
+
+
+@quarantine_app.command("accept")
+def quarantine_accept(
+    symbol: SymbolOption = None,
+    day: DateOption = None,
+    everything: AllOption = False,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Store the proposed values; the old ones are kept in ops.restatements."""
+    from copilot_quant_pipeline.warehouse.quarantine import accept
+
+    _decide(accept, "accepted", (symbol, day, everything), Settings.from_environment(source=source, home=home), as_json)
+
+
+@quarantine_app.command("reject")
+def quarantine_reject(
+    symbol: SymbolOption = None,
+    day: DateOption = None,
+    everything: AllOption = False,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep the stored values; the same change is not asked about again, another one is."""
+    from copilot_quant_pipeline.warehouse.quarantine import reject
+
+    _decide(reject, "rejected", (symbol, day, everything), Settings.from_environment(source=source, home=home), as_json)
+
+
+def _decide(
+    decide: Callable[..., int],
+    word: str,
+    chosen: tuple[str | None, str | None, bool],
+    settings: Settings,
+    as_json: bool,
+) -> None:
+    from copilot_quant_pipeline.warehouse.quarantine import read_proposals
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+    symbol, day, everything = chosen
+    if everything == bool(symbol or day):
+        raise UserError(f"say what is {word}: --symbol AAPL, --date 2024-01-31 or both, or --all.")
+    warehouse, choice = Warehouse(settings.warehouse_path, settings.lock_timeout), _choice(symbol, day)
+    if not read_proposals(warehouse, choice):
+        raise UserError("nothing of that waits; `copilot-quant quarantine list` shows what does.")
+    count = decide(warehouse, choice, now=settings.now())
+    if as_json:
+        _print_json({word: count})
+    else:
+        typer.echo(f"{count:,} {'row' if count == 1 else 'rows'} {word}.")
+
+
+def _choice(symbol: str | None, day: str | None) -> Choice:
+    from copilot_quant_pipeline.warehouse.quarantine import Choice
+
+    return Choice(_asked_symbols(symbol, None) or None, _asked_date("--date", day))
+
+
+def _print_proposals(found: Sequence[Proposal]) -> None:
+    rows = [
+        (p.key, str(p.date), p.table, name, _shown(old), _shown(new), f"{p.seen_at:%Y-%m-%d %H:%M}", p.state)
+        for p in found
+        for name, (old, new) in p.changes.items()
+    ]
+    _print_table(("symbol", "date", "table", "value", "stored", "proposed", "seen (UTC)", ""), rows)
+    typer.echo("`copilot-quant quarantine accept|reject --symbol ... [--date ...]` decides.")
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str, str]]:
+    return [(timing.name, f"{at:%a %Y-%m-%d %H:%M %Z}", timing.words) for timing, at in upcoming]
 
 
 @app.command()
@@ -223,23 +386,73 @@ def ui(
 ) -> None:
     """Open Dagit, with its daemon, on the same home the commands use."""
     import os
-    import subprocess
+    import signal
 
     from copilot_quant_pipeline.home import prepare_home
     from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
 
     settings = Settings.from_environment(source=source, home=home)
+    if settings.alert_urls:
+        from copilot_quant_pipeline.alerts.channels import expect_channels
+
+        expect_channels(settings.alert_urls)
     prepare_home(settings)
     install_instance_config(settings.dagster_home)
     with open_instance(settings.dagster_home):
         pass  # makes Dagster's tables before its many processes look for them
     environment = {**os.environ, **settings.environment(), "DAGSTER_HOME": str(settings.dagster_home)}
-    dagster = [sys.executable, "-m", "dagster", "dev", "-m", "copilot_quant_pipeline.definitions"]
+    # Dagster would have us use a command of a package of its own for developers; what it starts is the same.
+    quiet = ("-W", "ignore:Function `dev_command` is superseded")
+    dagster = [sys.executable, *quiet, "-m", "dagster", "dev", "-m", "copilot_quant_pipeline.definitions"]
     typer.echo(f"Dagit: http://{host}:{port}  home: {settings.home}  (Ctrl-C ends it)")
     level = "info" if verbose else "warning"
-    subprocess.run(  # noqa: S603 - our own interpreter, arguments typer has checked
-        [*dagster, "--host", host, "--port", str(port), "--log-level", level], env=environment, check=False
+    sys.stdout.flush()
+    # A shell's background jobs ignore Ctrl-C, and Dagster treats SIGTERM as it treats that: it could not be ended.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # In this process's place, so that whoever ends it ends Dagster, not only its parent.
+    os.execve(  # noqa: S606 - our own interpreter, arguments typer has checked
+        sys.executable, [*dagster, "--host", host, "--port", str(port), "--log-level", level], environment
     )
+
+
+@alerts_app.command("test")
+def alerts_test(source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Send one message to every URL of COPILOT_QUANT_ALERT_URLS and tell what came of each."""
+    from copilot_quant_pipeline.alerts.channels import expect_channels
+    from copilot_quant_pipeline.alerts.delivery import send_test
+
+    settings = Settings.from_environment(source=source, home=home)
+    channels = expect_channels(settings.alert_urls)
+    if not channels:
+        raise UserError(
+            "no channel is set: put one or more URLs into COPILOT_QUANT_ALERT_URLS, separated by blanks, such as"
+            " json://localhost:8080/hook; until then alerts are log lines."
+        )
+    answers = send_test(settings, channels)
+    if as_json:
+        _print_json({"channels": [{"channel": name, "problem": problem} for name, problem in answers.items()]})
+    else:
+        for name, problem in answers.items():
+            typer.echo(f"channel {name}: {f'NOT sent: {problem}' if problem else 'sent'}")
+    if any(answers.values()):
+        raise typer.Exit(1)
+
+
+@alerts_app.command("list")
+def alerts_list(source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show what is wrong as last told, and how many messages wait for a channel."""
+    from copilot_quant_pipeline.alerts.telling import book_of
+    from copilot_quant_pipeline.alerts.wording import counted, headline, written
+
+    book = book_of(Settings.from_environment(source=source, home=home)).read()
+    incidents = [incident for incident in book.incidents.values() if incident.is_open]
+    waiting = sum(map(len, book.waiting.values()))
+    if as_json:
+        _print_json({"open": [asdict(incident) for incident in incidents], "waiting": waiting})
+        return
+    for incident in incidents:
+        typer.echo(f"since {written(incident.since)}: {headline(incident.trouble)}")
+    typer.echo(f"{len(incidents)} open; {counted(waiting, 'message')} waiting for a channel.")
 
 
 @dataclass(frozen=True)
@@ -250,6 +463,7 @@ class _Platform:
     job: dg.JobDefinition
     instance: dg.DagsterInstance
     warehouse: Warehouse
+    bar: _Bar
     as_json: bool
 
     def symbols(self) -> tuple[str, ...]:
@@ -290,6 +504,7 @@ def _platform(settings: Settings, command: str, as_json: bool, verbose: bool) ->
 
     prepare_home(settings)
     install_instance_config(settings.dagster_home)
+    bar = _Bar()
     with ExitStack() as stack:
         path = stack.enter_context(logging_into(settings, command, verbose=verbose))
         stack.enter_context(_interrupts_told())
@@ -303,12 +518,12 @@ def _platform(settings: Settings, command: str, as_json: bool, verbose: bool) ->
         release_dead_runs(instance)
         definitions = build_definitions(
             settings,
-            equity_sources=EquitySources.reached_by(settings),
-            market_sources=MarketSources.reached_by(settings),
+            equity_sources=EquitySources.reached_by(settings, bar.advance),
+            market_sources=MarketSources.reached_by(settings, bar.advance),
         )
         job = definitions.resolve_implicit_global_asset_job_def()
         warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
-        yield _Platform(settings, job, instance, warehouse, as_json)
+        yield _Platform(settings, job, instance, warehouse, bar, as_json)
 
 
 class _InterruptedError(Exception):
@@ -373,6 +588,15 @@ def _newest_sessions(settings: Settings, max_age_days: int) -> tuple[date, ...]:
     if not sessions:
         raise UserError(f"no session completed in the last {max_age_days} days; raise --max-age-days.")
     return sessions
+
+
+def _newest_days(settings: Settings, max_age_days: int) -> tuple[date, ...]:
+    from copilot_quant_pipeline.grid.axes import days_on_axis
+
+    days = days_on_axis(settings)[-1 - max_age_days :]
+    if not days:
+        raise UserError(f"the markets' grid starts on {settings.markets_start}, which has not come yet.")
+    return tuple(days)
 
 
 def _asked_symbols(symbols: str | None, universe: str | None) -> tuple[str, ...]:
@@ -456,21 +680,22 @@ def _asked_market(text: str, venues: Sequence[str]) -> str:
 
 
 def _settle_equities(
-    platform: _Platform, symbols: Sequence[str], dates: Sequence[date], refresh: bool, *, confirm: bool = False
-) -> None:
+    platform: _Platform, symbols: Sequence[str], dates: Sequence[date], refresh: bool
+) -> tuple[Rectangle, Outcome]:
     from copilot_quant_pipeline.grid.axes import SYMBOL, sessions_on_axis
 
     grid = ("equities", "equity_bars", SYMBOL)
-    _settle(platform, grid, sessions_on_axis(platform.settings), symbols, dates, refresh=refresh, confirm=confirm)
+    axis = sessions_on_axis(platform.settings)
+    return _settle(platform, grid, axis, symbols, dates, refresh=refresh, confirm=False)
 
 
 def _settle_markets(
     platform: _Platform, markets: Sequence[str], dates: Sequence[date], refresh: bool, *, confirm: bool = False
-) -> None:
+) -> tuple[Rectangle, Outcome]:
     from copilot_quant_pipeline.grid.axes import MARKET, days_on_axis
 
     grid = ("markets", "prediction_market_prices", MARKET)
-    _settle(platform, grid, days_on_axis(platform.settings), markets, dates, refresh=refresh, confirm=confirm)
+    return _settle(platform, grid, days_on_axis(platform.settings), markets, dates, refresh=refresh, confirm=confirm)
 
 
 def _settle(
@@ -482,7 +707,7 @@ def _settle(
     *,
     refresh: bool,
     confirm: bool,
-) -> None:
+) -> tuple[Rectangle, Outcome]:
     from copilot_quant_pipeline.grid.cells import Rectangle
     from copilot_quant_pipeline.upkeep.backfill import Backfill
 
@@ -500,29 +725,91 @@ def _settle(
         refresh=refresh,
         confirm=confirm,
     )
-    with _progress_bar(len(asked), platform.as_json) as advance:
-        outcome = backfill.run(advance)
-    _report(platform, asked, outcome)
+    with platform.bar.shown(len(asked), hidden=platform.as_json):
+        outcome = backfill.run(platform.bar.put)
+    return asked, outcome
 
 
-@contextmanager
-def _progress_bar(cells: int, hidden: bool) -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _heal(platform: _Platform, name: str, *, only: Collection[str] = (), force: bool = False) -> Healed:
+    """Ask again for what is due in a grid, of the keys `only` where there are any."""
+    from copilot_quant_pipeline.upkeep.healing import GRIDS, heal_grid
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=hidden) as progress:
-        task = progress.add_task("cells", total=cells)
-        yield lambda done: progress.advance(task, done)
+    (grid,) = (grid for grid in GRIDS if grid.name == name)
+    with ExitStack() as stack:
+        return heal_grid(
+            platform.job,
+            platform.instance,
+            platform.warehouse,
+            grid,
+            platform.settings,
+            only=only,
+            force=force,
+            on_plan=lambda cells: stack.enter_context(platform.bar.shown(cells, hidden=platform.as_json or not cells)),
+            on_run=platform.bar.put,
+        )
 
 
-def _report(platform: _Platform, asked: Rectangle, outcome: Outcome) -> None:
+class _Bar:
+    """The progress bar of a command: the sources tell it of cells as they come, the backfill where it stands."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    @contextmanager
+    def shown(self, cells: int, *, hidden: bool) -> Iterator[None]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), disable=hidden) as self._progress:
+            self._progress.add_task("cells", total=cells)
+            try:
+                yield
+            finally:
+                self._progress = None
+
+    def advance(self, cells: int) -> None:
+        if self._progress:
+            self._progress.advance(self._progress.task_ids[0], cells)
+
+    def put(self, cells: int) -> None:
+        if self._progress:
+            self._progress.update(self._progress.task_ids[0], completed=cells)
+
+
+def _report(platform: _Platform, asked: Rectangle, outcome: Outcome, healed: Healed | None = None) -> None:
     if platform.as_json:
-        _print_json({**asdict(outcome), "warehouse": str(platform.settings.warehouse_path)})
+        also = {"healed": _healed_json(healed)} if healed else {}
+        _print_json({**asdict(outcome), **also, "warehouse": str(platform.settings.warehouse_path)})
     else:
         _print_outcome(platform.settings, asked, outcome)
-    if outcome.failed:
+        if healed:
+            _print_healed(healed)
+    if outcome.failed or (healed and healed.outcome.failed):
         raise typer.Exit(1)
+
+
+def _healed_json(healed: Healed) -> dict[str, Any]:
+    numbers = asdict(healed)
+    return {**numbers.pop("outcome"), **numbers}
+
+
+def _print_healed(healed: Healed) -> None:
+    outcome = healed.outcome
+    done = f"{outcome.settled:,} of {outcome.asked:,} gaps healed" if outcome.asked else "no gap is due"
+    said = [f"{healed.grid}: {done}"]
+    if healed.left:
+        said.append(f"{healed.left:,} more are due, the same command goes on with them")
+    if healed.waiting:
+        said.append(f"{healed.waiting:,} wait until {healed.next_try_at:%Y-%m-%d %H:%M} UTC or later")
+    if healed.given_up:
+        said.append(f"{healed.given_up:,} were given up, copilot-quant heal --force asks again")
+    typer.echo("; ".join(said))
+    if outcome.runs:
+        typer.echo(f"{outcome.rows:,} rows in {outcome.runs} runs; {outcome.requests:,} requests")
+    if outcome.failed:
+        typer.echo(f"{len(outcome.failed):,} cells failed:")
+        _print_failures(outcome.failed)
 
 
 def _print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> None:
@@ -535,6 +822,12 @@ def _print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> No
         f"{outcome.rows:,} rows in {outcome.runs} runs and {outcome.seconds:.1f} s;"
         f" {outcome.requests:,} requests, {outcome.retries:,} retries; in {settings.warehouse_path}"
     )
+    if outcome.restated:
+        typer.echo(f"{outcome.restated:,} stored rows restated by the venue; ops.restatements has old and new")
+    if outcome.quarantined:
+        typer.echo(
+            f"{outcome.quarantined:,} changes too large to be believed wait: see `copilot-quant quarantine list`"
+        )
     if outcome.failed:
         typer.echo(f"{len(outcome.failed):,} cells failed:")
         _print_failures(outcome.failed)

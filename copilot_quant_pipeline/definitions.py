@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from copilot_quant_pipeline.alerts.sensor import build_alerts
 from copilot_quant_pipeline.equities.assets import build_equities
 from copilot_quant_pipeline.equities.sources import EquitySources
 from copilot_quant_pipeline.prediction_markets.assets import build_prediction_markets
@@ -20,6 +21,12 @@ from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import RUN_LOGGER
+from copilot_quant_pipeline.upkeep.checks import build_upkeep_checks
+from copilot_quant_pipeline.upkeep.freshness import with_policies
+from copilot_quant_pipeline.upkeep.heal_sensor import build_heal_sensor
+from copilot_quant_pipeline.upkeep.newcomers import build_newcomers
+from copilot_quant_pipeline.upkeep.report import build_report
+from copilot_quant_pipeline.upkeep.schedules import build_schedules
 from copilot_quant_pipeline.warehouse.io_manager import GridIOManager
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -29,10 +36,12 @@ def build_definitions(settings: Settings, **resource_overrides: object) -> dg.De
     with warnings.catch_warnings():
         # One run per line of the grid needs backfill policies, which are beta in every release so far.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        assets = [*build_equities(settings), *build_prediction_markets(settings)]
+        assets = with_policies([*build_equities(settings), *build_prediction_markets(settings), build_report(settings)])
     return dg.Definitions(
         assets=assets,
-        asset_checks=build_checks(),
+        asset_checks=[*build_checks(), *build_upkeep_checks(settings)],
+        schedules=build_schedules(settings),
+        sensors=[build_heal_sensor(settings), *build_newcomers(settings), build_alerts(settings)],
         resources={**_resources(settings), **resource_overrides},
         # A run is one step that mostly waits for a vendor: another process per step is only slower.
         executor=dg.in_process_executor,

@@ -113,7 +113,7 @@ class Settings:
             landing_ttl=read.parsed("LANDING_TTL", _hours, cls.landing_ttl, "6 (hours)"),
             lock_timeout=read.parsed("LOCK_TIMEOUT", _positive, cls.lock_timeout, "120 (seconds)"),
             heal_cells=read.parsed("HEAL_CELLS", _count, cls.heal_cells, "50000"),
-            alert_urls=read.parsed("ALERT_URLS", _urls, cls.alert_urls, "slack://a/b/c mailto://me:secret@example.com"),
+            alert_urls=read.parsed("ALERT_URLS", _urls, cls.alert_urls, "json://localhost:8080/hook", secret=True),
             dagit_url=read.text("DAGIT_URL") or cls.dagit_url,
             pinned_now=read.parsed("NOW", _instant, cls.pinned_now, "2024-03-28T22:00:00Z"),
             **{name: read.text(name.upper()) for name in VENUE_URLS},
@@ -197,14 +197,15 @@ class _Reader:
     def text(self, name: str) -> str | None:
         return self.environ.get(f"COPILOT_QUANT_{name}", "").strip() or None
 
-    def parsed(self, name: str, parse: Callable[[str], T], default: T, example: str) -> T:
+    def parsed(self, name: str, parse: Callable[[str], T], default: T, example: str, *, secret: bool = False) -> T:
         value = self.text(name)
         if value is None:
             return default
         try:
             return parse(value)
         except ValueError:
-            raise UserError(f"COPILOT_QUANT_{name}={value!r} is not understood; write for example {example}.") from None
+            given = f"COPILOT_QUANT_{name}" if secret else f"COPILOT_QUANT_{name}={value!r}"
+            raise UserError(f"{given} is not understood; write for example {example}.") from None
 
 
 def _source(value: str) -> Source:

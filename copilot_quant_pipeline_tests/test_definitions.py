@@ -10,8 +10,9 @@ from copilot_quant_pipeline.settings import Settings
 
 ASSETS = {
     "adjusted_bars": {"equity_bars"},
-    "coverage_report": {"equity_bars"},
+    "coverage_report": {"equity_bars", "prediction_market_prices"},
     "equity_bars": {"sp500_members"},
+    "history_verified": {"equity_bars"},
     "prediction_market_daily": {"prediction_market_prices", "prediction_markets"},
     "prediction_market_prices": {"prediction_markets"},
     "prediction_markets": set(),
@@ -24,6 +25,28 @@ TABLES = {
     "prediction_market_prices": "prediction_markets.prices",
     "prediction_markets": "prediction_markets.markets",
     "sp500_members": "equities.members",
+}
+
+SCHEDULES = {
+    "equities_after_close",
+    "prediction_markets_refresh",
+    "universe_weekly",
+    "verify_history",
+    "checks_hourly",
+}
+SENSORS = {"alerts", "heal", "new_symbols", "new_markets"}
+CHECKS = {
+    "coverage_report": {"equities_fresh", "grid_complete"},
+    "adjusted_bars": {"no_malformed_bars", "splits_and_dividends_consistent"},
+    "sp500_members": {"universe_fresh"},
+    "prediction_market_daily": {"grid_complete", "markets_fresh_kalshi", "markets_fresh_polymarket"},
+    "prediction_market_prices": {
+        "each_instant_once",
+        "no_points_outside_a_markets_life",
+        "outcomes_of_a_binary_market_sum_to_one",
+        "prices_are_probabilities",
+        "resolved_markets_end_at_their_outcome",
+    },
 }
 
 
@@ -44,7 +67,7 @@ def test_every_asset_is_described_grouped_and_names_its_table(graph: dg.AssetGra
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
         assert node.description
-        assert node.group_name in ("equities", "prediction_markets")
+        assert node.group_name in ("equities", "prediction_markets", "upkeep")
         name = key.to_user_string()
         assert node.metadata.get("dagster/table_name") == TABLES.get(name)
         assert ("dagster/column_schema" in node.metadata) is (name in TABLES)
@@ -62,3 +85,20 @@ def test_there_is_no_named_job(settings: Settings) -> None:
     # A backfill from a named job's page silently does only the first key (dagster #28861).
     jobs = build_definitions(settings).resolve_all_job_defs()
     assert [job.name for job in jobs if not job.name.startswith("__")] == []
+
+
+def test_no_check_disappears_and_each_says_in_words_what_it_holds(graph: dg.AssetGraph) -> None:
+    assert {(key.asset_key.to_user_string(), key.name) for key in graph.asset_check_keys} == {
+        (asset, name) for asset, names in CHECKS.items() for name in names
+    }
+    for key in graph.asset_check_keys:
+        assert graph.get(key).description, key
+
+
+def test_what_runs_by_itself_is_all_there_and_on_by_default(settings: Settings) -> None:
+    repository = build_definitions(settings).get_repository_def()
+    assert {schedule.name for schedule in repository.schedule_defs} == SCHEDULES
+    assert {sensor.name for sensor in repository.sensor_defs} == SENSORS
+    for automation in (*repository.schedule_defs, *repository.sensor_defs):
+        assert automation.default_status.value == "RUNNING", automation.name
+        assert automation.description

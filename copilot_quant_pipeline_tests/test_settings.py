@@ -29,7 +29,9 @@ URLS = st.none() | st.integers(1, 65535).map(lambda port: f"http://127.0.0.1:{po
     landing_ttl=st.integers(1, 100).map(lambda hours: timedelta(hours=hours)),
     lock_timeout=st.floats(0.1, 1000),
     heal_cells=st.integers(1, 10**6),
-    alert_urls=st.sampled_from([(), ("json://127.0.0.1:8080/hook",), ("slack://a/b/c", "mailto://me:x@h.example/?to=a,b")]),
+    alert_urls=st.sampled_from(
+        [(), ("json://127.0.0.1:8080/hook",), ("slack://a/b/c", "mailto://me:x@h.example/?to=a,b")]
+    ),
     dagit_url=st.sampled_from(["http://127.0.0.1:3000", "https://dagit.example"]),
     pinned_now=st.none() | st.datetimes(datetime(2000, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     urls=st.fixed_dictionaries(dict.fromkeys(VENUE_URLS, URLS)),

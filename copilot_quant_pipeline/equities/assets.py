@@ -1,4 +1,4 @@
-"""The equities assets: membership, bars, adjusted bars and their coverage.
+"""The equities assets: membership, bars and adjusted bars.
 
 Here: one sentence per asset, joining the rooms; what Dagit shows of them.
 Not here: how Yahoo or Wikipedia is read, how bars are judged, how anything is stored.
@@ -6,24 +6,28 @@ Not here: how Yahoo or Wikipedia is read, how bars are judged, how anything is s
 No `from __future__ import annotations` here: Dagster reads the annotations of an asset's parameters.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import dagster as dg
 import pyarrow as pa
 from dagster_duckdb import DuckDBResource
 
+from copilot_quant_pipeline.calendar import NEW_YORK
+from copilot_quant_pipeline.equities.delisting import harvest_with_delisted
+from copilot_quant_pipeline.equities.fetching import Reread
 from copilot_quant_pipeline.equities.sources import EquitySources
-from copilot_quant_pipeline.equities.universe import current_symbols
-from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid, sessions_on_axis
+from copilot_quant_pipeline.equities.universe import current_symbols, keep_known_spells
+from copilot_quant_pipeline.equities.verifying import part_of_week, plan_part
+from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid
+from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.io_manager import described, summary_of
-from copilot_quant_pipeline.warehouse.progress import (
-    read_coverage_by_key,
-    read_coverage_picture,
-    read_progress,
-)
+from copilot_quant_pipeline.warehouse.progress import read_stored_beside, read_stored_symbols
 from copilot_quant_pipeline.warehouse.tables import ADJUSTED_BARS, BARS, MEMBERS
-from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 
 GROUP = "equities"
 
@@ -39,17 +43,21 @@ class BarsConfig(dg.Config):
 
 def build_equities(settings: Settings) -> list[dg.AssetsDefinition]:
     """The assets of the equities grid, on the axes that `settings` give."""
-    return [sp500_members, _equity_bars(settings), adjusted_bars, _coverage_report(settings)]
+    return [sp500_members, _equity_bars(settings), adjusted_bars, _history_verified(settings)]
 
 
 @dg.asset(group_name=GROUP, kinds={"wikipedia", "duckdb"}, pool="wikipedia", metadata=described(MEMBERS))
-def sp500_members(context: dg.AssetExecutionContext, equity_sources: dg.ResourceParam[EquitySources]) -> pa.Table:
+def sp500_members(
+    context: dg.AssetExecutionContext,
+    equity_sources: dg.ResourceParam[EquitySources],
+    warehouse: dg.ResourceParam[Warehouse],
+) -> pa.Table:
     """Who is and was in the S&P 500, one row per symbol and spell, from Wikipedia's list and its changes.
 
     New symbols are added to the symbol axis; a symbol that leaves the index stays on it. A page that does not hold
-    480 to 520 members is refused, and the last good list stays.
+    480 to 520 members is refused, and the last good list stays; a spell the page no longer tells of is kept.
     """
-    members = equity_sources.fetch_members()
+    members = keep_known_spells(equity_sources.fetch_members(), warehouse.read(f"from {MEMBERS.qualified}"))
     context.instance.add_dynamic_partitions(SYMBOL, current_symbols(members))
     return members
 
@@ -71,16 +79,25 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: BarsConfig,
         equity_sources: dg.ResourceParam[EquitySources],
+        warehouse: dg.ResourceParam[Warehouse],
     ) -> dg.MaterializeResult[Harvest]:
         """Daily bars as traded: the prices and share counts of the day, with the day's dividend and split.
 
         A cell is green once Yahoo has answered and the answer is stored: a bar, or the reason why there is none
-        (`not_listed`). A session that Yahoo should have and has not, a bar that cannot be one and a symbol it does
-        not know are red, each with its reason in `ops.coverage`.
+        (`not_listed`, `delisted`). A session that Yahoo should have and has not, a bar that cannot be one and a symbol
+        it does not know are red, each with its reason in `ops.coverage`.
+
+        What an answer brings besides the asked cells is compared with what is stored: bars become final, changed
+        values are restated, and changes too large to be believed wait in `ops.quarantine`.
         """
-        harvest = equity_sources.harvest_bars(
-            cells_of_run(context, grid), refresh=config.refresh, backfill=backfill_of(context)
-        )
+        backfill = backfill_of(context)
+
+        def harvested(cells: Rectangle) -> Harvest:
+            beside = read_stored_beside(warehouse, cells)
+            return equity_sources.harvest_bars(cells, refresh=config.refresh, backfill=backfill, stored_beside=beside)
+
+        cells = cells_of_run(context, grid)
+        harvest = harvest_with_delisted(warehouse, cells, harvested, now=settings.now(), refresh=config.refresh)
         # What a venue says can change without any change of ours, so every run's data are a version of their own.
         return dg.MaterializeResult(value=harvest, data_version=dg.DataVersion(context.run.run_id[:8]))
 
@@ -96,31 +113,59 @@ def adjusted_bars(duckdb: DuckDBResource) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(metadata=summary_of(ADJUSTED_BARS, "symbol", duckdb))
 
 
-def _coverage_report(settings: Settings) -> dg.AssetsDefinition:
-    @dg.asset(group_name=GROUP, kinds={"duckdb"}, deps=["equity_bars"])
-    def coverage_report(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult[None]:
-        """How complete and how fresh the equities grid is: in numbers, per symbol and as a picture by month.
+class VerifyConfig(dg.Config):
+    """Which histories to read again: these symbols, or a part (0 to 15), or by default the part whose week it is."""
 
-        It reads `ops.coverage`, the state of every cell ever asked for; the report is in this asset's metadata.
+    symbols: list[str] = []
+    part: int | None = None
+
+
+def _history_verified(settings: Settings) -> dg.AssetsDefinition:
+    @dg.asset(group_name=GROUP, kinds={"yahoo", "duckdb"}, deps=["equity_bars"], pool="yahoo")
+    def history_verified(
+        context: dg.AssetExecutionContext,
+        config: VerifyConfig,
+        equity_sources: dg.ResourceParam[EquitySources],
+        warehouse: dg.ResourceParam[Warehouse],
+    ) -> dg.MaterializeResult[None]:
+        """The stored bars of a sixteenth of the symbols, compared with their whole history as the venue tells it now.
+
+        Each week another sixteenth. What changed is restated or waits in `ops.quarantine`, as in any run; no cell is
+        recorded anew, and a bar the venue no longer has is counted and kept.
         """
-        progress = read_progress(warehouse, "equities", sessions_on_axis(settings))
-        by_symbol = read_coverage_by_key(warehouse, "equities").to_pylist()
-        return dg.MaterializeResult(
-            metadata={
-                "settled": progress.settled,
-                "failed": progress.failed,
-                "missing": progress.missing,
-                "freshness": progress.freshness,
-                "newest session": str(progress.newest),
-                "picture": dg.MetadataValue.md(read_coverage_picture(warehouse, "equities")),
-                "by symbol": dg.MetadataValue.table(
-                    [dg.TableRecord({name: _shown(value) for name, value in row.items()}) for row in by_symbol]
-                ),
-            }
-        )
+        symbols = _verified(settings, config, read_stored_symbols(warehouse))
+        reread = equity_sources.reread_histories(symbols)
+        settled = warehouse.settle_harvest(BARS, reread.harvest, run_id=context.run.run_id)
+        _expect_all_read(reread, metadata := _verification(reread, settled))
+        return dg.MaterializeResult(metadata=metadata)
 
-    return coverage_report
+    return history_verified
 
 
-def _shown(value: object) -> str | int:
-    return value if isinstance(value, int) else str(value or "")
+def _verified(settings: Settings, config: VerifyConfig, stored: Sequence[str]) -> Sequence[str]:
+    if config.symbols:
+        return [symbol for symbol in stored if symbol in config.symbols]
+    today = settings.now().astimezone(NEW_YORK).date()
+    return plan_part(stored, part_of_week(today) if config.part is None else config.part)
+
+
+def _expect_all_read(reread: Reread, metadata: Mapping[str, Any]) -> None:
+    """A symbol the venue no longer knows is told only; one that could not be asked fails the run."""
+    unread = [error for error in reread.refused.values() if error.transient]
+    if unread:
+        told = "; ".join(str(error) for error in unread[:20])
+        raise dg.Failure(f"{len(unread)} histories cannot be had: {told}", metadata=metadata, allow_retries=False)
+
+
+def _verification(reread: Reread, settled: Settled) -> dict[str, Any]:
+    seen = reread.harvest.seen_again
+    refused = [dg.TableRecord({"symbol": key, "why": str(error)}) for key, error in reread.refused.items()]
+    return {
+        "symbols": seen.windows.num_rows if seen else 0,
+        "bars seen": seen.rows.num_rows if seen else 0,
+        "restated": settled.restated,
+        "quarantined": settled.quarantined,
+        "lost at the source": settled.lost,
+        "requests": reread.harvest.requests,
+        **({"refused": dg.MetadataValue.table(refused)} if refused else {}),
+    }

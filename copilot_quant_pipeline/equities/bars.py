@@ -6,7 +6,7 @@ Not here: asking Yahoo (yahoo.py, fetching.py), storing (warehouse).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
@@ -101,6 +101,24 @@ def settle_span(span: Span, answer: VendorBars | VendorError, *, now: datetime, 
         rows=_rows(span.key, {name: column[at[good]] for name, column in bars.items()}, answer.fetched_at, source),
         actions=_actions(span.key, everything, answer.fetched_at, source),
     )
+
+
+def bars_beside(answer: VendorBars, asked: Sequence[date], *, source: str) -> pa.Table:
+    """The sound bars of an answer's other sessions (`BARS`): what was not `asked`, as traded."""
+    bars = _as_traded(_without_lost(_sent(answer)))
+    dates = bars["date"]
+    if len(dates) == 0:
+        return BARS.arrow.empty_table()
+    _, count = _positions(dates, dates)
+    others = ~np.isin(dates, pa.array(asked, pa.date32()).to_numpy(zero_copy_only=False))
+    chosen = others & (count == 1) & _is_sound(bars) & np.isin(dates, _sessions(dates[0], dates[-1]))
+    kept = {name: column[chosen] for name, column in bars.items()}
+    return _rows(answer.symbol, kept, answer.fetched_at, source)
+
+
+def actions_told(answer: VendorBars, *, source: str) -> pa.Table:
+    """Every dividend and split an answer tells of (`ACTIONS`), as paid."""
+    return _actions(answer.symbol, _sent(answer), answer.fetched_at, source)
 
 
 def round_to_quoted(values: Floats) -> Floats:

@@ -20,7 +20,8 @@ class Brake:
 
     Once a symbol has ended rate limited after all its retries and no other was answered in the meantime, or
     three in a row have ended unavailable or malformed, what is left of the run fails at once with the same
-    reason instead of waiting a minute each. The first success (of a request that was already under way)
+    reason instead of waiting a minute each. But one symbol that was not asked before is still tried: the
+    troubled ones may have taken all threads. Those not asked yet wait for what comes of it. The first success
     releases the brake.
     """
 
@@ -29,6 +30,8 @@ class Brake:
         self._resume_at = 0.0
         self._verdict: VendorError | None = None
         self._in_a_row = 0
+        self._may_probe = False
+        self._probing: int | None = None
         self._stopped = False
         self.answers = 0
 
@@ -42,8 +45,8 @@ class Brake:
         with self._changed:
             self._changed.wait_for(lambda: self.pulled, timeout=seconds)
 
-    def wait_for_turn(self) -> None:
-        """Wait until any pause is over.
+    def wait_for_turn(self, *, first_try: bool = False) -> None:
+        """Wait until any pause is over; `first_try` says that this symbol was not asked before.
 
         Raises:
             VendorError: The brake is pulled; of the kind that pulled it.
@@ -52,8 +55,19 @@ class Brake:
             self.sleep(left)
         if self._stopped:
             raise Unavailable("not asked: the run was stopped")
+        if first_try and self._is_probe():
+            return
         if verdict := self._verdict:
             raise type(verdict)(f"not asked any more, after {verdict}")
+
+    def _is_probe(self) -> bool:
+        """Whether the caller's symbol is the one to try; if another's is being tried, wait for its end first."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._probing is None or self._stopped)
+            if not self._may_probe or self._stopped:
+                return False
+            self._may_probe, self._probing = False, threading.get_ident()
+            return True
 
     @property
     def pulled(self) -> bool:
@@ -70,18 +84,25 @@ class Brake:
         """The venue answered."""
         with self._changed:
             self._in_a_row, self._verdict = 0, None
+            self._may_probe, self._probing = False, None
             self.answers += 1
+            self._changed.notify_all()
 
     def note_failure(self, error: VendorError, answers_before: int) -> None:
         """A symbol has ended with `error` after all its retries; `answers_before` was `answers` when it began."""
         with self._changed:
+            if self._probing == threading.get_ident():
+                self._probing = None
+                self._changed.notify_all()
             if not error.transient:
-                self._in_a_row = 0
+                # "I do not know it" is an answer.
+                self._in_a_row, self._verdict = 0, None
             else:
                 # A page of HTML for everything is an outage too.
                 self._in_a_row += 1
             # While others are answered it is this symbol that is refused, not this machine.
             refused = isinstance(error, RateLimited) and self.answers == answers_before
             if refused or self._in_a_row >= TROUBLED_IN_A_ROW:
+                self._may_probe |= self._verdict is None
                 self._verdict = self._verdict or error
                 self._changed.notify_all()

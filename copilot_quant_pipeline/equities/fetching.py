@@ -6,25 +6,28 @@ Not here: one request (yahoo.py), one cell's fate (bars.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
 from copilot_quant_pipeline.calendar import NEW_YORK, last_completed_session, session_close
-from copilot_quant_pipeline.equities.bars import Settled, settle_span
+from copilot_quant_pipeline.equities.bars import Settled, actions_told, bars_beside, settle_span
 from copilot_quant_pipeline.equities.brake import Brake
 from copilot_quant_pipeline.equities.chart import VendorBars
-from copilot_quant_pipeline.equities.yahoo import YahooClient
+from copilot_quant_pipeline.equities.yahoo import Traffic, YahooClient
 from copilot_quant_pipeline.errors import BeforeFirstBar, VendorError
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
-from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
+from copilot_quant_pipeline.warehouse.harvest import CELLS, WINDOWS, Harvest, SeenAgain
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # The newest sessions are within this many calendar days of today, whatever holidays and weekends lie between.
 TAIL_DAYS = 7
@@ -52,6 +55,8 @@ class Fetching:
         backfill: the backfill that the run is one of many of; its runs share one kept history each symbol, or one
             refusal, whatever `refresh` says and though cells may fail by it.
         threads: how many symbols are asked at once.
+        stored_beside: the symbols that have bars besides those asked for: what an answer brings of these, too, is
+            handed over to be compared. Only of answers fetched now: a kept one was compared when it came.
     """
 
     grid_start: date
@@ -61,6 +66,7 @@ class Fetching:
     refresh: bool = False
     backfill: InBackfill | None = None
     threads: int = 8
+    stored_beside: Collection[str] = frozenset()
 
 
 def plan_window(span: Span, grid_start: date, today: date, *, in_backfill: bool) -> Window:
@@ -79,54 +85,96 @@ def history_window(span: Span, grid_start: date, today: date) -> Window:
     return Window("history", min(grid_start, span.start), today)
 
 
+@dataclass(frozen=True)
+class Reread:
+    """Whole histories asked for again: `harvest` has no cells, only what was seen; `refused` says why of the others."""
+
+    harvest: Harvest
+    refused: Mapping[str, VendorError]
+
+
 def fetch_spans(
     client: YahooClient,
     landing: Landing,
     spans: Sequence[Span],
     how: Fetching,
-    on_done: Callable[[str], None] | None = None,
+    on_cells: Callable[[int], None] = lambda _: None,
 ) -> Harvest:
-    """Settle every cell of `spans`; `on_done` is told each symbol as it is through, in the calling thread.
+    """Settle every cell of `spans`; `on_cells` hears of each symbol's as they are, in the calling thread.
 
     Errors of the venue become failed cells. An interrupt ends all waiting and is passed on; what was fetched
     is kept in `landing`.
     """
-    started_at, before, brake = datetime.now(UTC), client.traffic, Brake()
-    one = _OneSpan(client, landing, how, brake, session_close(last_completed_session(how.now)))
-    pieces: dict[str, Settled] = {}
+    started_at, before = datetime.now(UTC), client.traffic
+    one = _OneSpan(client, landing, how, Brake(), session_close(last_completed_session(how.now)))
+    pieces: dict[str, _Piece] = {}
     with closing(_pieces(one, spans, how.threads)) as settled:
         for key, piece in settled:
             pieces[key] = piece
-            if on_done:
-                on_done(key)
-    traffic = client.traffic - before
+            on_cells(piece.settled.cells.num_rows)
     in_order = [pieces[span.key] for span in spans]
+    return _harvest(in_order, client.traffic - before, started_at)
+
+
+def reread_histories(client: YahooClient, landing: Landing, symbols: Sequence[str], how: Fetching) -> Reread:
+    """Ask for the whole history of each of `symbols`, to be compared with what is stored.
+
+    Errors of the venue are in the answer. An interrupt ends all waiting and is passed on.
+    """
+    started_at, before = datetime.now(UTC), client.traffic
+    one = _OneSpan(client, landing, how, Brake(), session_close(last_completed_session(how.now)))
+    with closing(_in_threads(one.reread, {symbol: symbol for symbol in symbols}, one.brake, how.threads)) as read:
+        answers = dict(read)
+    pieces = [answer for answer in answers.values() if isinstance(answer, _Piece)]
+    refused = {symbol: answer for symbol, answer in answers.items() if isinstance(answer, VendorError)}
+    return Reread(_harvest(pieces, client.traffic - before, started_at), refused)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One symbol's part of a harvest; `windows` are rows of `WINDOWS`, as `beside` has those of `BARS`."""
+
+    settled: Settled
+    beside: pa.Table = field(default_factory=BARS.arrow.empty_table)
+    windows: Sequence[Mapping[str, Any]] = ()
+
+
+def _harvest(pieces: Sequence[_Piece], traffic: Traffic, started_at: datetime) -> Harvest:
+    settled = [piece.settled for piece in pieces]
+    windows = [window for piece in pieces for window in piece.windows]
+    beside = pa.concat_tables([BARS.arrow.empty_table(), *(piece.beside for piece in pieces)]).combine_chunks()
     return Harvest(
-        cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in in_order)]).combine_chunks(),
-        rows=pa.concat_tables([BARS.arrow.empty_table(), *(piece.rows for piece in in_order)]).combine_chunks(),
-        actions=pa.concat_tables([ACTIONS.arrow.empty_table(), *(piece.actions for piece in in_order)]),
+        cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in settled)]).combine_chunks(),
+        rows=pa.concat_tables([BARS.arrow.empty_table(), *(piece.rows for piece in settled)]).combine_chunks(),
+        actions=pa.concat_tables([ACTIONS.arrow.empty_table(), *(piece.actions for piece in settled)]),
+        seen_again=SeenAgain(beside, pa.Table.from_pylist(windows, schema=WINDOWS)) if windows else None,
         requests=traffic.requests,
         retries=traffic.retries,
         started_at=started_at,
     )
 
 
-def _pieces(one: _OneSpan, spans: Sequence[Span], threads: int) -> Generator[tuple[str, Settled]]:
+def _pieces(one: _OneSpan, spans: Sequence[Span], threads: int) -> Generator[tuple[str, _Piece]]:
     """Each symbol's cells as they are settled; first what is kept, which one thread reads fastest."""
-    to_ask = []
+    to_ask = {}
     for span in spans:
         kept = one.settle_kept(span)
         if kept is None:
-            to_ask.append(span)
+            to_ask[span.key] = span
         else:
-            yield span.key, kept
+            yield span.key, _Piece(kept)
+    yield from _in_threads(one.settle_fetched, to_ask, one.brake, threads)
+
+
+def _in_threads(ask: Callable[[T], R], of: Mapping[str, T], brake: Brake, threads: int) -> Generator[tuple[str, R]]:
+    """What `ask` gives for each key, as it is there; whatever ends the caller ends all waiting."""
     with ThreadPoolExecutor(threads, thread_name_prefix="yahoo") as pool:
-        futures = {pool.submit(one.settle_fetched, span): span.key for span in to_ask}
+        futures = {pool.submit(ask, given): key for key, given in of.items()}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BaseException:
-            one.brake.stop()
+            brake.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -161,17 +209,35 @@ class _OneSpan:
                     return settled
         return None
 
-    def settle_fetched(self, span: Span) -> Settled:
-        """The cells settled from what the venue answers now."""
+    def settle_fetched(self, span: Span) -> _Piece:
+        """The cells settled from what the venue answers now, and what else it brings where that can tell of changes."""
         window = self._window(span)
         answer = self._fetched(span.key, window)
         if window.kind == "tail" and _is_inconclusive(span, answer):
             answer = self._fetched(span.key, history_window(span, self.how.grid_start, window.end))
-        return self._settled(span, answer)
+        settled = self._settled(span, answer)
+        if isinstance(answer, VendorError) or span.key not in self.how.stored_beside:
+            return _Piece(settled)
+        return self._with_beside(settled, answer, span.dates)
+
+    def reread(self, symbol: str) -> _Piece | VendorError:
+        """The symbol's whole history as the venue tells it now; nothing is asked of any cell."""
+        answer = self._fetched(symbol, Window("history", self.how.grid_start, self._today))
+        if isinstance(answer, VendorError):
+            return answer
+        told = actions_told(answer, source=self.how.source)
+        return self._with_beside(Settled(CELLS.empty_table(), BARS.arrow.empty_table(), told), answer, ())
+
+    def _with_beside(self, settled: Settled, answer: VendorBars, asked: Sequence[date]) -> _Piece:
+        window = {"key": answer.symbol, "start": answer.start, "end": answer.end, "fetched_at": answer.fetched_at}
+        return _Piece(settled, bars_beside(answer, asked, source=self.how.source), [window])
 
     def _window(self, span: Span) -> Window:
-        today = self.how.now.astimezone(NEW_YORK).date()
-        return plan_window(span, self.how.grid_start, today, in_backfill=self.how.backfill is not None)
+        return plan_window(span, self.how.grid_start, self._today, in_backfill=self.how.backfill is not None)
+
+    @property
+    def _today(self) -> date:
+        return self.how.now.astimezone(NEW_YORK).date()
 
     def _is_usable(self, kept: Kept, span: Span) -> bool:
         how, dates = self.how, (span.start, span.end)

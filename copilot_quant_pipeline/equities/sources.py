@@ -6,12 +6,12 @@ Not here: how a source is asked (yahoo.py, universe.py), Dagster, starting the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.equities.fetching import Fetching, fetch_spans
+from copilot_quant_pipeline.equities.fetching import Fetching, Reread, fetch_spans, reread_histories
 from copilot_quant_pipeline.equities.universe import fetch_members
 from copilot_quant_pipeline.equities.yahoo import YahooClient
 from copilot_quant_pipeline.grid.cells import Rectangle, plan_fetches
@@ -24,31 +24,43 @@ from copilot_quant_pipeline.warehouse.harvest import Harvest
 class EquitySources:
     """The venues of equities as `settings` reach them; one client for the whole process.
 
-    `on_symbol` is told each symbol whose bars are through.
+    `on_cells` hears how many cells are through, as each symbol is.
     """
 
     settings: Settings
     yahoo: YahooClient
     landing: Landing
-    on_symbol: Callable[[str], None] | None = None
+    on_cells: Callable[[int], None] = lambda _: None
 
     @classmethod
-    def reached_by(cls, settings: Settings, on_symbol: Callable[[str], None] | None = None) -> EquitySources:
+    def reached_by(cls, settings: Settings, on_cells: Callable[[int], None] = lambda _: None) -> EquitySources:
         """The sources at the addresses in `settings`; nothing is asked yet."""
         yahoo = YahooClient(settings.home / "cache", url=settings.yahoo_url, clock=settings.now)
-        return cls(settings, yahoo, Landing(settings.landing_path), on_symbol)
+        return cls(settings, yahoo, Landing(settings.landing_path), on_cells)
 
-    def harvest_bars(self, cells: Rectangle, *, refresh: bool, backfill: InBackfill | None) -> Harvest:
-        """Every asked cell settled or failed, and the bars that came."""
-        how = Fetching(
+    def harvest_bars(
+        self,
+        cells: Rectangle,
+        *,
+        refresh: bool,
+        backfill: InBackfill | None,
+        stored_beside: Collection[str] = frozenset(),
+    ) -> Harvest:
+        """Every asked cell settled or failed, the bars that came, and of `stored_beside` those seen again."""
+        how = replace(self._how(), refresh=refresh, backfill=backfill, stored_beside=stored_beside)
+        return fetch_spans(self.yahoo, self.landing, plan_fetches(cells), how, self.on_cells)
+
+    def reread_histories(self, symbols: Sequence[str]) -> Reread:
+        """The whole history of each symbol from the grid's start on, asked for anew."""
+        return reread_histories(self.yahoo, self.landing, symbols, self._how())
+
+    def _how(self) -> Fetching:
+        return Fetching(
             grid_start=self.settings.equities_start,
             now=self.settings.now(),
             ttl=self.settings.landing_ttl,
             source=self._labelled("yahoo"),
-            refresh=refresh,
-            backfill=backfill,
         )
-        return fetch_spans(self.yahoo, self.landing, plan_fetches(cells), how, self.on_symbol)
 
     def fetch_members(self) -> pa.Table:
         """Membership intervals of the S&P 500, cross-checked.

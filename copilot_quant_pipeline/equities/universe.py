@@ -149,6 +149,29 @@ def parse_members(html: str, *, now: datetime, source: str = "wikipedia") -> pa.
     return pa.Table.from_pylist(rows, schema=MEMBERS.arrow)
 
 
+def keep_known_spells(members: pa.Table, stored: pa.Table) -> pa.Table:
+    """`members` and the `stored` spells it no longer tells of: the page's record is cut short now and then.
+
+    A stored spell that overlaps one of `members` is superseded by it. One still open, of a symbol that is no member
+    any more, ends on the day it was last read.
+    """
+    new: dict[str, list[Spell]] = {}
+    for row in members.to_pylist():
+        new.setdefault(row["symbol"], []).append(Spell(row["member_from"], row["member_to"]))
+    known = [{**row, "member_to": row["member_to"] or row["fetched_at"].date()} for row in stored.to_pylist()]
+    kept = [
+        row
+        for row in known
+        if not any(_overlap(Spell(row["member_from"], row["member_to"]), spell) for spell in new.get(row["symbol"], []))
+    ]
+    return pa.concat_tables([members, pa.Table.from_pylist(kept, schema=MEMBERS.arrow)]).sort_by("symbol")
+
+
+def _overlap(one: Spell, other: Spell) -> bool:
+    begins = max(one.member_from or date.min, other.member_from or date.min)
+    return begins <= min(one.member_to or date.max, other.member_to or date.max)
+
+
 def current_symbols(members: pa.Table) -> list[str]:
     """The symbols that are members today, sorted."""
     return sorted(row["symbol"] for row in members.to_pylist() if row["member_to"] is None)
@@ -221,7 +244,7 @@ def parse_page(html: str) -> tuple[dict[str, Listed], list[Change]]:
     try:
         changes = _changes(_table_with(flat, "added ticker", "removed ticker"))
     except Malformed:
-        log.warning("Wikipedia's page has no table of changes: only today's members are known, not former ones.")
+        log.warning("Wikipedia's page has no table of changes: who left is known only from what was read before.")
         changes = []
     return listed, changes
 

@@ -106,15 +106,17 @@ class YahooClient:
             reraise=True,
         )
         try:
-            bars: VendorBars = retrying(self._ask, symbol, start, end, brake)
+            for attempt in retrying:
+                with attempt:
+                    brake.wait_for_turn(first_try=attempt.retry_state.attempt_number == 1)
+                    bars = self._ask(symbol, start, end)
         except VendorError as error:
             brake.note_failure(error, answers_before)
             raise
         brake.note_answer()
         return bars
 
-    def _ask(self, symbol: str, start: date, end: date, brake: Brake) -> VendorBars:
-        brake.wait_for_turn()
+    def _ask(self, symbol: str, start: date, end: date) -> VendorBars:
         fetched_at = self._clock()
         answer = self._send(to_yahoo(symbol), start, end)
         if answer.status_code >= 400:

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
+import numpy as np
+
+from copilot_quant_pipeline.grid.covering import plan_cover
+
 
 class Cell(NamedTuple):
     """One date of one symbol or market."""
@@ -60,49 +64,25 @@ def plan_fetches(cells: Iterable[Cell]) -> list[Span]:
 
 
 def plan_runs(cells: Iterable[Cell], dates: Sequence[date], keys: Sequence[str], largest: int) -> list[Rectangle]:
-    """Rectangles that hold exactly `cells`, each at most `largest` cells, newest dates first.
+    """The fewest rectangles that hold `cells` and no other, each at most `largest` cells, newest dates first.
 
     A Dagster run takes a range, which is the bounding box of two corners on the axes, so a rectangle's dates must
     follow each other in `dates` and its keys in `keys` (the axes' own order). Cells off the axes are not planned.
 
-    Two covers are tried, merging equal columns of neighbouring keys and equal rows of neighbouring dates; the one
-    with fewer runs wins.
+    Rectangles overlap only where that makes fewer of them, as lost sessions and lost symbols that cross do. Before
+    `largest` cuts, they are as few as possible where the cells lie simply, and nearly so elsewhere (grid/covering.py).
     """
     column = {day: n for n, day in enumerate(dates)}
     row = {key: n for n, key in enumerate(keys)}
-    wanted = {(column[day], row[key]) for day, key in cells if day in column and key in row}
-    by_key = _boxes(wanted)
-    by_date = [(rows, columns) for columns, rows in _boxes({(k, d) for d, k in wanted})]
-    boxes = min(by_key, by_date, key=len)
-    rectangles = [Rectangle(tuple(dates[d] for d in columns), tuple(keys[k] for k in rows)) for columns, rows in boxes]
+    wanted = np.zeros((len(keys), len(dates)), dtype=bool)
+    on_axes = [(row[key], column[day]) for day, key in cells if day in column and key in row]
+    if on_axes:
+        wanted[tuple(np.array(on_axes).T)] = True
+    rectangles = [
+        Rectangle(tuple(dates[d] for d in box.columns), tuple(keys[k] for k in box.rows)) for box in plan_cover(wanted)
+    ]
     pieces = [piece for rectangle in rectangles for piece in _split(rectangle, largest)]
     return sorted(pieces, key=lambda piece: (-piece.dates[-1].toordinal(), row[piece.keys[0]]))
-
-
-def _boxes(wanted: set[tuple[int, int]]) -> list[tuple[range, range]]:
-    """Cover (x, y) points: neighbouring y with the same x are one band, each stretch of a band's x one box."""
-    xs_of: dict[int, set[int]] = {}
-    for x, y in wanted:
-        xs_of.setdefault(y, set()).add(x)
-    bands: list[tuple[frozenset[int], range]] = []
-    for y in sorted(xs_of):
-        xs = frozenset(xs_of[y])
-        if bands and bands[-1] == (xs, range(bands[-1][1].start, y)):
-            bands[-1] = (xs, range(bands[-1][1].start, y + 1))
-        else:
-            bands.append((xs, range(y, y + 1)))
-    return [(stretch, ys) for xs, ys in bands for stretch in _stretches(sorted(xs))]
-
-
-def _stretches(numbers: Sequence[int]) -> list[range]:
-    """Ascending numbers as the fewest ranges."""
-    ranges: list[range] = []
-    for number in numbers:
-        if ranges and ranges[-1].stop == number:
-            ranges[-1] = range(ranges[-1].start, number + 1)
-        else:
-            ranges.append(range(number, number + 1))
-    return ranges
 
 
 def _split(rectangle: Rectangle, largest: int) -> Iterator[Rectangle]:

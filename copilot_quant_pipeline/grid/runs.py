@@ -57,6 +57,15 @@ def cells_of_run(context: dg.AssetExecutionContext, grid: dg.MultiPartitionsDefi
     return Rectangle(tuple(_dates(sides[DATE])), tuple(sides[other]))
 
 
+def corners_of_run(tags: Mapping[str, str]) -> tuple[Cell, Cell] | None:
+    """The first and the last cell of the rectangle a run with these `tags` settles; None where they name no cells."""
+    corners = _corners(tags)
+    if corners is None:
+        return None
+    first, last = (corner.partition("|") for corner in corners)
+    return Cell(date.fromisoformat(first[0]), first[2]), Cell(date.fromisoformat(last[0]), last[2])
+
+
 def backfill_of(context: dg.AssetExecutionContext) -> InBackfill | None:
     """The Dagit backfill that this run is one of; None for a run of its own."""
     backfill_id = context.run.tags.get(BACKFILL_ID_TAG)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
@@ -73,17 +73,22 @@ class _Ask:
 
 @dataclass(frozen=True)
 class MarketSources:
-    """The venues as `settings` reach them; each client is made when it is first asked, one for the whole process."""
+    """The venues as `settings` reach them; each client is made when it is first asked, one for the whole process.
+
+    `on_cells` hears how many cells are through, as each batch of markets is.
+    """
 
     settings: Settings
     warehouse: Warehouse
     landing: Landing
+    on_cells: Callable[[int], None] = lambda _: None
     _made: dict[str, Venue] = field(default_factory=dict)
 
     @classmethod
-    def reached_by(cls, settings: Settings) -> MarketSources:
+    def reached_by(cls, settings: Settings, on_cells: Callable[[int], None] = lambda _: None) -> MarketSources:
         """The sources at the addresses in `settings`; nothing is asked yet."""
-        return cls(settings, Warehouse(settings.warehouse_path, settings.lock_timeout), Landing(settings.landing_path))
+        warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
+        return cls(settings, warehouse, Landing(settings.landing_path), on_cells)
 
     def venue(self, name: str) -> Venue:
         """A venue's client.
@@ -119,6 +124,7 @@ class MarketSources:
             answers = self._answers(some, refresh=refresh, backfill=backfill)
             # Taken out one by one: points and rows of all of them at once would need twice the memory.
             pieces += [self._settled(ask, answers.pop(ask.market.key, None)) for ask in some]
+            self.on_cells(sum(len(ask.span.dates) for ask in some))
         traffic = self._traffic()
         return Harvest(
             cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in pieces)]),
@@ -183,13 +189,17 @@ class MarketSources:
         missing = []
         for ask in asks:
             kept = self._kept(ask, refresh=refresh, backfill=backfill) if ask.days else None
-            if kept is not None:
+            # By an answer that has lost a day the venue is asked again, except within one backfill.
+            if kept is not None and (backfill is not None or not self._fails_by(ask, kept)):
                 answers[ask.market.key] = kept
             elif ask.days:
                 missing.append(ask)
         if missing:
             answers |= self._fetched(missing, backfill)
         return answers
+
+    def _fails_by(self, ask: _Ask, answer: pa.Table | VendorError) -> bool:
+        return "failed" in self._settled(ask, answer).cells.column("outcome").unique().to_pylist()
 
     def _kept(self, ask: _Ask, *, refresh: bool, backfill: InBackfill | None) -> pa.Table | VendorError | None:
         folder, key, asked = _folder(ask.market), ask.market.key, (ask.days[0], ask.days[-1])

@@ -7,9 +7,13 @@ Not here: parsing what a user typed, printing.
 from __future__ import annotations
 
 import logging
+import signal
+import socket
+import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -54,7 +58,10 @@ class FailedCell(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a backfill, in cells; `already` were settled before and not asked again."""
+    """What came of a backfill, in cells; `already` were settled before and not asked again.
+
+    `restated` and `quarantined` are stored rows whose values the venue changed: believed, and waiting for a person.
+    """
 
     asked: int
     already: int
@@ -65,6 +72,8 @@ class Outcome:
     requests: int
     retries: int
     seconds: float
+    restated: int = 0
+    quarantined: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class Backfill:
         asked: the rectangle to settle.
         dates: the grid's date axis.
         refresh: whether settled cells are asked for again, too.
-        confirm: whether provisional rows that a later date can confirm are.
+        confirm: whether settled cells whose day was not over are asked for again.
     """
 
     job: dg.JobDefinition
@@ -91,7 +100,7 @@ class Backfill:
     confirm: bool = False
 
     def run(self, on_run: Callable[[int], None] = lambda _: None) -> Outcome:
-        """Settle what is missing; `on_run` hears how many cells are through, as each run ends.
+        """Settle what is missing; `on_run` hears how many cells are through in all, as each run ends.
 
         Each run commits what it fetched before the next begins, so an interrupt loses nothing that was settled.
         """
@@ -100,23 +109,20 @@ class Backfill:
         keys = self.instance.get_dynamic_partitions(self.axis)
         missing = self._missing()
         already = len(self.asked) - len(missing)
+        left, runs = set(missing), list[str]()
         on_run(already)
-        runs = [
-            run_id
-            for rectangle in plan_runs(missing, self.dates, keys, LARGEST_RUN)
-            if (run_id := self._settle(rectangle, on_run))
-        ]
+        for rectangle in plan_runs(missing, self.dates, keys, LARGEST_RUN):
+            runs += self._settle(rectangle)
+            left.difference_update(rectangle)
+            on_run(len(self.asked) - len(left))
         return self._outcome(already, runs, time.monotonic() - started)
 
-    def _settle(self, rectangle: Rectangle, on_run: Callable[[int], None]) -> str | None:
+    def _settle(self, rectangle: Rectangle) -> list[str]:
         # Another process may have settled these cells since they were planned.
         if not (self.refresh or self.confirm) and self._settled(rectangle).issuperset(rectangle):
-            on_run(len(rectangle))
-            return None
+            return []
         config = {"ops": {self.asset: {"config": {"refresh": self.refresh}}}}
-        run_id = run_in_process(self.job, self.instance, self.asset, range_tags(rectangle), config)
-        on_run(len(rectangle))
-        return run_id
+        return [run_in_process(self.job, self.instance, self.asset, range_tags(rectangle), config)]
 
     def _missing(self) -> set[Cell]:
         if self.refresh:
@@ -169,21 +175,47 @@ def run_in_process(
     """
     import dagster as dg
     from dagster._core.errors import DagsterExecutionInterruptedError
+    from dagster._core.storage.tags import MAX_RETRIES_TAG
 
     run_id = str(uuid.uuid4())
-    try:
-        job.execute_in_process(
-            instance=instance,
-            asset_selection=[dg.AssetKey(asset)],
-            tags={**tags, PROCESS_TAG: this_process()},
-            run_config={"loggers": {RUN_LOGGER: {}}, **(config or {})},
-            run_id=run_id,
-        )
-    except dg.Failure as failure:
-        log.debug("run %s: %s", run_id, failure.description)
-    except DagsterExecutionInterruptedError:
-        raise KeyboardInterrupt from None
+    with _no_interrupt_lost():
+        try:
+            job.execute_in_process(
+                instance=instance,
+                asset_selection=[dg.AssetKey(asset)],
+                # What fails here is this command's to tell: a daemon must not start it again on its own.
+                tags={**tags, PROCESS_TAG: this_process(), MAX_RETRIES_TAG: "0"},
+                run_config={"loggers": {RUN_LOGGER: {}}, **(config or {})},
+                run_id=run_id,
+            )
+        except dg.Failure as failure:
+            log.debug("run %s: %s", run_id, failure.description)
+        except DagsterExecutionInterruptedError:
+            raise KeyboardInterrupt from None
     return run_id
+
+
+@contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end if Ctrl-C was pressed meanwhile and nothing came of it.
+
+    Dagster holds a Ctrl-C back while it is between two steps, and forgets it where the run ends before the next.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, told = socket.socketpair()
+    with heard, told:
+        for end in (heard, told):
+            end.setblocking(False)
+        before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+        with suppress(BlockingIOError):
+            if signal.SIGINT in heard.recv(4096):
+                raise KeyboardInterrupt
 
 
 def refresh_members(job: dg.JobDefinition, instance: dg.DagsterInstance, warehouse: Warehouse) -> tuple[str, ...]:

@@ -40,6 +40,10 @@ class _BusyError(Exception):
     """Somebody else has the file; the message says who, where that is known."""
 
 
+class BusyWarehouseError(UserError):
+    """Somebody else has had the file for longer than one was ready to wait; nothing is wrong with it."""
+
+
 @dataclass(frozen=True)
 class Gate:
     """The way to one DuckDB file; `timeout` is how long to wait for others, in seconds."""
@@ -137,7 +141,7 @@ class Gate:
     def _give_up(self, state: RetryCallState) -> NoReturn:
         busy = state.outcome.exception() if state.outcome else None
         who = f" ({busy})" if str(busy or "") else ""
-        raise UserError(
+        raise BusyWarehouseError(
             f"another process has been writing to {self.path} for more than {self.timeout:g} s{who}: "
             "wait for it or raise COPILOT_QUANT_LOCK_TIMEOUT."
         ) from busy

@@ -7,7 +7,7 @@ Not here: how they are stored (warehouse/warehouse.py) or fetched (equities).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
@@ -28,6 +28,17 @@ FAILURES = (
     "vanished_at_source",
     "unknown_market",
 )
+
+# Failures that say nothing about the cell: the venue was out of reach or would not talk, and may again any minute.
+PASSING = ("rate_limited", "unavailable", "malformed_response")
+
+# A cell that goes on failing is left red as GIVEN_UP, with the last true reason in its detail. Failures that pass do
+# not count as tries; where nothing else comes for a week, there is no venue any more. The three days are for whoever
+# asks often: eight tries within an hour say no more than one.
+GIVEN_UP = "given_up"
+TRIES = 8
+TRIED_FOR = timedelta(days=3)
+OUT_OF_REACH_FOR = timedelta(days=7)
 
 ASKED = Table(
     schema="harvest",
@@ -53,6 +64,35 @@ ASKED = Table(
 
 CELLS = ASKED.arrow
 
+LOOKED = Table(
+    schema="harvest",
+    name="windows",
+    description="What the answers of a run cover, asked cells or not.",
+    key=("key",),
+    columns=(
+        Column("key", pa.string(), "Symbol or market.", check="key <> ''"),
+        Column("start", pa.date32(), "First date the answer covers."),
+        Column("end", pa.date32(), "Last date, included."),
+        Column("fetched_at", UTC_TIME, "When the venue was asked."),
+    ),
+)
+
+WINDOWS = LOOKED.arrow
+
+
+@dataclass(frozen=True)
+class SeenAgain:
+    """What answers brought besides the asked cells; it is compared with what is stored, and adds nothing to it.
+
+    Attributes:
+        rows: in the schema of the table they belong to, none of an asked cell.
+        windows: what was looked at, one row per key in the `WINDOWS` schema: a stored row in there that is not among
+            `rows` is lost at the source.
+    """
+
+    rows: pa.Table
+    windows: pa.Table
+
 
 @dataclass(frozen=True)
 class Harvest:
@@ -62,6 +102,7 @@ class Harvest:
         cells: one row per cell in the `CELLS` schema. A settled cell without rows gives one of
             `EMPTY_REASONS`, a failed cell one of `FAILURES`.
         rows: rows of the settled cells, in the schema of the table they go to.
+        seen_again: what came besides the asked cells, where it can tell of changes.
         actions: what else a venue told of dividends and splits, in the schema of `equities.actions`.
         requests: how often a vendor was asked.
         retries: how many of those were repeats.
@@ -71,6 +112,7 @@ class Harvest:
     cells: pa.Table
     rows: pa.Table
     actions: pa.Table | None = None
+    seen_again: SeenAgain | None = None
     requests: int = 0
     retries: int = 0
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -27,6 +27,9 @@ from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 SPELLED_OUT = 20
 TABULATED = 20_000
 
+# The metadata that tells a failure of cells, which are settled or red each by itself, from a run that broke.
+FAILED_CELLS = "failed cells"
+
 
 def described(table: Table | View) -> dict[str, Any]:
     """The metadata under which an asset names its table: Dagit shows its columns, the I/O manager stores there."""
@@ -53,6 +56,16 @@ def summary_of(view: View, key: str, duckdb: DuckDBResource) -> dict[str, Any]:
     return {"dagster/row_count": rows, f"{key}s": keys, "first date": str(first), "newest date": str(newest)}
 
 
+def changes_told(settled: Settled) -> dict[str, int]:
+    """What the run changed of stored rows, as metadata; what did not happen is not told, in each of many cells."""
+    counts = {
+        "restated": settled.restated,
+        "quarantined": settled.quarantined,
+        "lost at the source": settled.lost,
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
 class GridIOManager(dg.IOManager):
     """Stores a `Harvest` of cells, or a whole table for an asset without partitions, in the asset's own table.
 
@@ -76,23 +89,17 @@ class GridIOManager(dg.IOManager):
             context.add_output_metadata({"dagster/row_count": self._warehouse.replace(table, obj)})
 
     def _settle(self, context: dg.OutputContext, table: GridTable, harvest: Harvest) -> None:
-        settled = self._warehouse.settle(
-            table,
-            harvest.cells,
-            harvest.rows,
-            run_id=context.run_id,
-            actions=harvest.actions,
-            started_at=harvest.started_at,
-            requests=harvest.requests,
-            retries=harvest.retries,
-        )
+        settled = self._warehouse.settle_harvest(table, harvest, run_id=context.run_id)
         failed = settled.cells.filter(pc.field("outcome") == "failed")
         context.log.info(_told(settled, failed.num_rows, harvest))
-        self._record(context, settled.cells, all_good=failed.num_rows == 0)
+        changes = changes_told(settled)
+        self._record(context, settled.cells, changes, all_good=failed.num_rows == 0)
         if failed.num_rows:
-            raise _failure(failed, settled.cells.num_rows)
+            raise _failure(failed, settled.cells.num_rows, changes)
 
-    def _record(self, context: dg.OutputContext, cells: pa.Table, *, all_good: bool) -> None:
+    def _record(
+        self, context: dg.OutputContext, cells: pa.Table, changes: Mapping[str, int], *, all_good: bool
+    ) -> None:
         """Have exactly the settled cells painted green, each with the reason why it has no rows, if so."""
         by_reason = _keys_by_reason(cells.filter(pc.field("outcome") == "settled"))
         # The framework records a green run's cells by itself, cheapest; the largest group is left to it.
@@ -100,10 +107,10 @@ class GridIOManager(dg.IOManager):
         recorded: list[str] = []
         for reason, keys in by_reason.items():
             if not all_good or reason != left:
-                record_cells(context, keys, _why_empty(reason))
+                record_cells(context, keys, {**changes, **_why_empty(reason)})
                 recorded += keys
         if all_good:
-            context.add_output_metadata(_why_empty(left))
+            context.add_output_metadata({**changes, **_why_empty(left)})
             fold_cells(context, recorded)
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame | pa.Table:
@@ -158,11 +165,12 @@ def _told(settled: Settled, failed: int, harvest: Harvest) -> str:
     asked = settled.cells.num_rows
     return (
         f"{asked - failed:,} of {asked:,} cells settled; {settled.inserted:,} rows new, {settled.restated:,} restated,"
-        f" {settled.unchanged:,} unchanged; {harvest.requests:,} requests, {harvest.retries:,} retries"
+        f" {settled.unchanged:,} unchanged, {settled.quarantined:,} quarantined, {settled.lost:,} lost at the source;"
+        f" {harvest.requests:,} requests, {harvest.retries:,} retries"
     )
 
 
-def _failure(failed: pa.Table, asked: int) -> dg.Failure:
+def _failure(failed: pa.Table, asked: int, changes: Mapping[str, int]) -> dg.Failure:
     shown = failed.slice(0, SPELLED_OUT).to_pylist()
     lines = [f"{row['date']} {row['key']}: {_why(row)}" for row in shown]
     if failed.num_rows > SPELLED_OUT:
@@ -170,7 +178,8 @@ def _failure(failed: pa.Table, asked: int) -> dg.Failure:
     return dg.Failure(
         f"{failed.num_rows:,} of {asked:,} cells failed, the others are settled.\n" + "\n".join(lines),
         metadata={
-            "failed cells": failed.num_rows,
+            **changes,
+            FAILED_CELLS: failed.num_rows,
             "reasons": _counted(failed),
             "cells": _tabulated(failed.slice(0, TABULATED).to_pylist()),
         },

@@ -13,7 +13,7 @@ from typing import Literal, TypedDict, cast
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.grid.cells import Cell
+from copilot_quant_pipeline.grid.cells import Cell, Rectangle
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 # A grid is fresh when this share of its keys has the newest session.
@@ -49,9 +49,11 @@ from asked
 
 
 class Traffic(TypedDict):
-    """What some runs brought: rows, requests to vendors, and how many of these were repeats."""
+    """What some runs brought: rows, changes of stored ones, requests to vendors, and how many of these were repeats."""
 
     rows: int
+    restated: int
+    quarantined: int
     requests: int
     retries: int
 
@@ -96,7 +98,7 @@ def _freshness(fresh: int, keys: int) -> Literal["fresh", "stale", "empty"]:
 
 _BY_KEY = """
 select
-    key as symbol,
+    key,
     count(*) filter (where outcome = 'settled') as settled,
     count(*) filter (where outcome = 'settled' and rows = 0) as empty,
     count(*) filter (where outcome = 'failed') as failed,
@@ -141,10 +143,9 @@ def _bar(settled: int, failed: int) -> str:
 
 def read_traffic(warehouse: Warehouse, run_ids: Sequence[str]) -> Traffic:
     """What the runs brought and how often they asked, summed."""
+    sums = ", ".join(f"coalesce(sum({name}), 0)::bigint as {name}" for name in Traffic.__annotations__)
     answer = warehouse.read(
-        "select coalesce(sum(rows), 0)::bigint as rows, coalesce(sum(requests), 0)::bigint as requests,"
-        " coalesce(sum(retries), 0)::bigint as retries"
-        " from ops.run_summary where run_id in (select unnest($runs::varchar[]))",
+        f"select {sums} from ops.run_summary where run_id in (select unnest($runs::varchar[]))",  # noqa: S608 our names
         {"runs": list(run_ids)},
     )
     return cast("Traffic", answer.to_pylist()[0])
@@ -156,9 +157,24 @@ def read_current_members(warehouse: Warehouse) -> tuple[str, ...]:
     return tuple(answer.column("symbol").to_pylist())
 
 
+def read_stored_symbols(warehouse: Warehouse) -> tuple[str, ...]:
+    """The symbols that have bars, ascending."""
+    answer = warehouse.read("select distinct symbol from equities.bars order by symbol")
+    return tuple(answer.column("symbol").to_pylist())
+
+
+def read_stored_beside(warehouse: Warehouse, cells: Rectangle) -> frozenset[str]:
+    """The symbols of `cells` that have bars on other dates, which an answer can confirm or change."""
+    answer = warehouse.read(
+        "select distinct symbol from equities.bars where symbol in (select unnest($symbols::varchar[]))"
+        " and not date between $first and $last",
+        {"symbols": list(cells.keys), "first": cells.dates[0], "last": cells.dates[-1]},
+    )
+    return frozenset(answer.column("symbol").to_pylist())
+
+
 _PROVISIONAL = {
-    # A bar that was stored before a later session could confirm it.
-    "equities": "select date, symbol as key from equities.bars where not is_final and date < $newest",
+    # A provisional bar needs no asking: the request for a later session brings it again.
     # A day that was not over when it was asked for, or of a market that was gone and is back.
     "markets": """
         select date, key from ops.coverage
@@ -173,3 +189,15 @@ def read_provisional(warehouse: Warehouse, grid: str, newest: date) -> set[Cell]
     """The settled cells whose rows are not the last word and may be by now; `newest` is the axis' last date."""
     answer = warehouse.read(_PROVISIONAL[grid], {"newest": newest})
     return {Cell(row["date"], row["key"]) for row in answer.to_pylist()}
+
+
+def read_newest_asked(warehouse: Warehouse, grid: str) -> date | None:
+    """The newest date of which any cell of `grid` was asked for; None where none was."""
+    answer = warehouse.read("select max(date) as newest from ops.coverage where grid = $grid", {"grid": grid})
+    return cast("date | None", answer.to_pylist()[0]["newest"])
+
+
+def read_asked_keys(warehouse: Warehouse, grid: str) -> set[str]:
+    """The symbols or markets of which any cell was ever asked for."""
+    answer = warehouse.read("select distinct key from ops.coverage where grid = $grid", {"grid": grid})
+    return set(answer.column("key").to_pylist())

@@ -2,10 +2,11 @@
 
 Here: SQL from a table's declaration: which stored rows are replaced, what becomes of each cell, what is
 recorded.
-Not here: opening, locking and the transaction itself (warehouse/warehouse.py).
+Not here: when rows differ (warehouse/comparing.py), which changes are not believed (warehouse/doubts.py), opening,
+locking and the transaction itself (warehouse/warehouse.py).
 
-The frames `asked` (CELLS) and `incoming` (rows of the table) are registered beforehand. Names written into
-statements are declared ones; values are bound.
+The frames `asked` (CELLS), `incoming` (rows of the table), `seen` (rows of other dates), `windows` (WINDOWS) and `told`
+(ACTIONS) are registered beforehand. Names written into statements are declared ones; values are bound.
 """
 # ruff: noqa: S608
 
@@ -17,10 +18,10 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from copilot_quant_pipeline.warehouse.tables import Column, GridTable
-
-# Yahoo's prices are float32: undoing one more split moves them by about 1e-7, which is no news.
-TOLERANCE = 1e-6
+from copilot_quant_pipeline.warehouse.comparing import any_differs, differs
+from copilot_quant_pipeline.warehouse.doubts import forgive_rounding, hold_actions, hold_bars
+from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
+from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, Column, GridTable
 
 
 @dataclass(frozen=True)
@@ -30,33 +31,47 @@ class RowCounts:
     inserted: int
     restated: int
     unchanged: int
+    quarantined: int
+    lost: int
 
 
 def settle_rows(connection: duckdb.DuckDBPyConnection, table: GridTable, run_id: str) -> RowCounts:
-    """Replace the stored rows that differ, add the new ones, record what changed in value."""
+    """Replace the stored rows that differ, add the new ones of asked cells, record what changed in value."""
     connection.execute(_filled(table))
-    connection.execute(_replaced(table))
+    connection.execute(_changed(table))
+    if table is BARS:
+        forgive_rounding(connection)
+        hold_bars(connection, run_id)
+    lost = _number(connection, _lost(table))
     connection.execute(_restatements(table), {"run_id": run_id})
-    connection.execute(f"delete from {table.qualified} where rowid in (select stored_rowid from replaced)")
+    connection.execute(
+        f"delete from {table.qualified} where rowid in (select stored_rowid from changed where not held)"
+    )
+    connection.execute(_insertion_of_seen(table))
     written = _number(connection, _insertion(table))
-    came = _number(connection, "select count(*) from incoming")
-    inserted = written - _number(connection, "select count(*) from replaced where came")
-    still_there = _number(connection, "select count(*) from replaced where came and restated")
-    restated = _number(connection, "select count(*) from replaced where restated")
-    return RowCounts(inserted=inserted, restated=restated, unchanged=came - inserted - still_there)
+    return _counts(connection, written, lost)
 
 
-def settle_actions(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add the actions in the frame `told` to those that are stored; one that differs replaces its own key's."""
-    connection.execute(_FORGET_ACTIONS)
-    connection.execute(_INSERT_ACTIONS)
+def settle_actions(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
+    """Add the actions in `told` to those that are stored, after `settle_rows`.
+
+    One that differs replaces its own key's; one that its bar no longer has, by the same answer, goes. What venues
+    change of sessions they had answered for before is recorded as restated.
+    """
+    connection.execute(_ACTED)
+    hold_actions(connection, run_id)
+    for column in ACTIONS.values:
+        connection.execute(_restated_action(column), {"run_id": run_id})
+    connection.execute("delete from equities.actions where rowid in (select stored_rowid from acted where not held)")
+    names = ", ".join(f"i.{name}" for name in ACTIONS.names)
+    connection.execute(f"insert into equities.actions by name select {names} from acted where not held and not gone")
 
 
 def settle_coverage(connection: duckdb.DuckDBPyConnection, table: GridTable, run_id: str) -> pa.Table:
     """Say what became of each cell, after `settle_rows`; gives cells as in `CELLS`, by key and date."""
     grid = {"grid": table.grid}
     connection.execute(_kept(table))
-    connection.execute(_OUTCOMES, grid)
+    connection.execute(_OUTCOMES, {**grid, **_PATIENCE})
     connection.execute(_FORGET_COVERAGE, grid)
     connection.execute(_INSERT_COVERAGE, {**grid, "run_id": run_id})
     cells = "select date, key, outcome, reason, detail, fetched_at from outcomes order by key, date"
@@ -70,25 +85,16 @@ def record_run(connection: duckdb.DuckDBPyConnection, values: dict[str, Any]) ->
     connection.execute(_INSERT_SUMMARY, values)
 
 
+def _counts(connection: duckdb.DuckDBPyConnection, written: int, lost: int) -> RowCounts:
+    counts = connection.execute(_COUNTS).fetchone() or (0, 0, 0, 0, 0)
+    came, replaced, still_there, restated, held = (int(number) for number in counts)
+    inserted = written - replaced
+    return RowCounts(inserted, restated, came - inserted - still_there, held, lost)
+
+
 def _number(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
     (number,) = connection.execute(statement).fetchone() or (0,)
     return int(number)
-
-
-def _values(table: GridTable) -> list[Column]:
-    return [column for column in table.columns if column.kind == "value" and column.name not in table.key]
-
-
-def _differs(column: Column) -> str:
-    old, new = f's."{column.name}"', f'i."{column.name}"'
-    if column.type != pa.float64():
-        return f"{old} is distinct from {new}"
-    near = f"abs({old} - {new}) <= {TOLERANCE} * greatest(abs({old}), abs({new}))"
-    return f"not coalesce({near}, {old} is null and {new} is null)"
-
-
-def _any_differs(columns: list[Column]) -> str:
-    return " or ".join(f"({_differs(column)})" for column in columns) or "false"
 
 
 def _same_key(table: GridTable) -> str:
@@ -103,18 +109,34 @@ def _filled(table: GridTable) -> str:
     """
 
 
-def _replaced(table: GridTable) -> str:
-    values = _values(table)
-    notes = [column for column in table.columns if column.kind == "note"]
+def _changed(table: GridTable) -> str:
     here = f'i."{table.key[0]}" is not null'
+    restated, rewritten = any_differs(table.values), any_differs(table.values + table.notes)
     # s and i are kept as structs, so that what is written about the frames holds of this table too.
     return f"""
-        create temp table replaced as
-        select s.rowid as stored_rowid, s, i, {here} as came, not came or {_any_differs(values)} as restated
+        create temp table changed as
+        select s.rowid as stored_rowid, s, i, true as asked, {here} as came, not came or {restated} as restated,
+            a.fetched_at as seen_at, false as held
         from {table.qualified} s
         join filled f on s."{table.date_column}" = f.date and s."{table.key_column}" = f.key
+        join asked a on s."{table.date_column}" = a.date and s."{table.key_column}" = a.key
         left join incoming i on {_same_key(table)}
-        where not ({here}) or {_any_differs(values + notes)}
+        where not ({here}) or {rewritten}
+        union all
+        select s.rowid, s, i, false, true, {restated}, w.fetched_at, false
+        from {table.qualified} s join seen i on {_same_key(table)} join windows w on w.key = i."{table.key_column}"
+        where {rewritten}
+    """
+
+
+def _lost(table: GridTable) -> str:
+    return f"""
+        select count(*) from (
+            select s."{table.date_column}" as date, s."{table.key_column}" as key
+            from {table.qualified} s
+            join windows w on s."{table.key_column}" = w.key and s."{table.date_column}" between w.start and w.end
+            anti join seen i on {_same_key(table)}
+        ) anti join asked using (date, key)
     """
 
 
@@ -123,15 +145,14 @@ def _restatements(table: GridTable) -> str:
         f"""
         select
             s."{table.date_column}" as date, s."{table.key_column}" as key, '{column.name}' as "column",
-            cast(s."{column.name}" as varchar) as old, cast(i."{column.name}" as varchar) as new
-        from replaced where restated and ({_differs(column)})
+            cast(s."{column.name}" as varchar) as old, cast(i."{column.name}" as varchar) as new, seen_at
+        from changed where restated and not held and ({differs(column)})
         """
-        for column in _values(table)
+        for column in table.values
     )
     return f"""
         insert into ops.restatements by name
-        select '{table.schema}.{table.name}' as "table", c.*, a.fetched_at as seen_at, $run_id as run_id
-        from ({changes}) c join asked a using (date, key)
+        select '{table.schema}.{table.name}' as "table", c.*, $run_id as run_id from ({changes}) c
     """
 
 
@@ -140,6 +161,23 @@ def _insertion(table: GridTable) -> str:
     return f"""
         insert into {table.qualified} by name
         select {names} from incoming i anti join {table.qualified} s on {_same_key(table)}
+    """
+
+
+def _insertion_of_seen(table: GridTable) -> str:
+    names = ", ".join(f'i."{name}"' for name in table.names)
+    return f"insert into {table.qualified} by name select {names} from changed where not asked and not held"
+
+
+def _restated_action(column: Column) -> str:
+    none = "1.0" if column.name == "split_ratio" else "0.0"
+    return f"""
+        insert into ops.restatements by name
+        select 'equities.actions' as "table", i.date as date, i.symbol as key, '{column.name}' as "column",
+            coalesce(cast(s."{column.name}" as varchar), '{none}') as old,
+            case when not gone then cast(i."{column.name}" as varchar) end as new, seen_at, $run_id as run_id
+        from acted where restated and not held
+            and coalesce(s."{column.name}", {none}) is distinct from i."{column.name}"
     """
 
 
@@ -153,31 +191,94 @@ def _kept(table: GridTable) -> str:
     """
 
 
-_FORGET_ACTIONS = """
-    delete from equities.actions a using told t
-    where a.symbol = t.symbol and a.date = t.date
-        and (a.dividend is distinct from t.dividend or a.split_ratio is distinct from t.split_ratio)
+# inserted rows are those written that replaced none; what is held is neither inserted nor unchanged.
+_COUNTS = """
+    select
+        (select count(*) from incoming),
+        count(*) filter (where asked and came and not held),
+        count(*) filter (where asked and came and restated),
+        count(*) filter (where restated and not held),
+        count(*) filter (where held)
+    from changed
 """
 
-_INSERT_ACTIONS = "insert into equities.actions by name from told anti join equities.actions using (symbol, date)"
+# What is told of a session of which an answer told otherwise before is restated, and so is what its restated bar is
+# said to have no longer (`gone`: its `i` is what that leaves). Other new ones were merely not asked about before.
+_ACTED = f"""
+    create temp table acted as
+    with answered as (
+        select date, key from ops.coverage where grid = 'equities'
+            and (outcome = 'settled' or reason in ('missing_at_source', 'malformed_bar', 'vanished_at_source'))
+    )
+    select s.rowid as stored_rowid, s, i, s.symbol is not null or a.key is not null as restated,
+        i.fetched_at as seen_at, false as held, false as gone
+    from told i
+    left join equities.actions s on s.symbol = i.symbol and s.date = i.date
+    left join answered a on a.key = i.symbol and a.date = i.date
+    where s.symbol is null or {any_differs(ACTIONS.values)}
+    union all
+    select
+        s.rowid, s, struct_update(s, dividend := 0.0::double, split_ratio := 1.0::double), true, c.seen_at, false, true
+    from equities.actions s
+    join changed c on c.s.symbol = s.symbol and c.s.date = s.date
+        and c.came and c.restated and not c.held and c.i.dividend = 0 and c.i.split_ratio = 1
+    anti join told t on t.symbol = s.symbol and t.date = s.date
+"""
 
-# An answer without rows where rows are stored is the vendor's loss, not the truth about the cell.
+# An answer without rows where rows are stored is the vendor's loss, not the truth about the cell. A cell that was given
+# up stays so until it is settled, whoever asks.
 _OUTCOMES = """
     create temp table outcomes as
+    with told as (
+        select
+            a.date, a.key, a.fetched_at,
+            a.outcome = 'settled' and f.rows is null and k.rows is not null as vanished,
+            vanished or a.outcome = 'failed' as failed,
+            case when vanished then 'vanished_at_source' else a.reason end as cause,
+            case when vanished then coalesce(a.detail, 'answered ' || a.reason) else a.detail end as answer,
+            coalesce(f.rows, k.rows, 0) as rows
+        from asked a
+        left join filled f using (date, key)
+        left join kept k using (date, key)
+    ), counted as (
+        select
+            t.*,
+            case when failed then coalesce(c.attempts, 0) + 1 else 0 end as attempts,
+            case when failed then coalesce(c.passing, 0) + cast(list_contains($passing, cause) as integer) else 0 end
+                as passing,
+            case when failed then coalesce(c.failing_since, t.fetched_at) end as failing_since,
+            case when failed and c.outcome = 'failed' and c.reason = cause then c.reason_since
+                when failed then t.fetched_at end as reason_since,
+            coalesce(c.reason = $given_up, false) as was_given_up
+        from told t left join (from ops.coverage where grid = $grid) c using (date, key)
+    ), judged as (
+        select
+            *,
+            failed and (
+                was_given_up
+                or attempts - passing >= $tries and fetched_at - failing_since >= $tried_for
+                or attempts >= $tries and fetched_at - failing_since >= $out_of_reach_for
+            ) as given_up,
+            strftime(failing_since, '%Y-%m-%d %H:%M UTC') as since,
+            concat(cause, ', ', attempts, ' tries since ', since, ': ' || answer) as epitaph
+        from counted
+    )
     select
-        a.date, a.key, a.fetched_at,
-        a.outcome = 'settled' and f.rows is null and k.rows is not null as vanished,
-        case when vanished then 'failed' else a.outcome end as outcome,
-        case when vanished then 'vanished_at_source' else a.reason end as reason,
-        case when vanished then coalesce(a.detail, 'answered ' || a.reason) else a.detail end as detail,
-        coalesce(f.rows, k.rows, 0) as rows,
-        case when vanished or a.outcome = 'failed' then coalesce(c.attempts, 0) + 1 else 0 end as attempts,
-        case when vanished or a.outcome = 'failed' then coalesce(c.failing_since, a.fetched_at) end as failing_since
-    from asked a
-    left join filled f using (date, key)
-    left join kept k using (date, key)
-    left join (from ops.coverage where grid = $grid) c using (date, key)
+        date, key, fetched_at, rows, attempts, passing, failing_since, reason_since,
+        case when failed then 'failed' else 'settled' end as outcome,
+        case when given_up then $given_up else cause end as reason,
+        case when given_up then epitaph else answer end as detail
+    from judged
 """
+
+# What the statement above gives up by.
+_PATIENCE = {
+    "passing": list(PASSING),
+    "given_up": GIVEN_UP,
+    "tries": TRIES,
+    "tried_for": TRIED_FOR,
+    "out_of_reach_for": OUT_OF_REACH_FOR,
+}
 
 _FORGET_COVERAGE = """
     delete from ops.coverage c using outcomes o where c.grid = $grid and c.date = o.date and c.key = o.key
@@ -185,7 +286,8 @@ _FORGET_COVERAGE = """
 
 _INSERT_COVERAGE = """
     insert into ops.coverage by name
-    select $grid as grid, date, key, outcome, rows, reason, detail, attempts, failing_since, fetched_at, $run_id as run_id
+    select $grid as grid, date, key, outcome, rows, reason, detail, attempts, passing, failing_since, reason_since,
+        fetched_at, $run_id as run_id
     from outcomes
 """
 
@@ -199,6 +301,6 @@ _INSERT_SUMMARY = """
         count(*) filter (where outcome = 'failed') as failed,
         count(*) filter (where outcome = 'settled' and rows = 0) as empty,
         (select count(*) from incoming) as rows,
-        $restated as restated, $requests as requests, $retries as retries
+        $restated as restated, $quarantined as quarantined, $lost as lost, $requests as requests, $retries as retries
     from outcomes
 """

@@ -102,6 +102,20 @@ class Table:
         return [column.name for column in self.columns]
 
     @property
+    def values(self) -> list[Column]:
+        """The columns whose change is a restatement."""
+        return [column for column in self.columns if column.kind == "value" and column.name not in self.key]
+
+    @property
+    def notes(self) -> list[Column]:
+        """The columns that say something about the others."""
+        return [column for column in self.columns if column.kind == "note"]
+
+    def column(self, name: str) -> Column:
+        """The column of that name."""
+        return next(column for column in self.columns if column.name == name)
+
+    @property
     def arrow(self) -> pa.Schema:
         """The schema of a frame of its rows."""
         return pa.schema([pa.field(column.name, column.type, column.nullable) for column in self.columns])
@@ -133,6 +147,8 @@ class Table:
                 twice.
         """
         rows = self._typed(rows)
+        if rows.num_rows == 0:
+            return rows
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
             connection.register("checked", rows)
@@ -500,9 +516,11 @@ COVERAGE = Table(
         Column("reason", pa.string(), "Why it failed, or why it is settled without rows.", nullable=True),
         Column("detail", pa.string(), "Free text, such as the numbers of a malformed bar.", nullable=True),
         Column("attempts", pa.int32(), "Failed tries since it was last settled; 0 once settled."),
+        Column("passing", pa.int32(), "How many of these said nothing about the cell: the venue was out of reach."),
         Column(
             "failing_since", UTC_TIME, "When the first of these failed tries was; null once settled.", nullable=True
         ),
+        Column("reason_since", UTC_TIME, "Since when every try has failed for this same reason.", nullable=True),
         Column("fetched_at", UTC_TIME, "When the venue was last asked."),
         Column("run_id", pa.string(), "The run that asked last."),
     ),
@@ -525,6 +543,29 @@ RESTATEMENTS = Table(
     ),
 )
 
+QUARANTINE = Table(
+    schema="ops",
+    name="quarantine",
+    description="Changes too large to be believed unseen: the old row stays stored until a person decides.",
+    key=("table", "date", "key", "seen_at"),
+    columns=(
+        Column("table", pa.string(), "Schema and table of the row."),
+        Column("date", pa.date32(), "The row's date."),
+        Column("key", pa.string(), "The row's symbol."),
+        Column("old", pa.string(), "The stored row, as JSON that reads back exactly; null is none.", nullable=True),
+        Column("new", pa.string(), "The row the venue says now, likewise."),
+        Column("seen_at", UTC_TIME, "When the new row was first fetched."),
+        Column("run_id", pa.string(), "The run that fetched it."),
+        Column(
+            "state",
+            pa.string(),
+            "waiting for a person; accepted or rejected by one; withdrawn: the venue has said otherwise since.",
+            check="state in ('waiting', 'accepted', 'rejected', 'withdrawn')",
+        ),
+        Column("decided_at", UTC_TIME, "Since when it waits no longer; null while it does.", nullable=True),
+    ),
+)
+
 RUN_SUMMARY = Table(
     schema="ops",
     name="run_summary",
@@ -541,6 +582,8 @@ RUN_SUMMARY = Table(
         Column("empty", pa.int64(), "Cells settled without rows."),
         Column("rows", pa.int64(), "Rows that came."),
         Column("restated", pa.int64(), "Stored rows whose values changed."),
+        Column("quarantined", pa.int64(), "Stored rows whose change waits for a person."),
+        Column("lost", pa.int64(), "Stored rows, not asked for, that answers which cover them no longer hold."),
         Column("requests", pa.int64(), "Requests to vendors."),
         Column("retries", pa.int64(), "How many of them were repeats."),
     ),
@@ -567,6 +610,7 @@ TABLES: tuple[Table, ...] = (
     PRICES,
     COVERAGE,
     RESTATEMENTS,
+    QUARANTINE,
     RUN_SUMMARY,
 )
 VIEWS: tuple[View, ...] = (ADJUSTED_BARS, DAILY)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ import duckdb
 import pyarrow as pa
 
 from copilot_quant_pipeline.warehouse.connections import Gate
-from copilot_quant_pipeline.warehouse.harvest import ASKED
+from copilot_quant_pipeline.warehouse.harvest import ASKED, LOOKED, WINDOWS, Harvest, SeenAgain
 from copilot_quant_pipeline.warehouse.migrations import is_older, migrate
 from copilot_quant_pipeline.warehouse.settling import record_run, settle_actions, settle_coverage, settle_rows
-from copilot_quant_pipeline.warehouse.tables import ACTIONS, GridTable, InvalidRowsError, Table
+from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, GridTable, InvalidRowsError, Table
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,18 @@ class Settled:
         cells: the final outcomes as in `CELLS`, by key and date; a cell that came back empty although rows
             of it are stored is failed here, with reason `vanished_at_source`.
         inserted: rows of keys that were not stored.
-        restated: stored rows whose values changed.
-        unchanged: rows whose values were stored already.
+        restated: stored rows whose values changed, of asked cells and of those seen again.
+        unchanged: rows of asked cells whose values were stored already.
+        quarantined: stored rows whose change is not believed and waits for a person; they stay as they were.
+        lost: stored rows of cells not asked for, which the venue's answers cover and no longer hold.
     """
 
     cells: pa.Table
     inserted: int
     restated: int
     unchanged: int
+    quarantined: int = 0
+    lost: int = 0
 
 
 class Warehouse:
@@ -62,6 +66,7 @@ class Warehouse:
         *,
         run_id: str,
         actions: pa.Table | None = None,
+        seen_again: SeenAgain | None = None,
         started_at: datetime | None = None,
         requests: int = 0,
         retries: int = 0,
@@ -69,8 +74,10 @@ class Warehouse:
         """Store what a run brought in, in one transaction: rows, restatements, coverage, run summary.
 
         A failed cell keeps its rows; so does a settled cell that came back empty, which becomes failed.
-        A row equal to the stored one is left alone. `actions` are added to `equities.actions`, or replace those
-        of the same key. The arguments are the parts of a `Harvest`.
+        A row equal to the stored one is left alone. So is one that differs too much to be believed: the change
+        waits in `ops.quarantine` (warehouse/doubts.py says which). `seen_again` is compared in the same way with
+        what is stored, and adds no rows. `actions` are added to `equities.actions`, or replace those of the same
+        key. The arguments are the parts of a `Harvest`.
 
         Raises:
             InvalidRowsError: A row breaks the table's declaration or belongs to no settled cell; a cell comes
@@ -84,20 +91,31 @@ class Warehouse:
             "requests": requests,
             "retries": retries,
         }
-        asked, incoming = ASKED.validated(cells), table.validated(rows)
-        _expect_belonging(table, asked, incoming)
+        frames = _validated(table, cells, rows, actions, seen_again)
         with self.transaction() as connection:
-            connection.register("asked", asked)
-            connection.register("incoming", incoming)
+            for name, frame in frames.items():
+                connection.register(name, frame)
             counts = settle_rows(connection, table, run_id)
-            if actions is not None:
-                connection.register("told", ACTIONS.validated(actions))
-                settle_actions(connection)
+            if table is BARS:
+                settle_actions(connection, run_id)
             final = settle_coverage(connection, table, run_id)
-            seconds = (datetime.now(UTC) - began).total_seconds()
-            summary |= {"started_at": began, "seconds": seconds, "restated": counts.restated}
-            record_run(connection, summary)
-        return Settled(final, counts.inserted, counts.restated, counts.unchanged)
+            summary |= {name: getattr(counts, name) for name in ("restated", "quarantined", "lost")}
+            record_run(connection, {**summary, "started_at": began, "seconds": _seconds_since(began)})
+        return Settled(cells=final, **asdict(counts))
+
+    def settle_harvest(self, table: GridTable, harvest: Harvest, *, run_id: str) -> Settled:
+        """`settle`, of all that a harvest holds."""
+        return self.settle(
+            table,
+            harvest.cells,
+            harvest.rows,
+            run_id=run_id,
+            actions=harvest.actions,
+            seen_again=harvest.seen_again,
+            started_at=harvest.started_at,
+            requests=harvest.requests,
+            retries=harvest.retries,
+        )
 
     def replace(self, table: Table, rows: pa.Table) -> int:
         """Put `rows` in place of all rows of a table that is no grid's, in one transaction; gives how many.
@@ -203,6 +221,23 @@ _CONTRADICTIONS = """
 """
 
 
+def _validated(
+    table: GridTable, cells: pa.Table, rows: pa.Table, actions: pa.Table | None, seen_again: SeenAgain | None
+) -> dict[str, pa.Table]:
+    """The frames of warehouse/settling.py."""
+    frames = {"asked": ASKED.validated(cells), "incoming": table.validated(rows)}
+    _expect_belonging(table, frames["asked"], frames["incoming"])
+    nothing = SeenAgain(table.arrow.empty_table(), WINDOWS.empty_table())
+    seen = seen_again or nothing
+    frames |= {"seen": table.validated(seen.rows), "windows": LOOKED.validated(seen.windows)}
+    _expect_beside(table, frames["asked"], frames["seen"])
+    return {**frames, "told": ACTIONS.validated(actions or ACTIONS.arrow.empty_table())}
+
+
+def _seconds_since(instant: datetime) -> float:
+    return (datetime.now(UTC) - instant).total_seconds()
+
+
 def _expect_belonging(table: GridTable, asked: pa.Table, incoming: pa.Table) -> None:
     of_cells = incoming.select([table.date_column, table.key_column]).rename_columns(["date", "key"])
     with duckdb.connect() as connection:
@@ -212,6 +247,16 @@ def _expect_belonging(table: GridTable, asked: pa.Table, incoming: pa.Table) -> 
     if wrong:
         shown = ", ".join(f"{day} {key} {problem}" for day, key, problem in wrong)
         raise InvalidRowsError(f"{table.schema}.{table.name}: cells and rows contradict each other: {shown}")
+
+
+def _expect_beside(table: GridTable, asked: pa.Table, seen: pa.Table) -> None:
+    keys = seen.select([table.date_column, table.key_column]).rename_columns(["date", "key"])
+    if (
+        keys.num_rows
+        and (both := keys.join(asked.select(["date", "key"]), ["date", "key"], join_type="inner")).num_rows
+    ):
+        shown = ", ".join(f"{row['date']} {row['key']}" for row in both.slice(0, 5).to_pylist())
+        raise InvalidRowsError(f"{table.schema}.{table.name}: asked for, and seen again beside what was asked: {shown}")
 
 
 def _bindable(parameters: Sequence[Any] | Mapping[str, Any]) -> list[Any] | dict[str, Any]:

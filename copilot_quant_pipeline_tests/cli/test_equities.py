@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import date, datetime
 
 import pytest
 
@@ -171,3 +171,12 @@ def test_status_of_an_empty_home_says_so(desk: Desk) -> None:
     said = desk.run("status")
     assert said.code == 0
     assert "empty" in said.out
+
+
+def test_status_tells_when_each_schedule_runs_next(desk: Desk) -> None:
+    said = json.loads(desk.run("status", "--json").out)["schedules"]
+    planned = {schedule["name"]: schedule["next"] for schedule in said}
+    assert planned["equities_after_close"] == "2024-03-30T06:00:00-04:00"
+    assert planned["prediction_markets_refresh"] == "2024-03-29T18:00:00+00:00"
+    assert list(planned.values()) == sorted(planned.values(), key=datetime.fromisoformat)
+    assert "Sat 2024-03-30 06:00 EDT" in desk.run("status").out

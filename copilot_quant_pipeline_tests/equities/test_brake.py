@@ -65,6 +65,17 @@ def test_an_answer_releases_the_brake_and_keeps_a_stopped_run_stopped() -> None:
         brake.wait_for_turn()
 
 
+def test_one_symbol_that_was_not_asked_before_is_tried_after_the_verdict() -> None:
+    brake = Brake()
+    brake.note_failure(RateLimited("busy"), 0)
+    with pytest.raises(RateLimited):
+        brake.wait_for_turn()
+    brake.wait_for_turn(first_try=True)
+    brake.note_failure(RateLimited("busy"), 0)
+    with pytest.raises(RateLimited):
+        brake.wait_for_turn(first_try=True)
+
+
 def test_without_a_pause_nobody_waits() -> None:
     Brake().wait_for_turn()
 

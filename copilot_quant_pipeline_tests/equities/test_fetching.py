@@ -59,12 +59,12 @@ def reasons(harvest: Harvest) -> dict[str, set[str]]:
 
 def test_a_rectangle_costs_one_request_a_symbol_and_settles_every_cell(yahoo: YahooClient, landing: Landing) -> None:
     spans = [Span(symbol, DAYS) for symbol in ("AAPL", "BRK.B", "KO")]
-    done: list[str] = []
+    done: list[int] = []
     harvest = fetch_spans(yahoo, landing, spans, HOW, done.append)
     assert reasons(harvest) == {span.key: {"settled"} for span in spans}
     assert (harvest.cells.num_rows, harvest.rows.num_rows) == (3 * len(DAYS), 3 * len(DAYS))
     assert (harvest.requests, harvest.retries) == (3, 0)
-    assert sorted(done) == ["AAPL", "BRK.B", "KO"]
+    assert done == [len(DAYS)] * 3
     BARS.validated(harvest.rows)
 
 
@@ -196,7 +196,17 @@ def test_a_venue_that_is_down_is_not_asked_for_every_symbol(
     harvest = fetch_spans(yahoo, landing, spans, replace(HOW, threads=4))
     assert set().union(*reasons(harvest).values()) == {"rate_limited"}
     assert harvest.cells.num_rows == 50
-    assert harvest.requests <= 4 * ATTEMPTS
+    assert harvest.requests <= 4 * ATTEMPTS + 1
+
+
+def test_refused_symbols_that_take_every_thread_leave_the_others_settled(
+    sandbox: Sandbox, yahoo: YahooClient, landing: Landing
+) -> None:
+    refused, fine = ["ABBV", "ABT", "ACN", "ADBE"], ["AAPL", "KO", "MSFT", "NVDA", "PEP", "WMT"]
+    for symbol in refused:
+        sandbox.fault("rate_limit", symbol=symbol)
+    harvest = fetch_spans(yahoo, landing, [Span(key, NEWEST) for key in (*refused, *fine)], replace(HOW, threads=4))
+    assert reasons(harvest) == {**dict.fromkeys(refused, {"rate_limited"}), **dict.fromkeys(fine, {"settled"})}
 
 
 def test_a_split_announced_later_leaves_the_bars_as_they_were(

@@ -23,6 +23,7 @@ from copilot_quant_pipeline.equities.universe import (
     expect_members,
     fetch_members,
     fetch_page,
+    keep_known_spells,
     parse_members,
     parse_page,
     plan_spells,
@@ -191,6 +192,57 @@ def test_a_page_without_changes_still_gives_todays_members(caplog: pytest.LogCap
     members = parse_members(made(("AAPL", "1982-11-30"), changes=""), now=NOW)
     assert current_symbols(members) == ["AAPL"]
     assert "no table of changes" in caplog.text
+
+
+def rows(*spells: tuple[str, date | None, date | None]) -> pa.Table:
+    """Membership spells, read on 10 May 2026."""
+    return pa.Table.from_pylist(
+        [
+            {
+                "symbol": symbol,
+                "name": None,
+                "sector": None,
+                "member_from": first,
+                "member_to": last,
+                "source": "wikipedia",
+                "fetched_at": datetime(2026, 5, 10, tzinfo=UTC),
+            }
+            for symbol, first, last in spells
+        ],
+        schema=MEMBERS.arrow,
+    )
+
+
+def spells_of(members: pa.Table) -> set[tuple[str, date | None, date | None]]:
+    return {(row["symbol"], row["member_from"], row["member_to"]) for row in members.to_pylist()}
+
+
+def test_reading_the_same_page_again_changes_nothing(members: pa.Table) -> None:
+    assert spells_of(keep_known_spells(members, members)) == spells_of(members)
+
+
+def test_a_page_that_lost_its_changes_loses_no_former_member(page: str, members: pa.Table) -> None:
+    bare = parse_members(page.replace("Removed", "Gone"), now=datetime(2026, 5, 17, tzinfo=UTC))
+    assert bare.num_rows < members.num_rows
+    known = keep_known_spells(bare, members)
+    lost = {spell for spell in spells_of(members) if spell[2]} - spells_of(known)
+    # Of T the list alone says one unbroken spell since 1983, which that of the first AT&T lies in.
+    assert lost == {("T", None, date(2005, 11, 17))}
+    assert current_symbols(known) == current_symbols(members)
+
+
+def test_a_member_that_is_gone_without_a_word_was_one_until_it_was_last_read() -> None:
+    known = keep_known_spells(rows(("A", None, None)), rows(("A", None, None), ("B", date(2020, 1, 2), None)))
+    assert spells_of(known) == {("A", None, None), ("B", date(2020, 1, 2), date(2026, 5, 10))}
+
+
+def test_what_the_page_says_of_a_spell_stands_over_what_was_stored() -> None:
+    stored = rows(("A", date(2001, 1, 2), date(2003, 3, 3)), ("A", date(2020, 1, 2), None))
+    page = rows(("A", date(2020, 1, 3), date(2026, 5, 1)))
+    assert spells_of(keep_known_spells(page, stored)) == {
+        ("A", date(2001, 1, 2), date(2003, 3, 3)),
+        ("A", date(2020, 1, 3), date(2026, 5, 1)),
+    }
 
 
 @pytest.mark.parametrize("count", [0, 1, FEWEST - 1, MOST + 1])

@@ -117,8 +117,8 @@ def test_an_empty_answer_never_erases_rows(warehouse: Warehouse) -> None:
 
 def test_other_cells_are_not_touched(warehouse: Warehouse) -> None:
     settle_bars(warehouse, bar(MON, "AAPL"), bar(TUE, "AAPL"), bar(MON, "MSFT"))
-    settle_bars(warehouse, bar(MON, "AAPL", 50.0))
-    assert stored(warehouse) == [(MON, "AAPL", 50.0), (TUE, "AAPL", 100.0), (MON, "MSFT", 100.0)]
+    settle_bars(warehouse, bar(MON, "AAPL", 90.0))
+    assert stored(warehouse) == [(MON, "AAPL", 90.0), (TUE, "AAPL", 100.0), (MON, "MSFT", 100.0)]
 
 
 @pytest.mark.parametrize(
@@ -172,6 +172,8 @@ def test_a_run_is_summed_up_once_however_often_it_settles(warehouse: Warehouse) 
         "empty": 1,
         "rows": 1,
         "restated": 0,
+        "quarantined": 0,
+        "lost": 0,
         "requests": 3,
         "retries": 1,
     }

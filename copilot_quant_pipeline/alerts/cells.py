@@ -1,0 +1,196 @@
+"""Troubles the warehouse knows of: red cells, cells given up, changed values that wait for a person.
+
+Here: the questions to `ops.coverage` and `ops.quarantine`, and their answers as troubles.
+Not here: asking again (upkeep), deciding on a quarantined value (the command).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from copilot_quant_pipeline.alerts.incidents import Trouble
+from copilot_quant_pipeline.alerts.wording import counted, shortened, written
+from copilot_quant_pipeline.upkeep.healing import next_try_at
+from copilot_quant_pipeline.warehouse.gaps import Tries
+from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
+from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+WAREHOUSE = "warehouse"
+ASSET_OF_GRID = {"equities": "equity_bars", "markets": "prediction_market_prices"}
+ASSET_OF_TABLE = {
+    "equities.bars": "equity_bars",
+    "equities.actions": "equity_bars",
+    "prediction_markets.prices": "prediction_market_prices",
+}
+
+# How many lines an alert spells out.
+SPELLED_OUT = 5
+
+# Red cells of one grid, venue and cause are one incident: a venue that does not answer must not hide behind one symbol
+# that it does not know.
+_RED = """
+with red as (
+    select
+        grid,
+        if(grid = 'markets', split_part(key, ':', 1), 'yahoo') as venue,
+        case
+            when reason = $given_up then $given_up
+            when list_contains($passing, reason) then 'venue'
+            else 'data'
+        end as cause,
+        key, date, reason, detail, attempts, passing,
+        coalesce(failing_since, fetched_at) as failing_since,
+        fetched_at
+    from ops.coverage where outcome = 'failed'
+)
+select
+    grid, venue, cause, key, reason,
+    arg_max(detail, date) as detail,
+    count(*) as cells,
+    min(date) as first,
+    max(date) as newest,
+    max(attempts) as attempts,
+    min(failing_since) as since,
+    max(fetched_at) as last,
+    list(distinct {'reason': reason, 'attempts': attempts, 'passing': passing, 'fetched_at': fetched_at}) as tries
+from red group by grid, venue, cause, key, reason
+order by newest desc, cells desc, key, reason
+"""
+
+_WHAT = {
+    GIVEN_UP: "has {cells} given up, of {venue}",
+    "venue": "has {cells} that {fail}: {venue} does not answer as it should",
+    "data": "has {cells} that {fail}: {venue} has not what it should have",
+}
+
+# Declared where restatements are; a warehouse without it has nothing to ask of a person.
+_HAS_QUARANTINE = "select 1 from duckdb_tables() where schema_name = 'ops' and table_name = 'quarantine'"
+_QUARANTINE = """
+select
+    "table",
+    key,
+    count(distinct date) as cells,
+    min(date) as first,
+    max(date) as newest,
+    arg_min(old, seen_at) as old,
+    arg_min(new, seen_at) as new,
+    min(seen_at) as since,
+    max(seen_at) as last
+from ops.quarantine where state = 'waiting'
+group by "table", key order by last desc, key
+"""
+
+Row = Mapping[str, Any]
+
+
+def find_in_warehouse(warehouse: Warehouse) -> list[Trouble]:
+    """What is wrong with cells, one trouble per grid, venue and cause.
+
+    Raises:
+        UserError: The warehouse cannot be opened.
+    """
+    with warehouse.connect_read_only() as connection:
+        red = connection.execute(_RED, {"given_up": GIVEN_UP, "passing": list(PASSING)}).to_arrow_table().to_pylist()
+        has_quarantine = connection.execute(_HAS_QUARANTINE).fetchone() is not None
+        waiting = connection.execute(_QUARANTINE).to_arrow_table().to_pylist() if has_quarantine else []
+    incidents = _grouped(red, lambda row: (row["grid"], row["venue"], row["cause"]))
+    quarantined = _grouped(waiting, lambda row: _asset_of(row["table"]))
+    return [*map(_red, incidents), *map(_quarantined, quarantined)]
+
+
+def _grouped(rows: Sequence[Row], by: Callable[[Row], object]) -> list[list[Row]]:
+    groups: dict[object, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(by(row), []).append(row)
+    return list(groups.values())
+
+
+def _asset_of(table: str) -> str:
+    return ASSET_OF_TABLE.get(table, table)
+
+
+def _red(rows: Sequence[Row]) -> Trouble:
+    grid, venue, cause = (rows[0][name] for name in ("grid", "venue", "cause"))
+    asset = ASSET_OF_GRID.get(grid, grid)
+    cells = sum(row["cells"] for row in rows)
+    return Trouble(
+        key=f"cells/{asset}/{venue}/{cause}",
+        source=WAREHOUSE,
+        asset=asset,
+        what=_WHAT[cause].format(cells=counted(cells, "cell"), fail="fails" if cells == 1 else "fail", venue=venue),
+        since=min(row["since"] for row in rows),
+        last=max(row["last"] for row in rows),
+        examples=spelled_out([_example(row) for row in rows]),
+        next_step=_next_step(cause, rows),
+        page=f"/assets/{asset}?view=partitions",
+        cells=cells,
+        follows=tuple(f"cells/{asset}/{venue}/{c}" for c in ("venue", "data")) if cause == GIVEN_UP else (),
+    )
+
+
+def _example(row: Row) -> str:
+    detail = f" ({shortened(row['detail'], 160)})" if row["detail"] else ""
+    return f"{row['key']}, {_when(row)}: {row['reason']}{detail}"
+
+
+def _when(row: Row) -> str:
+    return str(row["first"]) if row["cells"] == 1 else f"{row['cells']:,} cells, {row['first']} to {row['newest']}"
+
+
+def _next_step(cause: str, rows: Sequence[Row]) -> str:
+    if cause == GIVEN_UP:
+        return (
+            "nothing by itself. They stay red and are not asked for again; once you know why,"
+            " `copilot-quant heal --force` asks for them anew."
+        )
+    tries = [next_try_at(Tries(**one)) for row in rows for one in row["tries"]]
+    tried = max(row["attempts"] for row in rows)
+    limit = f"{OUT_OF_REACH_FOR.days} days" if cause == "venue" else f"{TRIES} tries over {TRIED_FOR.days} days"
+    return (
+        f"healing asks for them again from {written(min(at for at in tries if at))} on, waiting longer each time;"
+        f" cells that go on failing are given up after {limit} (tried so far: {tried}). Their end is told."
+    )
+
+
+def _quarantined(rows: Sequence[Row]) -> Trouble:
+    asset = _asset_of(rows[0]["table"])
+    cells = sum(row["cells"] for row in rows)
+    return Trouble(
+        key=f"quarantine/{asset}",
+        source=WAREHOUSE,
+        asset=asset,
+        what=f"has {counted(cells, 'cell')} whose changed values wait for a decision",
+        since=min(row["since"] for row in rows),
+        last=max(row["last"] for row in rows),
+        examples=spelled_out([_change(row) for row in rows]),
+        next_step=(
+            "nothing by itself. The old values stay until a person decides: `copilot-quant quarantine list` shows"
+            " them, `accept` stores the new ones, `reject` keeps the old."
+        ),
+        page=f"/assets/{asset}?view=partitions",
+        cells=cells,
+        failure=False,
+    )
+
+
+def _change(row: Row) -> str:
+    old, new = (_values(row[name]) for name in ("old", "new"))
+    changed = [f"{name} {old.get(name)} -> {value}" for name, value in new.items() if old.get(name) != value]
+    return f"{row['key']}, {_when(row)}: {shortened(', '.join(changed), 160)}"
+
+
+def _values(row: str | None) -> dict[str, Any]:
+    """A quarantined row by column; what is no row, under a name of its own."""
+    try:
+        values = json.loads(row) if row else {}
+    except ValueError:
+        values = row
+    return values if isinstance(values, dict) else {"value": values}
+
+
+def spelled_out(lines: Sequence[str]) -> tuple[str, ...]:
+    """The first few lines, and how many more there are."""
+    more = len(lines) - SPELLED_OUT
+    return (*lines[:SPELLED_OUT], f"and {more:,} more like these") if more > 0 else tuple(lines)

@@ -1,0 +1,269 @@
+"""Healing: what is missing is asked for again, by itself, without pestering a venue.
+
+Here: when a failed cell is due, the gaps of a grid, and settling them in this process for the command.
+Not here: the sensor (heal_sensor.py), which rectangles they make (grid/covering.py), giving a cell up, which is decided
+as its failure is stored (warehouse/settling.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, days_on_axis, sessions_on_axis
+from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
+from copilot_quant_pipeline.grid.runs import corners_of_run, range_tags
+from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN, FailedCell, Outcome, run_in_process
+from copilot_quant_pipeline.warehouse.gaps import Busy, Extent, Gaps, Tries, read_gaps, read_tries
+from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, PASSING
+from copilot_quant_pipeline.warehouse.progress import read_traffic
+
+if TYPE_CHECKING:
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+# Names the grid a run heals.
+HEAL_TAG = "copilot_quant/heal"
+
+# 10 min, 40 min, 160 min, 640 min, then daily: eight tries span 3.6 days, so that a session the venue has lost for two
+# days heals, and one lost on a Friday before a holiday too.
+FIRST_WAIT = timedelta(minutes=10)
+FACTOR = 4
+LONGEST_WAIT = timedelta(hours=24)
+
+# A venue that was out of reach may be back any minute, and one that still is costs a few requests: see equities/brake.
+LONGEST_WAIT_FOR_A_VENUE = timedelta(hours=1)
+
+
+_UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid as it is healed: its name, its asset and the name of its second axis."""
+
+    name: str
+    asset: str
+    axis: str
+
+
+EQUITIES = Grid("equities", "equity_bars", SYMBOL)
+MARKETS = Grid("markets", "prediction_market_prices", MARKET)
+GRIDS = (EQUITIES, MARKETS)
+
+
+@dataclass(frozen=True)
+class Healing:
+    """What there is to heal in a grid now.
+
+    Attributes:
+        gaps: the cells to ask for, at most the limit, and how many there are in all.
+        tried_at: when the newest of those that failed was tried, aware UTC; None where none has.
+        waiting: failed cells whose next try is yet to come,
+        next_try_at: the first of these tries, aware UTC; None where nothing waits.
+        given_up: failed cells that are not asked for any more.
+    """
+
+    gaps: Gaps
+    tried_at: datetime | None
+    waiting: int
+    next_try_at: datetime | None
+    given_up: int
+
+
+@dataclass(frozen=True)
+class Healed:
+    """What came of healing a grid.
+
+    Attributes:
+        grid: which.
+        left: gaps that are due and were beyond the limit.
+        waiting: failed cells that were not due,
+        next_try_at: when the first of them is, aware UTC.
+        given_up: failed cells that are asked for by hand only.
+        outcome: what became of the cells asked for.
+    """
+
+    grid: str
+    left: int
+    waiting: int
+    next_try_at: datetime | None
+    given_up: int
+    outcome: Outcome
+
+
+def next_try_at(tries: Tries) -> datetime | None:
+    """When failed cells of this history are due again, aware UTC; None once they were given up.
+
+    The waiting grows with the tries that said something about the cell. After a try that said nothing it is an hour at
+    most: when the venue is back its cells should not be the last to know.
+    """
+    if tries.reason == GIVEN_UP:
+        return None
+    if tries.reason in PASSING:
+        return tries.fetched_at + min(_wait(tries.passing), LONGEST_WAIT_FOR_A_VENUE)
+    return tries.fetched_at + min(_wait(tries.attempts - tries.passing), LONGEST_WAIT)
+
+
+def _wait(tries: int) -> timedelta:
+    # Seven steps are beyond any longest wait; more would be beyond what a timedelta holds.
+    return FIRST_WAIT * int(FACTOR ** min(max(tries, 1) - 1, 7))
+
+
+def plan_due(histories: Iterable[Tries], now: datetime) -> list[Tries]:
+    """The histories whose cells are to be asked for at `now`."""
+    return [tries for tries in histories if (at := next_try_at(tries)) is not None and at <= now]
+
+
+def look_for_gaps(
+    warehouse: Warehouse,
+    extent: Extent,
+    *,
+    now: datetime,
+    limit: int,
+    busy: Collection[Busy] = (),
+    force: bool = False,
+) -> Healing:
+    """What there is to heal; with `force` waiting cells and those given up are asked for, too.
+
+    Raises:
+        UserError: The warehouse cannot be read.
+    """
+    histories = read_tries(warehouse, extent)
+    due = list(histories) if force else plan_due(histories, now)
+    waiting = {tries: at for tries in histories if tries not in due and (at := next_try_at(tries))}
+    return Healing(
+        gaps=read_gaps(warehouse, extent, due, busy, limit),
+        tried_at=max((tries.fetched_at for tries in due), default=None),
+        waiting=sum(histories[tries] for tries in waiting),
+        next_try_at=min(waiting.values(), default=None),
+        given_up=sum(cells for tries, cells in histories.items() if tries.reason == GIVEN_UP and tries not in due),
+    )
+
+
+def extent_of(grid: Grid, settings: Settings, keys: Sequence[str], *, left_to_schedules: timedelta) -> Extent | None:
+    """Where gaps of `grid` are looked for; None where it has no dates or keys.
+
+    Failed cells count on every date. Blank ones count up to the last completed session, or UTC day, as it was
+    `left_to_schedules` ago: asking for a new date first is a schedule's.
+    """
+    before = replace(settings, pinned_now=settings.now() - left_to_schedules)
+    if grid is EQUITIES:
+        dates, ripe = sessions_on_axis(settings), sessions_on_axis(before)
+    else:
+        dates, ripe = days_on_axis(settings), days_on_axis(before)[:-1]  # today is not over
+    return Extent(grid.name, keys, dates, ripe[-1]) if keys and ripe else None
+
+
+def heal_grid(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    warehouse: Warehouse,
+    grid: Grid,
+    settings: Settings,
+    *,
+    only: Collection[str] = (),
+    force: bool = False,
+    on_plan: Callable[[int], None] = lambda _: None,
+    on_run: Callable[[int], None] = lambda _: None,
+) -> Healed:
+    """Settle in this process what is due in `grid`, of the keys `only` where there are any; newest first.
+
+    `on_plan` hears how many cells are asked for, `on_run` how many are through in all, as each run ends. Each run
+    commits what it fetched before the next begins.
+
+    Raises:
+        UserError: The warehouse cannot be read or written.
+    """
+    axis = instance.get_dynamic_partitions(grid.axis)
+    keys = [key for key in axis if key in set(only)] if only else axis
+    extent = extent_of(grid, settings, keys, left_to_schedules=timedelta())
+    if extent is None:
+        return Healed(grid.name, 0, 0, None, 0, _outcome(warehouse, grid, (), [], 0.0))
+    busy = cells_of(runs_under_way(instance, grid))
+    found = look_for_gaps(warehouse, extent, now=settings.now(), limit=settings.heal_cells, busy=busy, force=force)
+    on_plan(len(found.gaps.cells))
+    started = time.monotonic()
+    runs = _run(job, instance, warehouse, grid, plan_runs(found.gaps.cells, extent.dates, axis, LARGEST_RUN), on_run)
+    outcome = _outcome(warehouse, grid, found.gaps.cells, runs, time.monotonic() - started)
+    left = found.gaps.total - len(found.gaps.cells)
+    return Healed(grid.name, left, found.waiting, found.next_try_at, found.given_up, outcome)
+
+
+def runs_under_way(instance: dg.DagsterInstance, grid: Grid) -> list[dg.DagsterRun]:
+    """The runs of the grid's asset that are queued or running, whoever asked for them."""
+    runs = instance.get_runs(filters=dg.RunsFilter(statuses=_UNDER_WAY))
+    return [run for run in runs if dg.AssetKey(grid.asset) in (run.asset_selection or ())]
+
+
+def cells_of(runs: Iterable[dg.DagsterRun]) -> list[Busy]:
+    """What these runs settle."""
+    corners = (corners_of_run(run.tags) for run in runs)
+    return [Busy(*both) for both in corners if both]
+
+
+def _run(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    warehouse: Warehouse,
+    grid: Grid,
+    rectangles: Sequence[Rectangle],
+    on_run: Callable[[int], None],
+) -> list[str]:
+    """Run the rectangles one after the other; the ids of the runs it took."""
+    runs = []
+    through: set[Cell] = set()
+    for rectangle in rectangles:
+        # Another process, or a run that crosses this one, may have dealt with these cells since they were planned.
+        if not (through.issuperset(rectangle) or _is_settled(warehouse, grid, rectangle)):
+            tags = {**range_tags(rectangle), HEAL_TAG: grid.name}
+            runs.append(run_in_process(job, instance, grid.asset, tags))
+        through.update(rectangle)
+        on_run(len(through))
+    return runs
+
+
+def _outcome(warehouse: Warehouse, grid: Grid, asked: Sequence[Cell], runs: Sequence[str], seconds: float) -> Outcome:
+    failed = _failed(warehouse, grid, asked)
+    return Outcome(
+        asked=len(asked),
+        already=0,
+        settled=len(asked) - len(failed),
+        failed=failed,
+        runs=len(runs),
+        seconds=seconds,
+        **read_traffic(warehouse, runs),
+    )
+
+
+def _is_settled(warehouse: Warehouse, grid: Grid, rectangle: Rectangle) -> bool:
+    coverage = warehouse.coverage(grid.name, rectangle.keys, rectangle.dates[0], rectangle.dates[-1]).to_pylist()
+    settled = {Cell(row["date"], row["key"]) for row in coverage if row["outcome"] == "settled"}
+    return settled.issuperset(rectangle)
+
+
+def _failed(warehouse: Warehouse, grid: Grid, cells: Sequence[Cell]) -> tuple[FailedCell, ...]:
+    """Those of the cells, newest first, that are not settled now, with their reasons."""
+    if not cells:
+        return ()
+    keys = sorted({cell.key for cell in cells})
+    dates = [cell.date for cell in cells]
+    now = _by_cell(warehouse.coverage(grid.name, keys, min(dates), max(dates)).to_pylist())
+    failures = ((cell, now.get(cell, {"outcome": None, "reason": "not_reached", "detail": None})) for cell in cells)
+    return tuple(
+        FailedCell(*cell, row["reason"], row["detail"]) for cell, row in failures if row["outcome"] != "settled"
+    )
+
+
+def _by_cell(rows: Iterable[Mapping[str, Any]]) -> dict[Cell, Mapping[str, Any]]:
+    return {Cell(row["date"], row["key"]): row for row in rows}

@@ -1,0 +1,32 @@
+"""When two rows of a table say the same.
+
+Here: SQL conditions from a table's declaration.
+Not here: what is done about rows that differ (warehouse/settling.py, warehouse/doubts.py).
+
+Columns are declared names; `old` and `new` are the aliases or structs the two rows go by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from copilot_quant_pipeline.warehouse.tables import Column
+
+# Yahoo's prices are float32: undoing one more split moves them by about 1e-7, which is no news.
+TOLERANCE = 1e-6
+
+
+def differs(column: Column, old: str = "s", new: str = "i") -> str:
+    """Whether the two rows' values of `column` differ: floats by more than a millionth, all others at all."""
+    before, after = f'{old}."{column.name}"', f'{new}."{column.name}"'
+    if column.type != pa.float64():
+        return f"{before} is distinct from {after}"
+    near = f"abs({before} - {after}) <= {TOLERANCE} * greatest(abs({before}), abs({after}))"
+    return f"not coalesce({near}, {before} is null and {after} is null)"
+
+
+def any_differs(columns: Iterable[Column], old: str = "s", new: str = "i") -> str:
+    """Whether any of `columns` differs."""
+    return " or ".join(f"({differs(column, old, new)})" for column in columns) or "false"

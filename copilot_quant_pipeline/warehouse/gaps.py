@@ -1,0 +1,149 @@
+"""The gaps of a grid as coverage tells them: what was tried and failed, and what was left out.
+
+Here: reading them, newest first, given which tries are to be repeated.
+Not here: when a cell is tried again (upkeep/healing.py), which runs that takes (grid/cells.py).
+
+A gap is a failed cell, or one never asked for that lies after its key's first settled cell (and, of a market, between
+its opening and its close). A key never asked for has no gaps, nor has a key or date that is not on the axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from copilot_quant_pipeline.grid.cells import Cell
+from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP
+from copilot_quant_pipeline.warehouse.tables import UTC_TIME
+from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+
+class Tries(NamedTuple):
+    """What failed cells of the same history have in common; `passing` of the `attempts` said nothing about them."""
+
+    reason: str
+    attempts: int
+    passing: int
+    fetched_at: datetime
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where gaps are looked for.
+
+    Attributes:
+        grid: which grid.
+        keys: its second axis, in the axis' order.
+        dates: its date axis, ascending.
+        blank_until: the last date on which a cell nobody asked for counts.
+    """
+
+    grid: str
+    keys: Sequence[str]
+    dates: Sequence[date]
+    blank_until: date
+
+    @property
+    def bound(self) -> dict[str, Any]:
+        """As parameters of a statement."""
+        return {"grid": self.grid, "keys": list(self.keys), "dates": list(self.dates)}
+
+
+class Busy(NamedTuple):
+    """Cells that somebody is asking for already: every date and key between two corners, both included."""
+
+    first: Cell
+    last: Cell
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """The newest gaps, and how many there are in all."""
+
+    cells: tuple[Cell, ...]
+    total: int
+
+
+def read_tries(warehouse: Warehouse, extent: Extent) -> dict[Tries, int]:
+    """The histories of the failed cells, each with the number of cells it is true of."""
+    answer = warehouse.read(_TRIES, extent.bound).to_pylist()
+    return {Tries(*(row[name] for name in Tries._fields)): row["cells"] for row in answer}
+
+
+def read_gaps(warehouse: Warehouse, extent: Extent, due: Collection[Tries], busy: Collection[Busy], limit: int) -> Gaps:
+    """The failed cells whose history is `due` and the blank ones, without `busy`: the newest `limit` of them."""
+    bound = {**extent.bound, "blank_until": extent.blank_until, "limit": limit, "given_up": GIVEN_UP}
+    with warehouse.connect_read_only() as connection:
+        connection.register("due", pa.Table.from_pylist([tries._asdict() for tries in due], _DUE))
+        connection.register("busy", pa.Table.from_pylist([*_corners(busy, extent.keys)], _BUSY))
+        answer = connection.execute(_GAPS, bound).to_arrow_table().to_pylist()
+    return Gaps(tuple(Cell(row["date"], row["key"]) for row in answer), answer[0]["total"] if answer else 0)
+
+
+def _corners(busy: Collection[Busy], keys: Sequence[str]) -> list[dict[str, Any]]:
+    place = {key: n for n, key in enumerate(keys)}
+    corners = [(both, place.get(both.first.key), place.get(both.last.key)) for both in busy]
+    return [
+        {"first": both.first.date, "last": both.last.date, "top": min(top, bottom), "bottom": max(top, bottom)}
+        for both, top, bottom in corners
+        if top is not None and bottom is not None
+    ]
+
+
+_DUE = pa.schema([("reason", pa.string()), ("attempts", pa.int32()), ("passing", pa.int32()), ("fetched_at", UTC_TIME)])
+_BUSY = pa.schema([("first", pa.date32()), ("last", pa.date32()), ("top", pa.int64()), ("bottom", pa.int64())])
+
+_TRIES = """
+select reason, attempts, passing, fetched_at, count(*) as cells
+from ops.coverage
+where grid = $grid and outcome = 'failed'
+    and key in (select unnest($keys::varchar[])) and date in (select unnest($dates::date[]))
+group by all
+order by all
+"""
+
+_GAPS = """
+with keys as (
+    select unnest($keys::varchar[]) as key, generate_subscripts($keys::varchar[], 1) - 1 as place
+), dates as (
+    select unnest($dates::date[]) as date
+), covered as (
+    from ops.coverage where grid = $grid
+), lives as (
+    select
+        c.key,
+        greatest(min(c.date), any_value(m.opened_at)::date) as first,
+        least($blank_until::date, any_value(m.closes_at)::date) as last
+    from covered c semi join keys using (key)
+    left join (
+        select market, opened_at, case when status in ('closed', 'resolved', 'gone') then closes_at end as closes_at
+        from prediction_markets.markets
+    ) m on $grid = 'markets' and m.market = c.key
+    where c.outcome = 'settled'
+    group by c.key
+), blank as (
+    select d.date, l.key from lives l join dates d on d.date between l.first and l.last
+    anti join covered c on c.date = d.date and c.key = l.key
+), red as (
+    select date, key from covered semi join due using (reason, attempts, passing, fetched_at)
+    where outcome = 'failed'
+), departed as (
+    select key, max(fetched_at) filter (reason = 'delisted') as since, max(date) filter (rows > 0) as last_bar
+    from covered group by key having since is not null
+), explained as (
+    -- Given up before its symbol was found to be delisted: that settles it.
+    select c.date, c.key from covered c join departed d using (key)
+    where c.reason = $given_up and c.fetched_at < d.since and c.date > d.last_bar
+), gaps as (
+    select date, key, place
+    from (from blank union all from red union from explained) join keys using (key) semi join dates using (date)
+    where not exists (
+        from busy b where date between b.first and b.last and place between b.top and b.bottom
+    )
+)
+select date, key, count(*) over () as total from gaps order by date desc, place limit $limit
+"""

@@ -1,0 +1,121 @@
+"""Claims about symbols that Yahoo no longer knows: when that is believed, and what their cells become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from copilot_quant_pipeline.calendar import sessions_in_range
+from copilot_quant_pipeline.equities.delisting import Doubt
+from copilot_quant_pipeline_tests.upkeep.healing_world import CHART, World, open_world
+
+NOW = datetime(2024, 3, 22, 11, 0, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+WEEK = sessions_in_range(date(2024, 3, 18), date(2024, 3, 21))
+GONE, THERE = "ABT", "ABBV"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Two symbols with bars to Wednesday, as asked on Thursday; one is gone on Friday."""
+    with open_world(tmp_path, NOW - DAY) as world:
+        world.settle((THERE, GONE), WEEK[:-1])
+        world.now = NOW
+        world.venues.pin_clock(NOW)
+        world.venues.fault("delisted", symbol=GONE)
+        yield world
+
+
+def _cells(world: World, symbol: str = GONE) -> dict[date, tuple[str, str | None]]:
+    rows = world.warehouse.coverage("equities", [symbol]).to_pylist()
+    return {row["date"]: (row["outcome"], row["reason"]) for row in rows}
+
+
+def test_one_answer_is_not_believed(world: World) -> None:
+    world.settle((THERE, GONE), WEEK[-1:])
+    world.now += timedelta(hours=23)
+    world.settle((THERE, GONE), WEEK[-1:])
+    assert _cells(world)[WEEK[-1]] == ("failed", "unknown_symbol")
+    assert _cells(world, THERE)[WEEK[-1]] == ("settled", None)
+
+
+def test_two_tries_a_day_apart_settle_it_from_the_session_after_its_last_bar(world: World) -> None:
+    world.settle((THERE, GONE), WEEK[-1:])
+    world.now += DAY
+    world.settle((THERE, GONE), WEEK[-1:])
+    assert _cells(world) == {**dict.fromkeys(WEEK[:-1], ("settled", None)), WEEK[-1]: ("settled", "delisted")}
+
+
+def test_healing_finds_it_out_by_itself(world: World) -> None:
+    world.settle((THERE, GONE), WEEK[-1:])
+    world.let_pass(2 * DAY, every=12 * HOUR)
+    assert world.red() == {}
+    assert _cells(world)[WEEK[-1]] == ("settled", "delisted")
+
+
+def test_its_last_bar_which_nobody_will_revise_is_final(world: World) -> None:
+    finals = f"select date from equities.bars where symbol = '{GONE}' and not is_final"  # noqa: S608
+    assert world.warehouse.read(finals).to_pylist() == [{"date": WEEK[-2]}]
+    world.settle((THERE, GONE), WEEK[-2:])
+    assert _cells(world)[WEEK[-2]] == ("failed", "unknown_symbol")
+    world.now += DAY
+    world.settle((THERE, GONE), WEEK[-2:])
+    assert world.red() == {}
+    assert world.warehouse.read(finals).num_rows == 0
+    assert world.warehouse.read("from ops.restatements").num_rows == 0
+
+
+def test_its_later_sessions_are_settled_without_asking(world: World) -> None:
+    world.settle((THERE, GONE), WEEK[-1:])
+    world.now += DAY
+    world.settle((THERE, GONE), WEEK[-1:])
+    world.venues.reset_requests()
+    world.now += 3 * DAY
+    friday = date(2024, 3, 22)
+    world.settle((THERE, GONE), [friday])
+    assert _cells(world)[friday] == ("settled", "delisted")
+    assert world.venues.requests()[CHART] == 1  # for the other symbol
+
+
+def test_after_some_weeks_it_is_asked_for_again_and_may_be_back(world: World) -> None:
+    world.settle((GONE,), WEEK[-1:])
+    world.now += DAY
+    world.settle((GONE,), WEEK[-1:])
+    world.now += 28 * DAY
+    world.venues.pin_clock(world.now)
+    world.venues.clear_faults()
+    new_life = date(2024, 4, 18)
+    world.settle((GONE,), [new_life])
+    assert _cells(world)[new_life] == ("settled", None)
+
+
+def test_a_symbol_that_never_had_a_bar_stays_unknown(world: World) -> None:
+    for _ in range(3):
+        world.settle(("ZZZZ",), WEEK[-1:])
+        world.now += DAY
+    assert _cells(world, "ZZZZ") == {WEEK[-1]: ("failed", "unknown_symbol")}
+
+
+def test_another_answer_between_the_two_tries_starts_anew(world: World) -> None:
+    world.settle((GONE,), WEEK[-1:])
+    world.now += 12 * HOUR
+    world.venues.clear_faults()
+    world.venues.fault("lost_session", dates=[WEEK[-1].isoformat()])
+    world.settle((GONE,), WEEK[-2:])  # Wednesday is there again, Thursday is missing
+    world.venues.fault("delisted", symbol=GONE)
+    world.now += 13 * HOUR
+    world.settle((GONE,), WEEK[-1:])
+    assert _cells(world)[WEEK[-1]] == ("failed", "unknown_symbol")
+    world.now += DAY
+    world.settle((GONE,), WEEK[-1:])
+    assert _cells(world)[WEEK[-1]] == ("settled", "delisted")
+
+
+def test_tries_that_agree_must_lie_a_day_apart() -> None:
+    doubt = Doubt(WEEK[0], unknown_since=NOW, delisted_at=None)
+    assert not doubt.is_settled_by(NOW + timedelta(hours=23, minutes=59))
+    assert doubt.is_settled_by(NOW + DAY)
+    assert not Doubt(None, unknown_since=NOW, delisted_at=None).is_settled_by(NOW + DAY)

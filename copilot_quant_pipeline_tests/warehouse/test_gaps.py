@@ -1,0 +1,127 @@
+"""Claims about what is a gap: a failed cell, or a blank one inside what was ever asked for; never more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from copilot_quant_pipeline.grid.cells import Cell
+from copilot_quant_pipeline.warehouse.catalog import record_markets
+from copilot_quant_pipeline.warehouse.gaps import Busy, Extent, read_gaps, read_tries
+from copilot_quant_pipeline.warehouse.tables import BARS, MARKETS, PRICES
+from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+from copilot_quant_pipeline_tests.warehouse.world import bar, bars, cell, cells
+
+DAYS = [date(2024, 3, day) for day in (18, 19, 20, 21, 22)]
+KEYS = ["Z", "A", "B"]
+MARKET = "kalshi:X"
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Warehouse:
+    return Warehouse(tmp_path / "warehouse.duckdb")
+
+
+def _settle(warehouse: Warehouse, *asked: dict[str, Any]) -> None:
+    rows = [bar(one["date"], one["key"]) for one in asked if one["outcome"] == "settled" and not one["reason"]]
+    warehouse.settle(BARS, cells(*asked), bars(*rows), run_id="run")
+
+
+def _gaps(
+    warehouse: Warehouse,
+    *,
+    keys: list[str] = KEYS,
+    until: date = DAYS[-1],
+    busy: Collection[Busy] = (),
+    limit: int = 100,
+    grid: str = "equities",
+) -> list[Cell]:
+    extent = Extent(grid, keys, DAYS, until)
+    return list(read_gaps(warehouse, extent, list(read_tries(warehouse, extent)), busy, limit).cells)
+
+
+def test_blank_cells_after_the_first_settled_one_are_gaps_and_those_before_are_not(warehouse: Warehouse) -> None:
+    _settle(warehouse, cell(DAYS[1], "A"), cell(DAYS[3], "A"))
+    assert _gaps(warehouse) == [Cell(DAYS[4], "A"), Cell(DAYS[2], "A")]
+
+
+def test_a_red_cell_is_a_gap_wherever_it_lies_and_opens_no_others(warehouse: Warehouse) -> None:
+    _settle(warehouse, cell(DAYS[1], "A", "failed", "unavailable"))
+    assert _gaps(warehouse) == [Cell(DAYS[1], "A")]
+
+
+def test_a_symbol_never_asked_for_has_no_gaps(warehouse: Warehouse) -> None:
+    _settle(warehouse, *(cell(day, "A") for day in DAYS))
+    assert _gaps(warehouse) == []
+
+
+def test_keys_and_dates_off_the_axes_have_no_gaps(warehouse: Warehouse) -> None:
+    holiday = cell(date(2024, 3, 17), "A", "failed", "unavailable")
+    _settle(warehouse, cell(DAYS[3], "GONE"), cell(DAYS[1], "GONE", "failed", "unavailable"), holiday)
+    assert _gaps(warehouse) == []
+
+
+def test_blank_cells_count_up_to_a_date_and_red_ones_beyond(warehouse: Warehouse) -> None:
+    _settle(warehouse, cell(DAYS[1], "A"), cell(DAYS[1], "B"), cell(DAYS[4], "B", "failed", "unavailable"))
+    assert _gaps(warehouse, until=DAYS[2]) == [Cell(DAYS[4], "B"), Cell(DAYS[2], "A"), Cell(DAYS[2], "B")]
+
+
+def test_gaps_come_newest_first_in_the_order_of_the_axis_and_no_more_than_asked(warehouse: Warehouse) -> None:
+    _settle(warehouse, *(cell(DAYS[3], key) for key in KEYS), cell(DAYS[0], "A", "failed", "unavailable"))
+    assert _gaps(warehouse, limit=2) == [Cell(DAYS[4], "Z"), Cell(DAYS[4], "A")]
+
+
+def test_cells_somebody_asks_for_are_left_out(warehouse: Warehouse) -> None:
+    _settle(warehouse, *(cell(DAYS[2], key) for key in KEYS))
+    busy = [Busy(Cell(DAYS[3], "A"), Cell(DAYS[4], "B")), Busy(Cell(DAYS[0], "GONE"), Cell(DAYS[4], "B"))]
+    assert _gaps(warehouse, busy=busy) == [Cell(DAYS[4], "Z"), Cell(DAYS[3], "Z")]
+
+
+def test_only_histories_that_are_due_are_read(warehouse: Warehouse) -> None:
+    _settle(warehouse, cell(DAYS[0], "A", "failed", "unavailable"), cell(DAYS[0], "B", "failed", "missing_at_source"))
+    extent = Extent("equities", KEYS, DAYS, DAYS[-1])
+    due = [tries for tries in read_tries(warehouse, extent) if tries.reason == "unavailable"]
+    assert read_gaps(warehouse, extent, due, (), 10).cells == (Cell(DAYS[0], "A"),)
+    assert read_gaps(warehouse, extent, (), (), 10).cells == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "last"), [("closed", DAYS[3]), ("open", DAYS[4])], ids=["closed", "open past its announced close"]
+)
+def test_a_markets_gaps_lie_inside_its_life(warehouse: Warehouse, status: str, last: date) -> None:
+    _record_market(warehouse, opened_at=datetime(2024, 3, 19, 9, tzinfo=UTC), status=status)
+    asked = cells(cell(DAYS[0], MARKET, reason="not_open"))
+    warehouse.settle(PRICES, asked, PRICES.arrow.empty_table(), run_id="run")
+    newest_first = [day for day in reversed(DAYS) if DAYS[1] <= day <= last]
+    assert _gaps(warehouse, keys=[MARKET], grid="markets") == [Cell(day, MARKET) for day in newest_first]
+
+
+def _record_market(warehouse: Warehouse, **facts: Any) -> None:
+    now = datetime(2024, 3, 22, tzinfo=UTC)
+    plain = {field.name: "" for field in MARKETS.arrow if not field.nullable and field.type == pa.string()}
+    known = {"market": MARKET, "venue": "kalshi", "closes_at": datetime(2024, 3, 21, 15, tzinfo=UTC)}
+    row = {**plain, **known, "outcomes": "[]", "facts": "{}", "first_seen_at": now, "last_seen_at": now, **facts}
+    record_markets(warehouse, pa.Table.from_pylist([row], MARKETS.arrow))
+
+
+def test_what_was_given_up_before_its_symbol_was_found_delisted_is_a_gap_once(warehouse: Warehouse) -> None:
+    def given_up() -> list[Cell]:
+        extent = Extent("equities", KEYS, DAYS, DAYS[-1])
+        return list(read_gaps(warehouse, extent, (), (), 10).cells)
+
+    _settle(warehouse, *(cell(day, "A") for day in DAYS[:2]))
+    for tries in range(8):
+        at = datetime(2024, 3, 22 + tries // 2, 12 * (tries % 2), tzinfo=UTC)
+        _settle(warehouse, cell(DAYS[2], "A", "failed", "missing_at_source", fetched_at=at))
+    found_at = datetime(2024, 3, 29, tzinfo=UTC)
+    gone = [cell(day, "A", reason="delisted", fetched_at=found_at) for day in DAYS[3:]]
+    _settle(warehouse, *gone)
+    assert given_up() == [Cell(DAYS[2], "A")]
+    later = datetime(2024, 3, 30, tzinfo=UTC)
+    _settle(warehouse, cell(DAYS[2], "A", "failed", "missing_at_source", fetched_at=later))
+    assert given_up() == []
