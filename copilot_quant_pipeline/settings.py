@@ -83,6 +83,11 @@ class Settings:
     dagit_url: str = "http://127.0.0.1:3000"
     pinned_now: datetime | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what no environment could hand to another process."""
+        if not self.markets_venues:
+            raise UserError("no venue is followed; write for example COPILOT_QUANT_MARKETS_VENUES=polymarket,kalshi.")
+
     @classmethod
     def from_environment(
         cls, environ: Mapping[str, str] | None = None, *, source: str | None = None, home: Path | None = None
@@ -100,7 +105,7 @@ class Settings:
             equities_start=read.parsed("EQUITIES_START", date.fromisoformat, cls.equities_start, "2020-01-01"),
             markets_start=read.parsed("MARKETS_START", date.fromisoformat, cls.markets_start, "2024-01-01"),
             markets_retire_days=read.parsed("MARKETS_RETIRE_DAYS", _days, cls.markets_retire_days, "30"),
-            markets_venues=read.parsed("MARKETS_VENUES", _words, cls.markets_venues, "polymarket,kalshi"),
+            markets_venues=read.parsed("MARKETS_VENUES", _some_words, cls.markets_venues, "polymarket,kalshi"),
             markets_categories=read.parsed("MARKETS_CATEGORIES", _words, cls.markets_categories, "politics,economics"),
             markets_top=read.parsed("MARKETS_TOP", _days, cls.markets_top, "50"),
             markets_ids=read.parsed("MARKETS_IDS", _words, cls.markets_ids, "kalshi:KXFED-24NOV-T4.75"),
@@ -240,6 +245,13 @@ def _urls(value: str) -> tuple[str, ...]:
 
 def _words(value: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def _some_words(value: str) -> tuple[str, ...]:
+    words = _words(value)
+    if not words:
+        raise ValueError(value)
+    return words
 
 
 def _hours(value: str) -> timedelta:

@@ -67,6 +67,7 @@ def test_without_variables_the_sandbox_is_simulated_from_its_defaults(tmp_path: 
         ("MARKETS_START", "2024-13-01", "2024-01-01"),
         ("MARKETS_RETIRE_DAYS", "-1", "30"),
         ("MARKETS_RETIRE_DAYS", "a month", "30"),
+        ("MARKETS_VENUES", ",", "polymarket,kalshi"),
         ("MARKETS_TOP", "most", "50"),
         ("LANDING_TTL", "0", "6 (hours)"),
         ("LOCK_TIMEOUT", "inf", "120 (seconds)"),
@@ -77,6 +78,11 @@ def test_a_value_that_is_not_understood_is_named_with_an_example(name: str, valu
     with pytest.raises(UserError) as refused:
         Settings.from_environment({f"COPILOT_QUANT_{name}": value})
     assert str(refused.value) == f"COPILOT_QUANT_{name}={value!r} is not understood; write for example {example}."
+
+
+def test_settings_that_follow_no_venue_are_refused() -> None:
+    with pytest.raises(UserError, match="no venue is followed; write for example COPILOT_QUANT_MARKETS_VENUES="):
+        Settings(markets_venues=())
 
 
 def test_an_unknown_source_is_refused() -> None:

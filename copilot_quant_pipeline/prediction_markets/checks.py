@@ -136,6 +136,8 @@ def broken_rows(
 ) -> list[Broken]:
     """What breaks each claim, asked of the stored prices of `markets` (None is all) at one state of the store."""
     with warehouse.connect_read_only() as connection:
+        # What does not fit waits on disk: millions of prices would else take gigabytes to group.
+        connection.execute("set memory_limit = '600MB'")
         if markets is None:
             connection.execute("create temp view looked_at as from prediction_markets.prices")
         else:

@@ -132,7 +132,7 @@ def _market(record: Any, event: Mapping[str, Any] | None) -> Market:
         volume=_volume(record),
         event=_named(event),
         series=_series(event),
-        facts={"condition_id": record.get("conditionId") or None, "tags": tags},
+        facts={"condition_id": record.get("conditionId") or None, "tags": tags, **_split(status, result, prices)},
     )
 
 
@@ -187,6 +187,11 @@ def _ending(
     if sorted(prices) == [*[Decimal(0)] * (len(prices) - 1), Decimal(1)]:
         return "resolved", outcomes[prices.index(Decimal(1))].name
     return ("resolved" if set(prices) == {1 / Decimal(len(prices))} else "closed"), None
+
+
+def _split(status: Status, result: str | None, prices: list[Any]) -> dict[str, str]:
+    """What an outcome was worth where a market is final without a winner."""
+    return {"settlement": str(prices[0])} if status == "resolved" and result is None else {}
 
 
 def _flag(record: Mapping[str, Any], name: str, *, otherwise: bool) -> bool:

@@ -74,7 +74,8 @@ class Market:
         volume: what was traded in all, in the venue's unit (dollars, contracts, shares), None where it does not say.
         event: what the venue groups markets by, and
         series: what it groups events by; None where it has neither.
-        facts: what the venue's own `fetch_prices` needs besides; must survive JSON.
+        facts: what the venue's own `fetch_prices` needs besides; must survive JSON. `settlement` is what the first
+            outcome was worth in the end, as text, where that is neither 0 nor 1.
     """
 
     venue: str

@@ -120,7 +120,7 @@ with keys as (
         least($blank_until::date, any_value(m.closes_at)::date) as last
     from covered c semi join keys using (key)
     left join (
-        select market, opened_at, case when status in ('closed', 'resolved') then closes_at end as closes_at
+        select market, opened_at, case when status in ('closed', 'resolved', 'gone') then closes_at end as closes_at
         from prediction_markets.markets
     ) m on $grid = 'markets' and m.market = c.key
     where c.outcome = 'settled'

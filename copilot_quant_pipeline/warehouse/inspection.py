@@ -90,7 +90,7 @@ _BLANK = """
         select c.key, min(c.date) filter (where c.outcome = 'settled') as first, any_value(m.closed) as closed
         from ops.coverage c left join (
             select market, closes_at::date as closed from prediction_markets.markets
-            where status in ('closed', 'resolved')
+            where status in ('closed', 'resolved', 'gone')
         ) m on $grid = 'markets' and m.market = c.key
         where c.grid = $grid and c.key in (select unnest($keys::varchar[]))
         group by c.key

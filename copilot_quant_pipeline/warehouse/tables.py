@@ -468,10 +468,16 @@ select
     arg_max(ask, "at") filter (where ask is not null) as ask,
     cast(sum(volume) as decimal(24, 6)) as volume,
     arg_max(open_interest, "at") filter (where open_interest is not null) as open_interest,
-    any_value(
-        case when m.result is not null then cast(p.outcome = m.result as integer)::decimal(9, 6) end
-    ) as settlement
-from points p left join (select market, result from prediction_markets.markets) m using (market)
+    any_value(case
+        when m.result is not null then cast(p.outcome = m.result as integer)::decimal(9, 6)
+        when p.outcome = m.first_outcome then m.settlement else (1 - m.settlement)::decimal(9, 6)
+    end) as settlement
+from points p left join (
+    select market, result, json_extract_string(outcomes, '$[0][0]') as first_outcome,
+        case status when 'resolved' then try_cast(json_extract_string(facts, '$.settlement') as decimal(9, 6)) end
+            as settlement
+    from prediction_markets.markets
+) m using (market)
 group by date, market, outcome
 """
 
@@ -491,7 +497,7 @@ DAILY = View(
         _probability("ask", "Last ask of the day."),
         Column("volume", QUANTITY, "Traded that day, in the venue's unit.", nullable=True),
         Column("open_interest", QUANTITY, "Open at the end of the day.", nullable=True),
-        _probability("settlement", "1 if this outcome won, 0 if another did; null before."),
+        _probability("settlement", "1 if this outcome won, 0 if another did, between where it was split; null before."),
     ),
     query=_DAILY,
 )

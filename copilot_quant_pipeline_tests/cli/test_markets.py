@@ -8,6 +8,8 @@ from decimal import Decimal
 
 import pytest
 
+from copilot_quant_pipeline.grid.axes import MARKET
+from copilot_quant_pipeline.ledger.instance import open_instance
 from copilot_quant_pipeline.prediction_markets import http
 from copilot_quant_pipeline.prediction_markets.checks import CHECKS, Broken, broken_rows
 from copilot_quant_pipeline.prediction_markets.registry import venue_names
@@ -308,6 +310,31 @@ def test_a_followed_market_is_seen_to_its_end(desk: Desk) -> None:
     opened, *ended = history.column("status").to_pylist()
     assert opened == "open"
     assert ended in (["closed"], ["resolved"])
+
+
+def test_a_market_that_closed_leaves_the_axis_once_its_whole_life_is_settled(desk: Desk) -> None:
+    market = min(LARGEST["kalshi"], key=lambda one: one.resolved_at)
+    key, later = f"kalshi:{market.ticker}", market.resolved_at + timedelta(days=2)
+    desk.set({"COPILOT_QUANT_MARKETS_VENUES": "kalshi", "COPILOT_QUANT_MARKETS_TOP": "1"})
+    desk.set({"COPILOT_QUANT_MARKETS_RETIRE_DAYS": "1"})
+    desk.run(*BACKFILL, "--start", "2024-03-28", "--market-ids", key)
+    _at(desk, later.isoformat())
+    desk.run("update", "markets")
+    assert key in _on_axis(desk)  # days of its life were never asked for
+    assert desk.run("backfill", "markets", "--start", "2024-01-01", "--market-ids", key).code == 0
+    desk.run("update", "markets")
+    assert key not in _on_axis(desk)
+    kept = (
+        "select count(distinct date) as days, max(settlement) as won from prediction_markets.daily where market = $key"
+    )
+    (row,) = desk.warehouse.read(kept, {"key": key}).to_pylist()
+    assert row["days"] >= (market.closes_at - market.opened_at).days
+    assert row["won"] == 1
+
+
+def _on_axis(desk: Desk) -> list[str]:
+    with open_instance(desk.settings.dagster_home) as instance:
+        return list(instance.get_dynamic_partitions(MARKET))
 
 
 def test_update_all_settles_both_grids(desk: Desk) -> None:

@@ -6,7 +6,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_followed, plan_retired
+from hypothesis import given
+from hypothesis import strategies as st
+
+from copilot_quant_pipeline.prediction_markets.following import (
+    NOW_CALLED,
+    FollowRule,
+    keep_keys,
+    plan_followed,
+    plan_keys,
+    plan_retired,
+)
 from copilot_quant_pipeline.prediction_markets.venue import Market
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -53,3 +63,46 @@ def test_a_market_leaves_the_axis_only_after_its_life_is_settled_and_some_time()
     assert plan_retired([ended], keys, keys, NOW, keep) == []
     assert plan_retired([ended], set(), keys, later, keep) == []
     assert plan_retired([SMALL], keys, keys, later, keep) == []  # an open market trades past its announced end
+
+
+def test_what_is_gone_leaves_the_axis_as_what_closed() -> None:
+    gone = replace(SMALL, status="gone", closes_at=NOW)
+    keys = {"kalshi:A"}
+    assert plan_retired([gone], keys, keys, NOW + timedelta(days=31), timedelta(days=30)) == ["kalshi:A"]
+
+
+def test_a_renamed_market_keeps_its_key_and_says_what_it_is_called_now() -> None:
+    (kept,) = keep_keys([replace(OTHER, slug="new-name")], [OTHER])
+    assert (kept.key, kept.facts) == (OTHER.key, {NOW_CALLED: "new-name"})
+    assert keep_keys([OTHER], [kept]) == [OTHER]  # called as before once more
+
+
+def test_another_market_under_a_known_name_goes_by_its_id() -> None:
+    (kept,) = keep_keys([replace(OTHER, id="77")], [OTHER])
+    assert kept.key == "polymarket:77"
+
+
+slugs = st.sampled_from("abcd")
+markets = st.builds(lambda number, slug: replace(OTHER, id=str(number), slug=slug), st.integers(0, 5), slugs)
+
+
+@given(st.lists(st.lists(markets, unique_by=lambda one: one.id), max_size=4))
+def test_keys_never_change_and_are_never_shared(listings: list[list[Market]]) -> None:
+    known: dict[str, Market] = {}
+    for listing in listings:
+        # No venue lists two markets under one name at a time.
+        shown = list({one.slug: one for one in listing}.values())
+        for market in keep_keys(shown, known.values()):
+            assert known.get(market.id, market).key == market.key
+            known[market.id] = market
+        assert len({one.key for one in known.values()}) == len(known)
+
+
+def test_a_market_is_meant_by_its_key_its_id_or_what_it_is_called_now() -> None:
+    renamed = replace(OTHER, facts={NOW_CALLED: "e", "condition_id": "0xf"})
+    names = ("polymarket:d", "polymarket:A", "polymarket:e", "polymarket:0xf", "polymarket:other", "kalshi:d")
+    assert plan_keys([renamed], names) == {
+        **dict.fromkeys(names[:4], "polymarket:d"),
+        "polymarket:other": "polymarket:other",
+        "kalshi:d": "kalshi:d",
+    }

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,25 +14,12 @@ from copilot_quant_pipeline.prediction_markets.manifold import Manifold, parse_m
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, Market, MarketQuery
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarket, SimulatedMarkets
+from copilot_quant_pipeline_tests.conftest import NOW
 from copilot_quant_pipeline_tests.prediction_markets.loopback import Loopback, answer
 
-NOW = datetime(2024, 3, 29, 14, 0, tzinfo=UTC)
 FREELY = Pace(10_000)
 TRUTH = SimulatedMarkets(7)
 LISTED = [market for market in TRUTH.markets("manifold") if market.opened_at <= NOW]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Sandbox]:
-    with Sandbox(now=NOW) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(running: Sandbox) -> Sandbox:
-    running.clear_faults()
-    running.reset_requests()
-    return running
 
 
 def client(url: str) -> Manifold:

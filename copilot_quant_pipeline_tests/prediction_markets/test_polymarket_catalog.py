@@ -137,6 +137,12 @@ def test_what_is_no_page_is_refused(recorded: Path, name: str) -> None:
         parse_page(read(recorded / "polymarket/legacy_shapes" / name), "markets")
 
 
+def test_a_market_resolved_in_parts_says_what_they_are_worth() -> None:
+    split = parse_market(record(closed=True, umaResolutionStatus="resolved", outcomePrices='["0.5", "0.5"]'))
+    assert (split.result, split.facts["settlement"]) == (None, "0.5")
+    assert "settlement" not in parse_market(record()).facts
+
+
 def test_outcomes_are_matched_by_position() -> None:
     sent = record(closed=True, umaResolutionStatus="resolved", outcomePrices='["0", "1"]')
     market = parse_market(sent)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,9 +13,9 @@ from copilot_quant_pipeline.prediction_markets.predictit import PredictIt, parse
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, MarketQuery
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarket, SimulatedMarkets
+from copilot_quant_pipeline_tests.conftest import NOW
 from copilot_quant_pipeline_tests.prediction_markets.loopback import Loopback, answer
 
-NOW = datetime(2024, 3, 29, 14, 0, tzinfo=UTC)
 TODAY = datetime(2024, 3, 29, tzinfo=UTC)
 DAY = timedelta(days=1)
 TRUTH = SimulatedMarkets(7)
@@ -30,19 +29,6 @@ class Clock:
 
     def __call__(self) -> datetime:
         return self.now
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Sandbox]:
-    with Sandbox(now=NOW) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(running: Sandbox) -> Sandbox:
-    running.clear_faults()
-    running.reset_requests()
-    return running
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -10,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_quant_pipeline.errors import Unavailable
+from copilot_quant_pipeline.errors import NotFound, Unavailable
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.prediction_markets.prices import days_of_life, settle_span
-from copilot_quant_pipeline.prediction_markets.venue import POINTS, Market, Outcome
+from copilot_quant_pipeline.prediction_markets.venue import POINTS, Market, MissingAtSource, Outcome
 from copilot_quant_pipeline.warehouse.harvest import ASKED
 from copilot_quant_pipeline.warehouse.tables import PRICES
 
@@ -51,6 +52,40 @@ def fates(span: Span, answer: object, of: Market) -> dict[date, str]:
     rows = settled.cells.to_pylist()
     assert len(rows) == len(span.dates)
     return {row["date"]: row["reason"] or row["outcome"] for row in rows}
+
+
+def test_a_day_on_which_a_market_was_hardly_open_is_no_missing_one() -> None:
+    late = replace(market(), opened_at=datetime(2024, 1, 12, 22, 30, tzinfo=UTC))
+    span = Span("polymarket:will-it", (date(2024, 1, 12), date(2024, 1, 13)))
+    answer = points(datetime(2024, 1, 13, 9, tzinfo=UTC))
+    assert fates(span, answer, late) == {date(2024, 1, 12): "no_trade", date(2024, 1, 13): "settled"}
+    assert fates(span, answer, market())[date(2024, 1, 12)] == "missing_at_source"
+
+
+@pytest.mark.parametrize(("hour", "reason"), [(1, "no_trade"), (2, "missing_at_source")])
+def test_today_is_missing_only_once_some_of_it_is_over(hour: int, reason: str) -> None:
+    today = date(2024, 1, 20)
+    open_still = replace(market(), status="open", closes_at=None)
+    at = datetime(2024, 1, 20, hour, tzinfo=UTC)
+    settled = settle_span(Span(open_still.key, (today,)), open_still, points(), now=at, source="test")
+    assert settled.cells.column("reason").to_pylist() == [reason]
+
+
+def test_a_market_its_venue_knows_no_more_keeps_its_days_and_is_delisted_since() -> None:
+    gone = replace(market(), status="gone")
+    known = points(datetime(2024, 1, 16, 9, tzinfo=UTC), datetime(2024, 1, 17, 9, tzinfo=UTC))
+    span = Span(gone.key, DAYS)
+    found = fates(span, MissingAtSource("knows it no more", known), gone)
+    assert [found[day] for day in DAYS] == [
+        *["not_open"] * 2,
+        *["missing_at_source"] * 4,
+        *["settled"] * 2,
+        *["delisted"] * 3,
+    ]
+
+
+def test_a_market_that_is_not_found_is_an_unknown_market() -> None:
+    assert set(fates(Span("x", DAYS[3:6]), NotFound("?"), market()).values()) == {"unknown_market"}
 
 
 def test_days_before_and_after_a_markets_life_are_green_without_an_answer() -> None:
