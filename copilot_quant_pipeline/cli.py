@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from copilot_quant_pipeline.grid.cells import Rectangle
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
     from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
+    from copilot_quant_pipeline.upkeep.reconcile import Reconciled
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
@@ -201,6 +202,58 @@ def status(source: SourceOption = None, home: HomeOption = None, as_json: JsonOp
 
 
 @app.command()
+def reconcile(
+    source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False, verbose: VerboseOption = False
+) -> None:
+    """Make the grid in Dagit the warehouse's picture again: settled cells green, and no others."""
+    from copilot_quant_pipeline.upkeep.reconcile import reconcile as reconcile_grids
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+    settings = Settings.from_environment(source=source, home=home)
+    with _instance(settings, "reconcile", verbose) as instance, _growing_bar(as_json) as (expect, advance):
+        warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
+        grids = reconcile_grids(instance, warehouse, settings, expect, advance)
+    if as_json:
+        _print_json({"warehouse": str(settings.warehouse_path), "grids": [asdict(grid) for grid in grids]})
+    else:
+        columns = ("grid", "settled", "painted green", "wiped", "keys put back", "still different")
+        _print_table(columns, [(g.grid, g.settled, g.painted, g.wiped, g.returned, g.left) for g in grids])
+        _tell_reconciled(grids)
+    if any(grid.left for grid in grids):
+        raise typer.Exit(1)
+
+
+def _tell_reconciled(grids: Sequence[Reconciled]) -> None:
+    if any(grid.wiped for grid in grids):
+        typer.echo("wiped cells were green and are not settled in the warehouse: they are blank now, and asked anew.")
+    if any(grid.left for grid in grids):
+        typer.echo("cells still differ because others keep changing them; run the same command again once they end.")
+
+
+@app.command()
+def prune(
+    keep_days: Annotated[int, typer.Option(min=1, help="Days of superseded events and runs to keep.")] = 90,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Delete old events and runs that nothing on the grid stands on any more, as the weekly schedule does."""
+    from copilot_quant_pipeline.ledger.pruning import prune as prune_ledger
+
+    settings = Settings.from_environment(source=source, home=home)
+    with _instance(settings, "prune", verbose) as instance:
+        pruned = prune_ledger(instance, settings.now(), timedelta(days=keep_days))
+    if as_json:
+        _print_json(asdict(pruned))
+        return
+    typer.echo(
+        f"{pruned.events:,} superseded events and {pruned.runs:,} runs deleted, {pruned.logs:,} logs shortened;"
+        f" {settings.dagster_home} went from {pruned.before / 1e6:,.0f} to {pruned.after / 1e6:,.0f} MB"
+    )
+
+
+@app.command()
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8750,
     recorded: Annotated[Path | None, typer.Option(help="Serve recorded frames (a Parquet file or folder).")] = None,
@@ -309,6 +362,23 @@ def _platform(settings: Settings, command: str, as_json: bool, verbose: bool) ->
         job = definitions.resolve_implicit_global_asset_job_def()
         warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
         yield _Platform(settings, job, instance, warehouse, as_json)
+
+
+@contextmanager
+def _instance(settings: Settings, command: str, verbose: bool) -> Iterator[dg.DagsterInstance]:
+    """The home's Dagster instance, for a command that asks no venue."""
+    from copilot_quant_pipeline.home import logging_into, prepare_home
+    from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance, release_dead_runs
+
+    prepare_home(settings)
+    install_instance_config(settings.dagster_home)
+    with (
+        logging_into(settings, command, verbose=verbose),
+        _interrupts_told(),
+        open_instance(settings.dagster_home) as instance,
+    ):
+        release_dead_runs(instance)
+        yield instance
 
 
 class _InterruptedError(Exception):
@@ -513,6 +583,14 @@ def _progress_bar(cells: int, hidden: bool) -> Iterator[Any]:
     with Progress(*columns, console=Console(stderr=True), disable=hidden) as progress:
         task = progress.add_task("cells", total=cells)
         yield lambda done: progress.advance(task, done)
+
+
+@contextmanager
+def _growing_bar(hidden: bool) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+    """A progress bar that shows once its length is known: what tells it, and what advances it."""
+    with ExitStack() as stack:
+        bars: list[Any] = []
+        yield lambda cells: bars.append(stack.enter_context(_progress_bar(cells, hidden))), lambda n: bars[-1](n)
 
 
 def _report(platform: _Platform, asked: Rectangle, outcome: Outcome) -> None:

@@ -32,17 +32,20 @@ STATES = (
 # However old a cell is: what happened a moment ago may still be looked for, by its run or by whoever asked for it.
 UNTOUCHED = timedelta(days=1)
 
-_IDS = "(select value from json_each(:ids))"
-
 # The highest id stays taken: SQLite would give it again, and cursors that have passed it would miss that event.
 _TOMBSTONE = text(
-    "update event_logs set dagster_event_type = 'ASSET_WIPED', asset_key = null, partition = null, run_id = ''"
-    f" where id = (select max(id) from event_logs) and id in {_IDS}"  # noqa: S608 ours
+    """
+    update event_logs set dagster_event_type = 'ASSET_WIPED', asset_key = null, partition = null, run_id = ''
+    where id = (select max(id) from event_logs) and id in (select value from json_each(:ids))
+    """
 )
 _DELETE = text(
-    f"delete from event_logs where id in {_IDS} and id < (select max(id) from event_logs)"  # noqa: S608 ours
+    """
+    delete from event_logs
+    where id in (select value from json_each(:ids)) and id < (select max(id) from event_logs)
+    """
 )
-_DELETE_TAGS = text(f"delete from asset_event_tags where event_id in {_IDS}")  # noqa: S608 ours
+_DELETE_TAGS = text("delete from asset_event_tags where event_id in (select value from json_each(:ids))")
 
 _SUPERSEDED = text(
     """
