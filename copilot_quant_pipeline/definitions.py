@@ -20,6 +20,7 @@ from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import RUN_LOGGER
+from copilot_quant_pipeline.upkeep.retention import build_history, build_retention
 from copilot_quant_pipeline.warehouse.io_manager import GridIOManager
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -31,8 +32,9 @@ def build_definitions(settings: Settings, **resource_overrides: object) -> dg.De
         warnings.simplefilter("ignore", dg.BetaWarning)
         assets = [*build_equities(settings), *build_prediction_markets(settings)]
     return dg.Definitions(
-        assets=assets,
+        assets=[*assets, build_history(settings)],
         asset_checks=build_checks(),
+        schedules=[build_retention()],
         resources={**_resources(settings), **resource_overrides},
         # A run is one step that mostly waits for a vendor: another process per step is only slower.
         executor=dg.in_process_executor,

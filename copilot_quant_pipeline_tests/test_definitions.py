@@ -11,6 +11,7 @@ from copilot_quant_pipeline.settings import Settings
 ASSETS = {
     "adjusted_bars": {"equity_bars"},
     "coverage_report": {"equity_bars"},
+    "dagster_history": set(),
     "equity_bars": {"sp500_members"},
     "prediction_market_daily": {"prediction_market_prices", "prediction_markets"},
     "prediction_market_prices": {"prediction_markets"},
@@ -44,7 +45,7 @@ def test_every_asset_is_described_grouped_and_names_its_table(graph: dg.AssetGra
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
         assert node.description
-        assert node.group_name in ("equities", "prediction_markets")
+        assert node.group_name in ("equities", "prediction_markets", "upkeep")
         name = key.to_user_string()
         assert node.metadata.get("dagster/table_name") == TABLES.get(name)
         assert ("dagster/column_schema" in node.metadata) is (name in TABLES)
