@@ -15,6 +15,7 @@ from dagster_duckdb import DuckDBResource
 
 from copilot_quant_pipeline.equities.assets import build_equities
 from copilot_quant_pipeline.equities.sources import EquitySources
+from copilot_quant_pipeline.ledger.instance import note_process
 from copilot_quant_pipeline.prediction_markets.assets import build_prediction_markets
 from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
@@ -57,7 +58,10 @@ def _resources(settings: Settings) -> Mapping[str, Any]:
 def _opened(settings: Settings, reached_by: Callable[[Settings], object]) -> dg.ResourceDefinition:
     """Sources that are reached for the length of a run, with venues of the run's own where none are running."""
 
-    def opened(_context: dg.InitResourceContext) -> Iterator[object]:
+    def opened(context: dg.InitResourceContext) -> Iterator[object]:
+        if context.instance and context.run_id:
+            # Should the machine go down, whoever comes next can tell that this run has ended.
+            note_process(context.instance, context.run_id)
         with ExitStack() as stack:
             reached = settings
             if settings.needs_sandbox:

@@ -134,6 +134,8 @@ def give_back_pages(path: Path) -> None:
     with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)) as conn:
         while _pragma(conn, "freelist_count") and _pragma(conn, "auto_vacuum"):
             conn.execute(f"pragma incremental_vacuum({_PAGES_A_TURN})").fetchall()
+        # At once or not at all: whoever reads now would be waited for, and the next to close the file does it.
+        conn.execute("pragma busy_timeout = 0")
         conn.execute("pragma wal_checkpoint(truncate)").fetchall()
 
 
