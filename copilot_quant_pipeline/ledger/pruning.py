@@ -175,17 +175,20 @@ def _delete(instance: DagsterInstance, log: GridEventLogStorage, runs: Sequence[
 
 
 def _delete_leftovers(instance: DagsterInstance, log: GridEventLogStorage, horizon: Horizon) -> int:
-    """Delete the old logs and output of runs that a user has deleted, which Dagster leaves behind; gives how many."""
+    """Delete what Dagster leaves behind once it is old: logs and output of runs a user has deleted, logs of ticks."""
     known = set(instance.get_run_ids())
     logs = Path(log.path_for_shard(INDEX_SHARD_NAME)).parent.glob("*.db")
-    outputs = Path(instance.storage_directory()).glob("*")
-    leftovers = [path for path in (*logs, *outputs) if _RUN_ID.fullmatch(path.stem) and path.stem not in known]
-    old = [path for path in leftovers if _changed(path) < horizon.begin]
+    outputs = list(Path(instance.storage_directory()).glob("*"))
+    of_runs = [path for path in (*logs, *outputs) if _RUN_ID.fullmatch(path.stem) and path.stem not in known]
+    of_ticks = [path for folder in outputs if not _RUN_ID.fullmatch(folder.name) for path in folder.rglob("*.err")]
+    old = [path for path in (*of_runs, *of_ticks) if _changed(path) < horizon.begin]
     for path in old:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        else:
+        elif path.suffix == ".db":
             log.forget_log(path.stem)
+        else:
+            path.unlink(missing_ok=True)
     return len(old)
 
 

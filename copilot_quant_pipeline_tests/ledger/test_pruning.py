@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster import DagsterEventType
+from dagster._core.storage.compute_log_manager import ComputeIOType
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from hypothesis import given
 from hypothesis import strategies as st
@@ -240,12 +241,18 @@ def test_wiped_cells_are_blank_and_the_others_as_they_were(ledger: dg.DagsterIns
     assert latest.run_id != newest
 
 
-def test_what_a_user_has_deleted_leaves_no_files_behind(ledger: dg.DagsterInstance) -> None:
+def test_deleted_runs_and_old_ticks_leave_no_files_behind(ledger: dg.DagsterInstance) -> None:
     gone = run(ledger, BARS, ROW)
     ledger.delete_run(gone)
     home = Path(ledger.root_directory)
+    # What a sensor that uses context.log leaves of every tick.
+    tick = ["__repository__", "heal", "0f0e"]
+    with ledger.compute_log_manager.open_log_stream(tick, ComputeIOType.STDERR) as stream:
+        assert stream is not None
+        stream.write("nothing to heal")
     assert prune(ledger, after(days=1)).files == 0
-    assert prune(ledger, after(days=91)).files == 2
+    assert prune(ledger, after(days=91)).files == 3
+    assert ledger.compute_log_manager.get_log_data(tick).stderr is None
     assert not list(home.rglob(f"{gone}*"))
 
 
