@@ -11,16 +11,21 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
 
 from benchmarks.table import Measured, print_table
+from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
 from copilot_quant_pipeline.ledger.recording import fold_cells
+from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.upkeep.reconcile import reconcile
+from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 SYMBOLS = [f"S{n:03}" for n in range(500)]
 BARS = dg.AssetKey("equity_bars")
@@ -32,6 +37,14 @@ _symbols = dg.DynamicPartitionsDefinition(name="symbol")
 # Dagster's console log writes each event to stderr, which is none of the event log's cost.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 MS_A_CELL, BYTES_A_CELL, PART_OF_STOCK = 0.3, 5_000.0, 1 / 30
+SECONDS_TO_RECONCILE = 180
+
+_SETTLED = """
+    insert into ops.coverage by name
+    select 'equities' as grid, unnest($days::date[]) as date, key, 'settled' as outcome, 1 as rows, 0 as attempts,
+        now() as fetched_at, md5((hash(key) % 40)::varchar) as run_id
+    from (select unnest($symbols::varchar[]) as key)
+"""
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,30 @@ def measure_ledger(cells: int = 50_000, stock_cells: int = 5_000) -> list[Measur
     ]
 
 
+def measure_reconcile(sessions: int = 1_000) -> list[Measured]:
+    """Give a lost home its grid back: `sessions` dates of 500 symbols, settled by 40 runs; then find nothing to do."""
+    with _home() as home:
+        settings = Settings(home=home, equities_start=date(2015, 1, 2))
+        warehouse = Warehouse(settings.warehouse_path)
+        days = sessions_in_range(settings.equities_start, date(2025, 1, 1))[:sessions]
+        with warehouse.transaction() as connection:
+            connection.execute(_SETTLED, {"symbols": SYMBOLS, "days": days})
+        install_instance_config(settings.dagster_home)
+        with open_instance(settings.dagster_home) as instance:
+            seconds, again = (_seconds(lambda: reconcile(instance, warehouse, settings)) for _ in range(2))
+            painted = len(instance.get_materialized_partitions(BARS))
+    return [
+        Measured(f"reconcile {painted:,} cells", seconds, "s", SECONDS_TO_RECONCILE * painted / 500_000),
+        Measured("  once more, nothing to do", again, "s"),
+    ]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
 def record(cells: int, *, stock: bool = False) -> Recorded:
     """Record `cells` cells (a multiple of 500) in one run, on the ledger or on Dagster's own storage."""
     days = cells // len(SYMBOLS)
@@ -144,4 +181,4 @@ def _size(home: Path) -> int:
 
 
 if __name__ == "__main__":
-    print_table("The ledger", measure_ledger())
+    print_table("The ledger", [*measure_ledger(), *measure_reconcile()])

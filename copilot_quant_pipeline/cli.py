@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
     from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
     from copilot_quant_pipeline.upkeep.healing import Healed
+    from copilot_quant_pipeline.upkeep.reconcile import Reconciled
     from copilot_quant_pipeline.upkeep.schedules import Timing
     from copilot_quant_pipeline.warehouse.quarantine import Choice, Proposal
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -364,6 +365,64 @@ def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str
 
 
 @app.command()
+def reconcile(
+    source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False, verbose: VerboseOption = False
+) -> None:
+    """Make the grid in Dagit the warehouse's picture again: settled cells green, and no others."""
+    from copilot_quant_pipeline.upkeep.reconcile import reconcile as reconcile_grids
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+    settings = Settings.from_environment(source=source, home=home)
+    bar = _Bar()
+    with _instance(settings, "reconcile", verbose) as instance, ExitStack() as shown:
+        warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
+
+        def expect(cells: int) -> None:
+            shown.close()  # the bar of an earlier round
+            shown.enter_context(bar.shown(cells, hidden=as_json))
+
+        grids = reconcile_grids(instance, warehouse, settings, expect, bar.advance)
+    if as_json:
+        _print_json({"warehouse": str(settings.warehouse_path), "grids": [asdict(grid) for grid in grids]})
+    else:
+        columns = ("grid", "settled", "painted green", "wiped", "keys put back", "still different")
+        _print_table(columns, [(g.grid, g.settled, g.painted, g.wiped, g.returned, g.left) for g in grids])
+        _tell_reconciled(grids)
+    if any(grid.left for grid in grids):
+        raise typer.Exit(1)
+
+
+def _tell_reconciled(grids: Sequence[Reconciled]) -> None:
+    if any(grid.wiped for grid in grids):
+        typer.echo("wiped cells were green and are not settled in the warehouse: they are blank now, and asked anew.")
+    if any(grid.left for grid in grids):
+        typer.echo("cells still differ because others keep changing them; run the same command again once they end.")
+
+
+@app.command()
+def prune(
+    keep_days: Annotated[int, typer.Option(min=1, help="Days of superseded events and runs to keep.")] = 90,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Delete old events and runs that nothing on the grid stands on any more, as the weekly schedule does."""
+    from copilot_quant_pipeline.ledger.pruning import prune as prune_ledger
+
+    settings = Settings.from_environment(source=source, home=home)
+    with _instance(settings, "prune", verbose) as instance:
+        pruned = prune_ledger(instance, settings.now(), timedelta(days=keep_days))
+    if as_json:
+        _print_json(asdict(pruned))
+        return
+    typer.echo(
+        f"{pruned.events:,} superseded events and {pruned.runs:,} runs deleted, {pruned.logs:,} logs shortened;"
+        f" {settings.dagster_home} went from {pruned.before / 1e6:,.0f} to {pruned.after / 1e6:,.0f} MB"
+    )
+
+
+@app.command()
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8750,
     recorded: Annotated[Path | None, typer.Option(help="Serve recorded data: Yahoo's or Polymarket's folder.")] = None,
@@ -524,6 +583,23 @@ def _platform(settings: Settings, command: str, as_json: bool, verbose: bool) ->
         job = definitions.resolve_implicit_global_asset_job_def()
         warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
         yield _Platform(settings, job, instance, warehouse, bar, as_json)
+
+
+@contextmanager
+def _instance(settings: Settings, command: str, verbose: bool) -> Iterator[dg.DagsterInstance]:
+    """The home's Dagster instance, for a command that asks no venue."""
+    from copilot_quant_pipeline.home import logging_into, prepare_home
+    from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance, release_dead_runs
+
+    prepare_home(settings)
+    install_instance_config(settings.dagster_home)
+    with (
+        logging_into(settings, command, verbose=verbose),
+        _interrupts_told(),
+        open_instance(settings.dagster_home) as instance,
+    ):
+        release_dead_runs(instance)
+        yield instance
 
 
 class _InterruptedError(Exception):

@@ -16,6 +16,7 @@ from dagster_duckdb import DuckDBResource
 from copilot_quant_pipeline.alerts.sensor import build_alerts
 from copilot_quant_pipeline.equities.assets import build_equities
 from copilot_quant_pipeline.equities.sources import EquitySources
+from copilot_quant_pipeline.ledger.instance import note_process
 from copilot_quant_pipeline.prediction_markets.assets import build_prediction_markets
 from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
@@ -26,6 +27,7 @@ from copilot_quant_pipeline.upkeep.freshness import with_policies
 from copilot_quant_pipeline.upkeep.heal_sensor import build_heal_sensor
 from copilot_quant_pipeline.upkeep.newcomers import build_newcomers
 from copilot_quant_pipeline.upkeep.report import build_report
+from copilot_quant_pipeline.upkeep.retention import build_history
 from copilot_quant_pipeline.upkeep.schedules import build_schedules
 from copilot_quant_pipeline.warehouse.io_manager import GridIOManager
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -38,7 +40,7 @@ def build_definitions(settings: Settings, **resource_overrides: object) -> dg.De
         warnings.simplefilter("ignore", dg.BetaWarning)
         assets = with_policies([*build_equities(settings), *build_prediction_markets(settings), build_report(settings)])
     return dg.Definitions(
-        assets=assets,
+        assets=[*assets, build_history(settings)],
         asset_checks=[*build_checks(), *build_upkeep_checks(settings)],
         schedules=build_schedules(settings),
         sensors=[build_heal_sensor(settings), *build_newcomers(settings), build_alerts(settings)],
@@ -64,7 +66,10 @@ def _resources(settings: Settings) -> Mapping[str, Any]:
 def _opened(settings: Settings, reached_by: Callable[[Settings], object]) -> dg.ResourceDefinition:
     """Sources that are reached for the length of a run, with venues of the run's own where none are running."""
 
-    def opened(_context: dg.InitResourceContext) -> Iterator[object]:
+    def opened(context: dg.InitResourceContext) -> Iterator[object]:
+        if context.instance and context.run_id:
+            # Should the machine go down, whoever comes next can tell that this run has ended.
+            note_process(context.instance, context.run_id)
         with ExitStack() as stack:
             reached = settings
             if settings.needs_sandbox:

@@ -11,6 +11,7 @@ from copilot_quant_pipeline.settings import Settings
 ASSETS = {
     "adjusted_bars": {"equity_bars"},
     "coverage_report": {"equity_bars", "prediction_market_prices"},
+    "dagster_history": set(),
     "equity_bars": {"sp500_members"},
     "history_verified": {"equity_bars"},
     "prediction_market_daily": {"prediction_market_prices", "prediction_markets"},
@@ -33,6 +34,7 @@ SCHEDULES = {
     "universe_weekly",
     "verify_history",
     "checks_hourly",
+    "ledger_pruned_weekly",
 }
 SENSORS = {"alerts", "heal", "new_symbols", "new_markets"}
 CHECKS = {

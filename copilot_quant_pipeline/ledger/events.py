@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from dagster import AssetKey, DagsterEventType, MultiPartitionKey
 from dagster._core.definitions.partitions.utils.multi import get_tags_from_multi_partition_key
 from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster_shared.serdes import serialize_value
-from sqlalchemy import and_, select
 
 from copilot_quant_pipeline.ledger.documents import (
     are_alike,
@@ -29,19 +27,13 @@ from copilot_quant_pipeline.ledger.documents import (
 )
 from copilot_quant_pipeline.ledger.recording import Cells
 
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
 T = TypeVar("T")
 MATERIALIZED = DagsterEventType.ASSET_MATERIALIZATION
 PLANNED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED
-OBSERVED = DagsterEventType.ASSET_OBSERVATION
 
 # One transaction a batch: large enough that its fixed cost is lost among the cells, small enough (half a
 # second) that other processes get their turn well within SQLite's busy timeout of 30 s.
 CELLS_A_BATCH = 5_000
-# SQLite takes no more than 32,766 variables in a statement.
-KEYS_A_STATEMENT = 10_000
 
 
 class Row(NamedTuple):
@@ -91,12 +83,12 @@ class CellEvents(SqlEventLogStorage):
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event as Dagster does; one that stands for many cells is stored for each of them."""
-        planned, cells = _planned_partitions(event), _materialized_cells(event)
+        planned, all_of = _planned_partitions(event), _materialized_cells(event)
         if planned is not None:
             self._store_planned(event, planned)
-        elif cells:
-            for some in _chunks(cells, CELLS_A_BATCH):
-                self._store_batch(self._cells_batch(event, some))
+        elif all_of:
+            for some in chunks(all_of.cells, CELLS_A_BATCH):
+                self._store_batch(self._cells_batch(event, some, are_in_log=all_of.are_in_log))
         else:
             super().store_event(event)
 
@@ -121,21 +113,12 @@ class CellEvents(SqlEventLogStorage):
                     found[_asset_key(event)].discard(None)
         return found
 
-    def delete_events_for_run(self, conn: Connection, run_id: str) -> None:
-        """Delete a run's events; Dagster names each in one statement, which a large run does not fit into."""
-        table, tags = SqlEventLogStorageTable, AssetEventTagsTable
-        tagged = table.c.dagster_event_type.in_([MATERIALIZED.value, OBSERVED.value])
-        ids = conn.execute(select(table.c.id).where(and_(table.c.run_id == run_id, tagged))).scalars().all()
-        conn.execute(table.delete().where(table.c.run_id == run_id))
-        for some in _chunks(ids, KEYS_A_STATEMENT):
-            conn.execute(tags.delete().where(tags.c.event_id.in_(some)))
-
     def _store_planned(self, event: EventLogEntry, keys: Sequence[str]) -> None:
         if len(keys) == 1:
             super().store_event(_planned_for(event, keys[0]))
         elif keys:
             self._store_in_log(event)
-            for some in _chunks(keys, CELLS_A_BATCH):
+            for some in chunks(keys, CELLS_A_BATCH):
                 self._store_batch(self._planned_batch(event, some))
 
     def _planned_batch(self, event: EventLogEntry, keys: Sequence[str]) -> Batch:
@@ -144,7 +127,7 @@ class CellEvents(SqlEventLogStorage):
         rows = [row._replace(event=write(key), partition=key) for key in keys]
         return Batch(rows, (), _planned_for(event, keys[-1]), are_in_log=False)
 
-    def _cells_batch(self, event: EventLogEntry, cells: Sequence[MultiPartitionKey]) -> Batch:
+    def _cells_batch(self, event: EventLogEntry, cells: Sequence[MultiPartitionKey], *, are_in_log: bool) -> Batch:
         write, row, at = materialized_document(event), self._row(event, "", None), event.timestamp
         shared, indexed = materialization(event).tags or {}, self._tags_for_asset_event(event)
         own = [get_tags_from_multi_partition_key(cell) for cell in cells]
@@ -153,7 +136,7 @@ class CellEvents(SqlEventLogStorage):
             for cell, tags in zip(cells, own, strict=True)
         ]
         last = _materialized_for(event, cells[-1])
-        return Batch(rows, [{**indexed, **tags} for tags in own], last, are_in_log=True)
+        return Batch(rows, [{**indexed, **tags} for tags in own], last, are_in_log)
 
     def _materialized_batch(self, events: Sequence[EventLogEntry]) -> Batch:
         write = _writer(events[0])
@@ -188,11 +171,11 @@ def _planned_for(event: EventLogEntry, key: str) -> EventLogEntry:
     return event._replace(dagster_event=dagster_event._replace(event_specific_data=data))
 
 
-def _materialized_cells(event: EventLogEntry) -> Sequence[MultiPartitionKey]:
+def _materialized_cells(event: EventLogEntry) -> Cells | None:
     if event.dagster_event_type is not MATERIALIZED:
-        return ()
+        return None
     partition = materialization(event).partition
-    return partition.cells if isinstance(partition, Cells) else ()
+    return partition if isinstance(partition, Cells) else None
 
 
 def _materialized_for(event: EventLogEntry, cell: MultiPartitionKey) -> EventLogEntry:
@@ -224,5 +207,6 @@ def _writer(first: EventLogEntry) -> Callable[[EventLogEntry], str]:
     return document
 
 
-def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in their order, at most `size` at a time."""
     return (items[start : start + size] for start in range(0, len(items), size))

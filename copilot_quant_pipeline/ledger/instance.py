@@ -68,13 +68,21 @@ def this_process() -> str:
     return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
 
 
+def note_process(instance: DagsterInstance, run_id: str) -> None:
+    """Have a run carry PROCESS_TAG, naming this process, unless it does; a retry carries the one of the run before."""
+    run = instance.get_run_by_id(run_id)
+    if run and not _is_of(run, run.tags.get(PROCESS_TAG, "")):
+        instance.add_run_tags(run_id, {PROCESS_TAG: f"{this_process()}:{run_id}"})
+
+
 def release_dead_runs(instance: DagsterInstance) -> list[str]:
     """Fail unfinished runs whose process on this host no longer lives, and free their slots; their run ids.
 
     A process killed outright leaves its run started for ever, and what the run claimed of a pool claimed.
     """
     runs = instance.get_runs(filters=RunsFilter(statuses=_UNFINISHED))
-    dead = [run for run in runs if _is_dead(run.tags.get(PROCESS_TAG, ""))]
+    tagged = [(run, run.tags.get(PROCESS_TAG, "")) for run in runs]
+    dead = [run for run, process in tagged if _is_of(run, process) and _is_dead(process)]
     for run in dead:
         _release(instance, run)
     return [run.run_id for run in dead]
@@ -86,9 +94,14 @@ def _release(instance: DagsterInstance, run: DagsterRun) -> None:
     instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
+def _is_of(run: DagsterRun, process: str) -> bool:
+    """Whether a tag tells of this run, not of the one that this is a retry of."""
+    of = process.split(":")[3:]
+    return process != "" and (of == [run.run_id] or (not of and run.parent_run_id is None))
+
+
 def _is_dead(process: str) -> bool:
-    host, _, pid_and_start = process.partition(":")
-    pid, _, started = pid_and_start.partition(":")
+    host, pid, started = process.split(":")[:3]
     if host != socket.gethostname():
         return False
     try:

@@ -24,16 +24,21 @@ Metadata = Mapping[str, Any]
 
 
 class Cells(MultiPartitionKey):
-    """The last of some cells, standing for all of them until the event that names it is stored."""
+    """The last of some cells, standing for all of them until the event that names it is stored.
+
+    `are_in_log`: whether the run's own log shows them, too, or only the grid does.
+    """
 
     cells: tuple[MultiPartitionKey, ...]
+    are_in_log: bool
 
     @classmethod
-    def of(cls, cells: Iterable[MultiPartitionKey]) -> Cells:
+    def of(cls, cells: Iterable[MultiPartitionKey], *, are_in_log: bool = True) -> Cells:
         """One key for all of `cells` (at least one), which it keeps in order, each once."""
         ordered = tuple(sorted(set(cells)))
         key = cls(ordered[-1].keys_by_dimension)
         key.cells = ordered
+        key.are_in_log = are_in_log
         return key
 
     def __reduce__(self) -> tuple[Callable[[Mapping[str, str]], MultiPartitionKey], tuple[Mapping[str, str]]]:
@@ -78,14 +83,20 @@ def record_cells(context: OutputContext, cells: Iterable[str], metadata: Metadat
 
 
 def materialization_of(
-    asset_key: AssetKey, cells: Iterable[MultiPartitionKey], metadata: Metadata | None = None
+    asset_key: AssetKey,
+    cells: Iterable[MultiPartitionKey],
+    metadata: Metadata | None = None,
+    tags: Mapping[str, str] | None = None,
+    *,
+    are_in_log: bool = True,
 ) -> AssetMaterialization:
     """One materialization for all of `cells`, to be reported to an instance whose event log is the ledger.
 
-    The ledger stores it for each cell; any other storage would store it for the last only.
+    The ledger stores it for each cell; any other storage would store it for the last only. Unless `are_in_log`, the
+    grid shows the cells and the log of the run that records them does not.
     """
-    key = Cells.of(cells)
-    tags = get_tags_from_multi_partition_key(key)
+    key = Cells.of(cells, are_in_log=are_in_log)
+    tags = {**(tags or {}), **get_tags_from_multi_partition_key(key)}
     return AssetMaterialization(asset_key, partition=key, tags=tags, metadata=metadata)
 
 

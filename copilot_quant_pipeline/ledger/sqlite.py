@@ -16,33 +16,49 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterInstance
+import filelock
+from alembic.script import ScriptDirectory
+from dagster import AssetKey, DagsterInstance
 from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
-from dagster._core.storage.sql import create_engine
+from dagster._core.storage.sql import create_engine, get_alembic_config
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 from dagster._utils.concurrency import ConcurrencyClaimStatus
 from dagster_shared.record import copy
 from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy import select
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateTable
 
 from copilot_quant_pipeline.errors import UserError
-from copilot_quant_pipeline.ledger.events import Batch, CellEvents, Row
+from copilot_quant_pipeline.ledger.events import CELLS_A_BATCH, Batch, CellEvents, Row, chunks
+from copilot_quant_pipeline.ledger.forgetting import find_events_of, forget, forget_last
 
 _log = logging.getLogger(__name__)
 
-# Of a page of 4 kB, SQLite's default, a quarter would be left empty by rows of 1.5 kB. A run's file has some
-# twenty tables and indexes of at least a page, and there are many such files. New files only.
-_INDEX_PAGE_BYTES, _RUN_PAGE_BYTES = 16_384, 8_192
+# Of a page of 4 kB, SQLite's default, a quarter would be left empty by rows of 1.5 kB. There are thousands of runs'
+# own files, most of some thirty rows: small pages leave the least of them empty. New files only.
+_INDEX_PAGE_BYTES, _RUN_PAGE_BYTES = 16_384, 1_024
 
 # Dagster's own grows to 15.
 _LOOK_AGAIN_SECONDS = 0.5
 
-# Dagster looks for an asset's events in the index over all runs only, and a run's own file holds no other run.
-_UNUSED_IN_RUN = ("idx_events_by_asset", "idx_events_by_asset_partition", "idx_events_by_run_id")
+# What a run's own file needs of Dagster's eleven tables and twelve indexes, each of which takes a page: its events and
+# where they are by type. An asset's events are looked for in the index over all runs only. The version comes first,
+# so that a file with events is whole.
+_VERSION_TABLE = "create table if not exists alembic_version (version_num varchar(32) not null primary key)"
+_VERSION = "insert or ignore into alembic_version values (?)"
+_EVENTS_BY_TYPE = "create index if not exists idx_event_type on event_logs (dagster_event_type, id)"
+_HAS_EVENTS = "select 1 from sqlite_master where name = 'idx_event_type'"
+_MAKING_LOG = ".making-log.lock"
+
+# Pages that rows leave behind can then be given back while others read and write (see pruning).
+_GIVES_BACK_PAGES = "pragma auto_vacuum = incremental"
 _INSERT_EVENT = (
     "insert into event_logs (run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition)"
     " values (?, ?, ?, ?, ?, ?, ?)"
@@ -91,8 +107,10 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
             poolclass=NullPool,
             connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
         )
-        size = _INDEX_PAGE_BYTES if shard == INDEX_SHARD_NAME else _RUN_PAGE_BYTES
-        sqlalchemy_event.listen(engine, "connect", lambda conn, _: conn.execute(f"pragma page_size = {size}"))
+        is_index = shard == INDEX_SHARD_NAME
+        size = _INDEX_PAGE_BYTES if is_index else _RUN_PAGE_BYTES
+        before = [f"pragma page_size = {size}", *([_GIVES_BACK_PAGES] if is_index else [])]
+        sqlalchemy_event.listen(engine, "connect", lambda conn, _: [conn.execute(pragma) for pragma in before])
         return engine
 
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
@@ -109,12 +127,56 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
     def _open(self, shard: str) -> Iterator[Connection]:
         engine = self._engine(shard)
         if shard not in self._initialized_dbs:
-            self._initdb(engine)
-            if shard != INDEX_SHARD_NAME:
-                _drop_unused(engine)
+            if shard == INDEX_SHARD_NAME:
+                self._initdb(engine)
+            else:
+                self._make_log(engine)
             self._initialized_dbs.add(shard)
         with engine.connect() as conn:
             yield conn
+
+    def _make_log(self, engine: Engine) -> None:
+        """Make a run's own file where there is none: as Dagster's own to whoever reads it, a fifth of its size."""
+        with engine.connect() as conn:
+            if conn.exec_driver_sql(_HAS_EVENTS).first():
+                return
+        with filelock.FileLock(Path(self._base_dir) / _MAKING_LOG), engine.connect() as conn:
+            conn.exec_driver_sql("pragma journal_mode = wal")
+            conn.exec_driver_sql(_VERSION_TABLE)
+            conn.exec_driver_sql(_VERSION, (_newest_version(),))
+            conn.execute(CreateTable(SqlEventLogStorageTable, if_not_exists=True))
+            conn.exec_driver_sql(_EVENTS_BY_TYPE)
+            conn.commit()
+
+    def delete_events(self, run_id: str) -> None:
+        """Delete a run's events from the index and from its own log, and free its slots."""
+        of_run = SqlEventLogStorageTable.c.run_id == run_id
+        with self.run_connection(run_id) as conn:
+            conn.execute(SqlEventLogStorageTable.delete().where(of_run))
+        with self.index_connection() as conn:
+            ids = conn.execute(select(SqlEventLogStorageTable.c.id).where(of_run)).scalars().all()
+        self.forget_events(ids)
+        self.free_concurrency_slots_for_run(run_id)
+
+    def wipe_asset_partitions(self, asset_key: AssetKey, partition_keys: Sequence[str]) -> None:
+        """Have cells look as if nobody had ever asked for them; the logs of the runs that did stay as they are."""
+        with self.index_connection() as conn:
+            ids = find_events_of(conn, asset_key, partition_keys)
+        self.forget_events(ids)
+        with self.index_connection() as conn:
+            forget_last(conn, asset_key, ids)
+
+    def forget_events(self, ids: Sequence[int]) -> None:
+        """Delete events of the index, so many at a time that other processes get their turn."""
+        for some in chunks(ids, CELLS_A_BATCH):
+            with self.index_connection() as conn:
+                forget(conn, some)
+
+    def forget_log(self, run_id: str) -> None:
+        """Remove the own file of a run that is deleted and that nobody writes to any more."""
+        for ending in ("", "-wal", "-shm"):
+            Path(f"{self.path_for_shard(run_id)}{ending}").unlink(missing_ok=True)
+        self._initialized_dbs.discard(run_id)
 
     def _store_in_log(self, event: EventLogEntry) -> None:
         with self.run_connection(event.run_id) as conn:
@@ -149,10 +211,14 @@ def _dagster_home(base_dir: str) -> Path:
     return Path(home)
 
 
-def _drop_unused(engine: Engine) -> None:
-    with engine.connect() as conn, conn.begin():
-        for name in _UNUSED_IN_RUN:
-            conn.exec_driver_sql(f"drop index if exists {name}")
+@lru_cache(maxsize=1)
+def _newest_version() -> str:
+    """The version of Dagster's tables, under which its migrations find a run's own file up to date."""
+    config = get_alembic_config(sqlite_event_log.__file__)
+    version = ScriptDirectory.from_config(config).get_current_head()
+    if version is None:
+        raise RuntimeError("This Dagster does not tell the version of its tables.")
+    return version
 
 
 def _insert(conn: Connection, rows: Sequence[Row]) -> int:

@@ -21,7 +21,7 @@ from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN
 from copilot_quant_pipeline.upkeep.newest import plan_newcomers
 from copilot_quant_pipeline.upkeep.schedules import BARS, CATALOG, MEMBERS, PRICES, brief_warehouse, request
-from copilot_quant_pipeline.warehouse.progress import read_asked_keys
+from copilot_quant_pipeline.warehouse.progress import read_keys_asked
 
 SECONDS_BETWEEN = 60
 
@@ -73,7 +73,7 @@ def _sensor(name: str, grid: _Grid, settings: Settings) -> dg.SensorDefinition:
 
 
 def _first_cells(grid: _Grid, keys: Sequence[str], settings: Settings) -> list[dg.RunRequest]:
-    asked = read_asked_keys(brief_warehouse(settings), grid.name)
+    asked = set(read_keys_asked(brief_warehouse(settings), grid.name))
     planned = plan_newcomers(grid.dates(settings), keys, asked, LARGEST_RUN)
     # Named by its cells: the same newcomers are asked for once a day, however long their run waits for its turn.
     return [

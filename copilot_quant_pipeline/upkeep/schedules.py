@@ -33,7 +33,7 @@ from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 BARS, MEMBERS = dg.AssetKey("equity_bars"), dg.AssetKey("sp500_members")
 PRICES, CATALOG = dg.AssetKey("prediction_market_prices"), dg.AssetKey("prediction_markets")
-VERIFIED = dg.AssetKey("history_verified")
+VERIFIED, HISTORY = dg.AssetKey("history_verified"), dg.AssetKey("dagster_history")
 
 # Dagster gives the evaluation of a tick a minute.
 PATIENCE = 30.0
@@ -65,7 +65,16 @@ MARKETS_REFRESH = Timing("prediction_markets_refresh", "0 */6 * * *", "UTC", "00
 UNIVERSE_WEEKLY = Timing("universe_weekly", "0 5 * * 2", "America/New_York", "05:00 New York on Tuesdays")
 VERIFY_HISTORY = Timing("verify_history", "0 22 * * 0", "America/New_York", "22:00 New York on Sundays")
 CHECKS_HOURLY = Timing("checks_hourly", "30 * * * *", "UTC", "half past every hour")
-TIMINGS = (EQUITIES_AFTER_CLOSE, MARKETS_REFRESH, UNIVERSE_WEEKLY, VERIFY_HISTORY, CHECKS_HOURLY)
+# Nothing else is planned then, and the exchange is closed.
+LEDGER_PRUNED_WEEKLY = Timing("ledger_pruned_weekly", "0 4 * * 0", "America/New_York", "04:00 New York on Sundays")
+TIMINGS = (
+    EQUITIES_AFTER_CLOSE,
+    MARKETS_REFRESH,
+    UNIVERSE_WEEKLY,
+    VERIFY_HISTORY,
+    CHECKS_HOURLY,
+    LEDGER_PRUNED_WEEKLY,
+)
 
 
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
@@ -75,6 +84,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         _prediction_markets_refresh(settings),
         _plain(UNIVERSE_WEEKLY, dg.AssetSelection.assets(MEMBERS), "Reads the list of the S&P 500's members anew."),
         _plain(VERIFY_HISTORY, dg.AssetSelection.assets(VERIFIED), "Reads a sixteenth of all histories and compares."),
+        _plain(LEDGER_PRUNED_WEEKLY, dg.AssetSelection.assets(HISTORY), "Deletes what nothing on the grid stands on."),
         _plain(CHECKS_HOURLY, dg.AssetSelection.all_asset_checks(), "Runs all asset checks, and nothing else."),
     ]
 

@@ -197,7 +197,30 @@ def read_newest_asked(warehouse: Warehouse, grid: str) -> date | None:
     return cast("date | None", answer.to_pylist()[0]["newest"])
 
 
-def read_asked_keys(warehouse: Warehouse, grid: str) -> set[str]:
-    """The symbols or markets of which any cell was ever asked for."""
-    answer = warehouse.read("select distinct key from ops.coverage where grid = $grid", {"grid": grid})
-    return set(answer.column("key").to_pylist())
+_SETTLED_CELLS = """
+select date, key, run_id, reason
+from ops.coverage
+    semi join (select unnest($dates::date[]) as date) using (date)
+    semi join (select unnest($keys::varchar[]) as key) using (key)
+where grid = $grid and outcome = 'settled'
+order by run_id, reason, date, key
+"""
+
+# A market was on its axis from when it was first listed; of symbols that is not on record.
+_KEYS_ASKED = """
+select key
+from (select distinct key from ops.coverage where grid = $grid)
+    left join prediction_markets.markets on market = key
+order by first_seen_at nulls last, key
+"""
+
+
+def read_settled_cells(warehouse: Warehouse, grid: str, dates: Sequence[date], keys: Sequence[str]) -> pa.Table:
+    """The settled cells of these dates and keys: date, key, the run that asked last, the reason for no rows."""
+    return warehouse.read(_SETTLED_CELLS, {"grid": grid, "dates": list(dates), "keys": list(keys)})
+
+
+def read_keys_asked(warehouse: Warehouse, grid: str) -> list[str]:
+    """The symbols or markets any cell was ever asked of; markets as they were first listed, symbols by name."""
+    answer = warehouse.read(_KEYS_ASKED, {"grid": grid})
+    return list(answer.column("key").to_pylist())

@@ -12,11 +12,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster import DagsterRunStatus
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 
 from copilot_quant_pipeline.ledger.instance import (
     PROCESS_TAG,
     install_instance_config,
+    note_process,
     open_instance,
     release_dead_runs,
     this_process,
@@ -59,6 +62,10 @@ def test_the_shipped_configuration_is_what_the_instance_runs_by(ledger: dg.Dagst
     assert not ledger.telemetry_enabled
     assert not ledger.nux_enabled
     assert ledger.run_monitoring_enabled
+    assert ledger.run_monitoring_max_resume_run_attempts == 0
+    assert ledger.run_monitoring_settings["free_slots_after_run_end_seconds"] == 10
+    skipped = ledger.get_tick_retention_settings(InstigatorType.SENSOR)[TickStatus.SKIPPED]
+    assert skipped == 3
 
 
 def test_dagster_itself_opens_the_home_that_dagster_home_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +138,34 @@ def test_a_process_that_was_given_the_pid_of_a_dead_one_does_not_keep_its_run_al
     tags = {PROCESS_TAG: f"{host}:{pid}:{float(started) - 60:.2f}"}
     begun = ledger.create_run_for_job(job, status=DagsterRunStatus.STARTED, tags=tags)
     assert release_dead_runs(ledger) == [begun.run_id]
+
+
+def test_a_retry_is_not_taken_for_the_run_of_the_dead_process_it_follows(ledger: dg.DagsterInstance) -> None:
+    host, pid, started = this_process().split(":")
+    dead = f"{host}:{pid}:{float(started) - 60:.2f}"
+    first = ledger.create_run_for_job(job, status=DagsterRunStatus.STARTED)
+    ledger.add_run_tags(first.run_id, {PROCESS_TAG: f"{dead}:{first.run_id}"})
+    for tag in (f"{dead}:{first.run_id}", dead):
+        # Dagster gives a retry the tags of the run it follows.
+        ledger.create_run_for_job(
+            job,
+            status=DagsterRunStatus.STARTED,
+            parent_run_id=first.run_id,
+            root_run_id=first.run_id,
+            tags={PROCESS_TAG: tag},
+        )
+    assert release_dead_runs(ledger) == [first.run_id]
+
+
+def test_a_run_notes_the_process_it_is_executed_by_once(ledger: dg.DagsterInstance) -> None:
+    run_id = ledger.create_run_for_job(job, status=DagsterRunStatus.STARTED).run_id
+    for _ in range(2):
+        note_process(ledger, run_id)
+        noted = ledger.get_run_by_id(run_id)
+        assert noted is not None
+        assert noted.tags[PROCESS_TAG] == f"{this_process()}:{run_id}"
+    assert release_dead_runs(ledger) == []
+    note_process(ledger, "no-such-run")
 
 
 def open_and_leave(home: Path, together: Barrier, told: Connection) -> None:

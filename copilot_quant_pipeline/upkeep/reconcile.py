@@ -1,0 +1,278 @@
+"""The grid in Dagit made the warehouse's picture again: settled cells green, no other cell green.
+
+Here: what differs between coverage and grid, and one Dagster run that puts it right, recorded in bulk.
+Not here: asking a venue (red and blank cells are healed), what Dagit shows (ledger/picture.py), how cells are stored.
+
+It is what gives a lost Dagster home its grid back, and what a warehouse restored from a backup needs. What differs is
+looked for anew after each pass: runs may settle cells meanwhile, and an interrupted reconcile goes on where it was.
+
+No `from __future__ import annotations` here: Dagster reads the annotations of an op's parameters.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any, NamedTuple
+
+import dagster as dg
+import pyarrow as pa
+from dagster._core.definitions.data_version import DATA_VERSION_IS_USER_PROVIDED_TAG, DATA_VERSION_TAG
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.events import DagsterEvent
+
+from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.grid.axes import DATE, MARKET, SYMBOL, days_on_axis, partition_key, sessions_on_axis
+from copilot_quant_pipeline.grid.cells import Cell
+from copilot_quant_pipeline.ledger.instance import PROCESS_TAG, this_process
+from copilot_quant_pipeline.ledger.picture import Picture, read_picture
+from copilot_quant_pipeline.ledger.recording import materialization_of
+from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
+from copilot_quant_pipeline.prediction_markets.following import plan_retired
+from copilot_quant_pipeline.prediction_markets.sources import read_catalog
+from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.warehouse.catalog import read_settled_lives
+from copilot_quant_pipeline.warehouse.progress import read_current_members, read_keys_asked, read_settled_cells
+from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+COMMAND_TAG = "copilot_quant/command"
+
+# Cells change while they are looked at; what differs after so many looks is told.
+PASSES = 3
+
+# Cells an event stands for at most: how far apart two steps of the progress bar are.
+CELLS_AT_ONCE = 10_000
+# Wiping finds each cell's events one by one.
+WIPED_AT_ONCE = 1_000
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One grid: its name in coverage, its asset, its second axis, and its dates, ascending."""
+
+    name: str
+    asset: str
+    axis: str
+    dates: Sequence[date]
+
+
+class Origin(NamedTuple):
+    """What cells have in common that are painted at once: the run that settled them, and why they have no rows."""
+
+    run_id: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Repaint:
+    """What has to change for a grid to be true: the cells to paint green, by origin, and the green ones to wipe."""
+
+    paint: Mapping[Origin, Sequence[Cell]]
+    wipe: Sequence[str]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.paint.values())) + len(self.wipe)
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What came of it, in cells of one grid.
+
+    Attributes:
+        grid: its name.
+        settled: cells that coverage has as settled and that lie on the axes.
+        painted: of these, how many were made green.
+        wiped: cells that were green and are not settled; they are blank now.
+        returned: symbols or markets put back on their axis.
+        left: cells that still differ, as others kept changing them.
+    """
+
+    grid: str
+    settled: int
+    painted: int
+    wiped: int
+    returned: int
+    left: int
+
+
+def grids_of(settings: Settings) -> tuple[Grid, ...]:
+    """Both grids on the axes that `settings` give."""
+    return (
+        Grid("equities", "equity_bars", SYMBOL, sessions_on_axis(settings)),
+        Grid("markets", "prediction_market_prices", MARKET, days_on_axis(settings)),
+    )
+
+
+def plan_repaint(settled: Mapping[str, tuple[Cell, Origin]], picture: Picture, on_axis: Collection[str]) -> Repaint:
+    """What has to change: cells of an unfinished run are left to it, green ones off the axes are not shown.
+
+    Args:
+        settled: the settled cells on the axes, by partition key.
+        picture: what Dagit shows.
+        on_axis: the keys of the grid's second axis.
+    """
+    right = picture.green | picture.under_way
+    paint: dict[Origin, list[Cell]] = {}
+    for key, (cell, origin) in settled.items():
+        if key not in right:
+            paint.setdefault(origin, []).append(cell)
+    unfounded = picture.green.difference(settled) - picture.under_way
+    return Repaint(paint, sorted(key for key in unfounded if key.partition("|")[2] in on_axis))
+
+
+def reconcile(
+    instance: dg.DagsterInstance,
+    warehouse: Warehouse,
+    settings: Settings,
+    on_plan: Callable[[int], None] = lambda _: None,
+    on_cells: Callable[[int], None] = lambda _: None,
+) -> list[Reconciled]:
+    """Make both grids the warehouse's picture; `on_plan` hears how many cells differ, `on_cells` of so many done.
+
+    Raises:
+        UserError: The warehouse cannot be read, or the home keeps its events elsewhere than in the ledger.
+        KeyboardInterrupt: The user interrupted it; the same again goes on from there.
+    """
+    if not isinstance(instance.event_log_storage, GridEventLogStorage):
+        raise UserError(
+            f"{instance.root_directory}/dagster.yaml names an event-log storage of your own, which cells cannot be"
+            " recorded in by hand: take event_log_storage out of it, or settle the cells again."
+        )
+    canvases = [_Canvas(instance, warehouse, grid) for grid in grids_of(settings)]
+    returned = [canvas.return_keys(_keys_on_axis(warehouse, settings, canvas.grid)) for canvas in canvases]
+    plans = [canvas.plan() for canvas in canvases]
+    done = [_Done() for _ in canvases]
+    if any(map(len, plans)):
+        on_plan(sum(map(len, plans)))
+        _run_recorded(instance, lambda context: _apply(context, canvases, plans, done, on_cells))
+        plans = [canvas.plan() for canvas in canvases]
+    return [
+        Reconciled(canvas.grid.name, len(canvas.settled()), one.painted, one.wiped, back, len(plan))
+        for canvas, one, back, plan in zip(canvases, done, returned, plans, strict=True)
+    ]
+
+
+@dataclass
+class _Done:
+    painted: int = 0
+    wiped: int = 0
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """One grid with what is read and written of it."""
+
+    instance: dg.DagsterInstance
+    warehouse: Warehouse
+    grid: Grid
+
+    @property
+    def asset(self) -> dg.AssetKey:
+        return dg.AssetKey(self.grid.asset)
+
+    def return_keys(self, keys: Sequence[str]) -> int:
+        on_axis = set(self.instance.get_dynamic_partitions(self.grid.axis))
+        missing = [key for key in keys if key not in on_axis]
+        self.instance.add_dynamic_partitions(self.grid.axis, missing)
+        return len(missing)
+
+    def settled(self) -> dict[str, tuple[Cell, Origin]]:
+        keys = self.instance.get_dynamic_partitions(self.grid.axis)
+        return {partition_key(cell): (cell, origin) for cell, origin in _rows(self._stored(keys))}
+
+    def plan(self) -> Repaint:
+        # The picture first: data are committed before they are shown, so what it has as green is settled by then.
+        picture = read_picture(self.instance, self.asset)
+        return plan_repaint(self.settled(), picture, set(self.instance.get_dynamic_partitions(self.grid.axis)))
+
+    def _stored(self, keys: Sequence[str]) -> pa.Table:
+        return read_settled_cells(self.warehouse, self.grid.name, self.grid.dates, keys)
+
+
+def _keys_on_axis(warehouse: Warehouse, settings: Settings, grid: Grid) -> list[str]:
+    """The keys that belong on an axis: symbols ever asked for or listed, by name; markets still followed, by age."""
+    asked = read_keys_asked(warehouse, grid.name)
+    if grid.axis == SYMBOL:
+        return sorted({*asked, *read_current_members(warehouse)})
+    keep = timedelta(days=settings.markets_retire_days)
+    lives = read_settled_lives(warehouse, settings.markets_start)
+    retired = set(plan_retired(read_catalog(warehouse, asked), asked, lives, settings.now(), keep))
+    return [key for key in asked if key not in retired]
+
+
+def _rows(stored: pa.Table) -> Iterator[tuple[Cell, Origin]]:
+    columns = (stored.column(name).to_pylist() for name in ("date", "key", "run_id", "reason"))
+    origins: dict[tuple[str, str | None], Origin] = {}
+    for day, key, run_id, reason in zip(*columns, strict=True):
+        yield Cell(day, key), origins.setdefault((run_id, reason), Origin(run_id, reason))
+
+
+def _apply(
+    context: dg.OpExecutionContext,
+    canvases: Sequence[_Canvas],
+    plans: Sequence[Repaint],
+    done: Sequence[_Done],
+    on_cells: Callable[[int], None],
+) -> None:
+    for canvas, first, counts in zip(canvases, plans, done, strict=True):
+        plan = first
+        for _ in range(PASSES):
+            if not plan:
+                break
+            counts.wiped += _wipe(canvas, plan.wipe, on_cells)
+            counts.painted += _paint(context, canvas, plan.paint, on_cells)
+            plan = canvas.plan()
+        if counts.wiped:
+            # Whoever was reading while they went may have stored what it saw.
+            canvas.instance.wipe_asset_cached_status([canvas.asset])
+        context.log.info(f"{canvas.grid.name}: {counts.painted:,} cells painted green, {counts.wiped:,} wiped")
+
+
+def _wipe(canvas: _Canvas, keys: Sequence[str], on_cells: Callable[[int], None]) -> int:
+    for start in range(0, len(keys), WIPED_AT_ONCE):
+        some = keys[start : start + WIPED_AT_ONCE]
+        canvas.instance.wipe_asset_partitions(canvas.asset, some)
+        on_cells(len(some))
+    return len(keys)
+
+
+def _paint(
+    context: dg.OpExecutionContext,
+    canvas: _Canvas,
+    paint: Mapping[Origin, Sequence[Cell]],
+    on_cells: Callable[[int], None],
+) -> int:
+    for origin, cells in paint.items():
+        for start in range(0, len(cells), CELLS_AT_ONCE):
+            some = cells[start : start + CELLS_AT_ONCE]
+            event = _event(canvas, origin, some)
+            DagsterEvent.asset_materialization(context.get_step_execution_context(), event)
+            on_cells(len(some))
+    return sum(map(len, paint.values()))
+
+
+def _event(canvas: _Canvas, origin: Origin, cells: Iterable[Cell]) -> dg.AssetMaterialization:
+    keys = [dg.MultiPartitionKey({DATE: cell.date.isoformat(), canvas.grid.axis: cell.key}) for cell in cells]
+    metadata: dict[str, Any] = {"settled by": origin.run_id, **({"reason": origin.reason} if origin.reason else {})}
+    # As the run that settled them gave it.
+    tags = {DATA_VERSION_TAG: origin.run_id[:8], DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+    return materialization_of(canvas.asset, keys, metadata, tags, are_in_log=False)
+
+
+def _run_recorded(instance: dg.DagsterInstance, work: Callable[[dg.OpExecutionContext], None]) -> None:
+    """Do `work` as a run of a job that Dagit shows by the name of the command."""
+
+    @dg.op(name="repaint", description="Cells that coverage has as settled become green, no other cell stays green.")
+    def repaint(context: dg.OpExecutionContext) -> None:
+        work(context)
+
+    @dg.job(name="reconcile", executor_def=dg.in_process_executor)
+    def job() -> None:
+        repaint()
+
+    tags = {COMMAND_TAG: "reconcile", PROCESS_TAG: this_process()}
+    try:
+        job.execute_in_process(instance=instance, tags=tags, run_config=_QUIET)
+    except DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None
