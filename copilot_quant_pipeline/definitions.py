@@ -59,9 +59,9 @@ def _opened(settings: Settings, reached_by: Callable[[Settings], object]) -> dg.
     """Sources that are reached for the length of a run, with venues of the run's own where none are running."""
 
     def opened(context: dg.InitResourceContext) -> Iterator[object]:
-        if context.instance and context.run_id:
+        if context.instance and context.run:
             # Should the machine go down, whoever comes next can tell that this run has ended.
-            note_process(context.instance, context.run_id)
+            note_process(context.instance, context.run.run_id)
         with ExitStack() as stack:
             reached = settings
             if settings.needs_sandbox:
