@@ -43,8 +43,9 @@ CATALOG_ASSET = "prediction_markets"
 RUN_LOGGER = "quiet"
 
 # A run's fixed cost is about half a second; at 16,000 cells it is a tenth of the run, and what an interrupt can
-# leave unrecorded stays small (what was fetched is landed and not asked for again).
-LARGEST_RUN = 16_000
+# leave unrecorded stays small (what was fetched is landed and not asked for again). A day of a market is some fifty
+# rows, not one: a run of as many cells of them would need well over a gigabyte.
+LARGEST_RUN: Mapping[str, int] = {"equities": 16_000, "markets": 8_000}
 
 
 class FailedCell(NamedTuple):
@@ -111,7 +112,7 @@ class Backfill:
         already = len(self.asked) - len(missing)
         left, runs = set(missing), list[str]()
         on_run(already)
-        for rectangle in plan_runs(missing, self.dates, keys, LARGEST_RUN):
+        for rectangle in plan_runs(missing, self.dates, keys, LARGEST_RUN[self.grid]):
             runs += self._settle(rectangle)
             left.difference_update(rectangle)
             on_run(len(self.asked) - len(left))

@@ -85,7 +85,7 @@ def _plan_tick(
         healing = look_for_gaps(warehouse, extent, now=now, limit=settings.heal_cells, busy=busy)
     except UserError as error:
         return [], f"the next tick looks again ({error})"
-    runs = plan_runs(healing.gaps.cells, extent.dates, keys, LARGEST_RUN)[:RUNS_OF_A_TICK]
+    runs = plan_runs(healing.gaps.cells, extent.dates, keys, LARGEST_RUN[grid.name])[:RUNS_OF_A_TICK]
     return [_request(grid, rectangle, healing, now) for rectangle in runs], _told(healing, len(runs))
 
 

@@ -74,7 +74,7 @@ def _sensor(name: str, grid: _Grid, settings: Settings) -> dg.SensorDefinition:
 
 def _first_cells(grid: _Grid, keys: Sequence[str], settings: Settings) -> list[dg.RunRequest]:
     asked = set(read_keys_asked(brief_warehouse(settings), grid.name))
-    planned = plan_newcomers(grid.dates(settings), keys, asked, LARGEST_RUN)
+    planned = plan_newcomers(grid.dates(settings), keys, asked, LARGEST_RUN[grid.name])
     # Named by its cells: the same newcomers are asked for once a day, however long their run waits for its turn.
     return [
         request(grid.prices, f"{box.dates[0]}..{box.dates[-1]} {box.keys[0]}..{box.keys[-1]} {len(box)}", box)
