@@ -403,6 +403,7 @@ MARKETS = Table(
         Column("closes_at", UTC_TIME, "When trading ends or ended.", nullable=True),
         Column("status", pa.string(), "unopened, open, closed, resolved; or gone: its venue knows it no more."),
         Column("result", pa.string(), "The outcome that won; null where none has.", nullable=True),
+        Column("settlements", pa.string(), "JSON: what each outcome settled at, 0 to 1; null before.", nullable=True),
         Column("volume", QUANTITY, "Traded in all, in the venue's unit.", nullable=True),
         Column("facts", pa.string(), "JSON: what its prices are asked with."),
         Column("first_seen_at", UTC_TIME, "When it was first listed here."),
@@ -468,10 +469,11 @@ select
     arg_max(ask, "at") filter (where ask is not null) as ask,
     cast(sum(volume) as decimal(24, 6)) as volume,
     arg_max(open_interest, "at") filter (where open_interest is not null) as open_interest,
-    any_value(
-        case when m.result is not null then cast(p.outcome = m.result as integer)::decimal(9, 6) end
-    ) as settlement
-from points p left join (select market, result from prediction_markets.markets) m using (market)
+    any_value(m.settlement) as settlement
+from points p left join (
+    select market, unnest(map_keys(settled)) as outcome, unnest(map_values(settled))::decimal(9, 6) as settlement
+    from (select market, from_json(settlements, '"MAP(VARCHAR, VARCHAR)"') as settled from prediction_markets.markets)
+) m using (market, outcome)
 group by date, market, outcome
 """
 
@@ -491,7 +493,9 @@ DAILY = View(
         _probability("ask", "Last ask of the day."),
         Column("volume", QUANTITY, "Traded that day, in the venue's unit.", nullable=True),
         Column("open_interest", QUANTITY, "Open at the end of the day.", nullable=True),
-        _probability("settlement", "1 if this outcome won, 0 if another did; null before."),
+        _probability(
+            "settlement", "1 if this outcome won, 0 if another did, or in between; null before."
+        ),
     ),
     query=_DAILY,
 )
