@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import NotFound, VendorError
+from copilot_quant_pipeline.errors import Malformed, NotFound, VendorError
 from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
 from copilot_quant_pipeline.prediction_markets.following import FollowRule
@@ -34,6 +34,7 @@ from copilot_quant_pipeline.prediction_markets.prices import (
 from copilot_quant_pipeline.prediction_markets.registry import make_venue
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
+    Broken,
     Catalog,
     Market,
     MarketQuery,
@@ -127,11 +128,18 @@ class MarketSources:
             VendorError: The venue does not answer.
         """
         slugs = tuple(key.partition(":")[2] for key in rule.ids if key.partition(":")[0] == venue)
-        named = self.venue(venue).fetch_markets(MarketQuery(ids=slugs)) if slugs else Catalog(())
+        named = self._confirmed(self.venue(venue), slugs) if slugs else Catalog(())
         if venue not in rule.venues:
             return named
         listed = self.venue(venue).fetch_markets(MarketQuery(rule.categories, limit=rule.top, with_ended=False))
         return Catalog((*named.markets, *listed.markets), (*named.broken, *listed.broken))
+
+    def _confirmed(self, venue: Venue, names: tuple[str, ...]) -> Catalog:
+        """The markets of `names`; a broken record may be one of a name that would else be told as unknown."""
+        named = venue.fetch_markets(MarketQuery(ids=names))
+        if all(one.unknown for one in named.broken):
+            return named
+        return Catalog(named.markets, tuple(_confirmed(venue, one) if one.unknown else one for one in named.broken))
 
     def harvest_prices(self, cells: Rectangle, *, refresh: bool, backfill: InBackfill | None) -> Harvest:
         """Every asked cell settled or failed, and the points that came; one venue's trouble leaves the others."""
@@ -377,6 +385,16 @@ def _without_twins(new: Mapping[str, Market | VendorError], known: Sequence[Mark
         first = keys.setdefault((market.venue, market.id), key) if isinstance(market, Market) else key
         told[key] = market if first == key else NotFound(f"this market is {first}; ask for it by that name")
     return told
+
+
+def _confirmed(venue: Venue, unknown: Broken) -> Broken:
+    try:
+        venue.fetch_market(unknown.id)
+    except Malformed as error:
+        return replace(unknown, why=str(error), unknown=False)
+    except VendorError:
+        pass
+    return unknown
 
 
 def _is_known(market: Market | VendorError) -> bool:
