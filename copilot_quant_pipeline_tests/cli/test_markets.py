@@ -215,7 +215,7 @@ def test_a_word_for_a_category_means_the_same_at_both_venues(desk: Desk) -> None
 
 
 def test_the_largest_are_those_of_this_listing_and_none_that_has_ended(desk: Desk) -> None:
-    day = ("backfill", "markets", "--start", "2024-03-29", "--venue", "polymarket", "--json")
+    day = ("backfill", "markets", "--start", "2024-03-29", "--json")
     ended = next(one for one in SimulatedMarkets().listed("polymarket", NOW) if one.status_at(NOW) == "resolved")
     desk.run(*day, "--market-ids", f"polymarket:{ended.slug}")
     with desk.warehouse.transaction() as connection:  # one that was seen open once, and has ended unseen
@@ -223,7 +223,7 @@ def test_the_largest_are_those_of_this_listing_and_none_that_has_ended(desk: Des
             "insert into prediction_markets.markets by name select * replace ('polymarket:stale' as market,"
             " 'stale' as id, 'stale' as slug, 'open' as status, 1e9 as volume) from prediction_markets.markets"
         )
-    desk.run(*day, "--limit", "1")
+    desk.run(*day, "--venue", "polymarket", "--limit", "1")
     keys = desk.warehouse.read("select distinct key from ops.coverage").column("key").to_pylist()
     assert set(keys) == {f"polymarket:{ended.slug}", f"polymarket:{LARGEST['polymarket'][0].slug}"}
 
