@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.errors import UserError, VendorError
 from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ SPELLED_OUT = 20
 ADVICE = {
     "unknown_market": "check the id; a market that was renamed goes by its new name.",
     "unknown_symbol": "check the spelling; a symbol that was renamed goes by its new name.",
-    "missing_at_source": "the venue has lost the session; the same command asks again, often it is back in a day.",
+    "missing_at_source": "the venue should have it and does not; the same command asks again, and so does healing.",
     "malformed_bar": "the venue's numbers cannot be right; the same command asks again once it may have mended them.",
     "rate_limited": "the venue wants a pause; run the same command again in some minutes.",
     "unavailable": "the venue cannot be reached; check the network, then run the same command again.",
@@ -127,7 +127,7 @@ def update_equities(
 
 VenueOption = Annotated[str | None, typer.Option("--venue", help="Comma-separated, such as kalshi,polymarket.")]
 CategoryOption = Annotated[str | None, typer.Option("--category", help="Only markets of this category.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="The so many largest of each venue.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="The so many largest open ones of each venue.")]
 IdsOption = Annotated[str | None, typer.Option("--market-ids", help="Such as kalshi:KXFED-24NOV-T4.75.")]
 
 
@@ -943,6 +943,8 @@ def main() -> None:
         sys.exit(app(standalone_mode=False) or 0)
     except UserError as error:
         _fail(str(error), 2)
+    except VendorError as error:
+        _fail(str(error), 1)
     except (_InterruptedError, typer.Abort):
         _fail("interrupted; what was settled stays settled, the same command goes on from there.", 130)
     except Exception as error:

@@ -114,9 +114,9 @@ class Settings:
             lock_timeout=read.parsed("LOCK_TIMEOUT", _positive, cls.lock_timeout, "120 (seconds)"),
             heal_cells=read.parsed("HEAL_CELLS", _count, cls.heal_cells, "50000"),
             alert_urls=read.parsed("ALERT_URLS", _urls, cls.alert_urls, "json://localhost:8080/hook", secret=True),
-            dagit_url=read.text("DAGIT_URL") or cls.dagit_url,
+            dagit_url=read.parsed("DAGIT_URL", _url, cls.dagit_url, cls.dagit_url),
             pinned_now=read.parsed("NOW", _instant, cls.pinned_now, "2024-03-28T22:00:00Z"),
-            **{name: read.text(name.upper()) for name in VENUE_URLS},
+            **{name: read.parsed(name.upper(), _url, None, "http://127.0.0.1:8750") for name in VENUE_URLS},
         )
 
     def environment(self) -> dict[str, str]:
@@ -233,6 +233,14 @@ def _count(value: str) -> int:
     if count < 1:
         raise ValueError(value)
     return count
+
+
+def _url(value: str) -> str:
+    scheme, _, rest = value.partition("://")
+    host = rest.partition("/")[0]
+    if scheme.lower() not in ("http", "https") or not host or len(value.split()) != 1:
+        raise ValueError(value)
+    return value
 
 
 def _urls(value: str) -> tuple[str, ...]:

@@ -72,6 +72,10 @@ def test_without_variables_the_sandbox_is_simulated_from_its_defaults(tmp_path: 
         ("LANDING_TTL", "0", "6 (hours)"),
         ("LOCK_TIMEOUT", "inf", "120 (seconds)"),
         ("NOW", "2024-03-28T22:00:00", "2024-03-28T22:00:00Z"),
+        ("DAGIT_URL", "localhost:3000", "http://127.0.0.1:3000"),
+        *((name.upper(), "127.0.0.1:9604/trade-api/v2", "http://127.0.0.1:8750") for name in VENUE_URLS),
+        ("KALSHI_URL", "ftp://kalshi", "http://127.0.0.1:8750"),
+        ("YAHOO_URL", "http:///path", "http://127.0.0.1:8750"),
     ],
 )
 def test_a_value_that_is_not_understood_is_named_with_an_example(name: str, value: str, example: str) -> None:

@@ -9,15 +9,18 @@ No `from __future__ import annotations` here: Dagster reads the annotations of a
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from copilot_quant_pipeline.errors import VendorError
+from copilot_quant_pipeline.errors import NotFound, VendorError
 from copilot_quant_pipeline.grid.axes import MARKET, markets_grid
 from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.prediction_markets.following import (
+    CHOSEN,
     NOW_CALLED,
+    OUT_OF_REACH,
     FollowRule,
     keep_keys,
     plan_followed,
@@ -83,7 +86,9 @@ def _prediction_markets(settings: Settings) -> dg.AssetsDefinition:
         followed = plan_followed(seen.markets, replace(rule, ids=tuple(plan_keys(seen.markets, rule.ids).values())))
         context.instance.add_dynamic_partitions(MARKET, [market.key for market in followed])
         retired = _retire(context.instance, warehouse, settings)
-        told = {
+        told: dict[str, Any] = {
+            CHOSEN: dg.MetadataValue.json([market.key for market in followed]),
+            OUT_OF_REACH: dg.MetadataValue.json(seen.out_of_reach),
             "markets seen": len(seen.markets),
             "new or changed": changed,
             "followed": len(followed),
@@ -122,21 +127,27 @@ def _asked(rule: FollowRule, known: Sequence[Market], on_axis: Sequence[str]) ->
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the venues list, under the keys it is known by; stored markets that they know no more; what went wrong."""
+    """What the venues list, under the keys it is known by; stored markets that they know no more; what went wrong.
+
+    `out_of_reach` are the venues that did not answer, or not in their own format.
+    """
 
     markets: list[Market]
     gone: list[str]
     trouble: list[str]
+    out_of_reach: list[str]
 
 
 def _listed(sources: MarketSources, rule: FollowRule, known: Sequence[Market]) -> _Seen:
     """What every venue lists, and what went wrong: a venue that is down or a market that is broken."""
     keys = {f"{market.venue}:{market.id}": market.key for market in known}
-    seen = _Seen([], [], [])
+    seen = _Seen([], [], [], [])
     for venue in dict.fromkeys((*rule.venues, *(key.partition(":")[0] for key in rule.ids))):
         try:
             catalog = sources.fetch_catalog(venue, rule)
         except VendorError as error:
+            # A venue that has none of the asked categories has answered.
+            seen.out_of_reach.extend([] if isinstance(error, NotFound) else [venue])
             seen.trouble.append(f"{venue}: {error.reason} ({error})")
             continue
         seen.markets.extend(keep_keys(catalog.markets, known))

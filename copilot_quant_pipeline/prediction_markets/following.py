@@ -11,17 +11,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from copilot_quant_pipeline.prediction_markets.polymarket_catalog import SECTION_OF_WORD
 from copilot_quant_pipeline.prediction_markets.venue import Market
 
+# The fact that tells all that a venue files a market under; its category is one of them.
+TAGS = "tags"
 # The fact that tells what a renamed market's venue calls it.
 NOW_CALLED = "now_called"
+# What a run of the catalog tells: the keys of the markets its rule chose, and the venues that did not answer.
+CHOSEN, OUT_OF_REACH = "chosen", "out of reach"
 ENDED = ("closed", "resolved", "gone")
 
 
 @dataclass(frozen=True)
 class FollowRule:
-    """Markets of `venues`, of `categories` (all where empty), the `top` largest of each venue; and `ids` always.
+    """Open markets of `venues`, of `categories` (all where empty), the `top` largest of each; and `ids` always.
 
+    A market is of a category that is any of the words its venue files it under, as the venue's listing has it.
     `ids` are keys as on the axis, `kalshi:KXFED-24NOV-T4.75`.
     """
 
@@ -38,7 +44,7 @@ def plan_followed(markets: Iterable[Market], rule: FollowRule) -> list[Market]:
     for market in markets:
         if market.key in rule.ids:
             named.append(market)
-        elif market.venue in by_venue and _is_of(market, rule.categories) and market.status in ("open", "closed"):
+        elif market.venue in by_venue and is_of(market, rule.categories) and market.status == "open":
             by_venue[market.venue].append(market)
     largest = (sorted(found, key=_by_volume)[: rule.top] for found in by_venue.values())
     return [*named, *(market for found in largest for market in found)]
@@ -92,8 +98,11 @@ def plan_retired(
     )
 
 
-def _is_of(market: Market, categories: Sequence[str]) -> bool:
-    return not categories or (market.category or "").lower() in {category.lower() for category in categories}
+def is_of(market: Market, categories: Sequence[str]) -> bool:
+    """Whether the market's venue files it under one of `categories`, or under its own word for one; all where empty."""
+    words = {word.lower() for word in (market.category, *market.facts.get(TAGS, ())) if word}
+    asked = {category.lower() for category in categories}
+    return not asked or not words.isdisjoint(asked | {SECTION_OF_WORD[word] for word in asked & SECTION_OF_WORD.keys()})
 
 
 def _by_volume(market: Market) -> tuple[Decimal, str]:

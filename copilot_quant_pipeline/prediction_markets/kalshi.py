@@ -100,7 +100,8 @@ class Kalshi:
         found = self._named(query.ids, broken) if query.ids else self._listed(query, broken)
         # Pages of a list that changes meanwhile can overlap.
         once = _first_of_each(found)
-        markets = sorted(once, key=_by_volume) if query.limit is None else nsmallest(query.limit, once, key=_by_volume)
+        order = _by_volume if query.with_ended else _open_by_volume
+        markets = sorted(once, key=order) if query.limit is None else nsmallest(query.limit, once, key=order)
         return Catalog(tuple(markets), tuple(broken.values()))
 
     def fetch_market(self, market_id: str) -> Market:
@@ -439,3 +440,8 @@ def _first_of_each(markets: Iterable[Market]) -> Iterator[Market]:
 
 def _by_volume(market: Market) -> tuple[Decimal, str]:
     return -(market.volume or Decimal(0)), market.id
+
+
+def _open_by_volume(market: Market) -> tuple[bool, Decimal, str]:
+    """What cannot be traded yet takes no open one's place."""
+    return market.status != "open", *_by_volume(market)

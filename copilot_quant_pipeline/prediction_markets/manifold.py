@@ -164,18 +164,20 @@ def _market(record: dict[str, Any], now: datetime) -> Market:
     if record["outcomeType"] not in KINDS:
         raise Rejected(f"manifold's {record['id']} is a {record['outcomeType']}, which has no probabilities")
     outcomes, slug = _outcomes(record), str(record["slug"])
+    topics = [str(topic).lower() for topic in record.get("groupSlugs") or ()]
     return Market(
         venue=Manifold.name,
         id=str(record["id"]),
         slug=slug if fits_the_axis(slug) else str(record["id"]),
         title=f"{record['question']} (play money)",
-        category=next((topic.lower() for topic in record.get("groupSlugs") or ()), None),
+        category=next(iter(topics), None),
         outcomes=outcomes,
         opened_at=read_instant(record["createdTime"], unit=MILLISECOND),
         closes_at=_closes_at(record),
         status=_status(record, now),
         result=_winner(record, outcomes),
         volume=read_quantity(record.get("volume")),
+        facts={"tags": topics},
     )
 
 

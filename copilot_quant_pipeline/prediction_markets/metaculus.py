@@ -139,12 +139,13 @@ def _market(post: dict[str, Any]) -> Market:
         id=str(post["id"]),
         slug=str(post["id"]),
         title=str(post["title"]),
-        category=_category(post),
+        category=next(iter(_categories(post)), None),
         outcomes=outcomes,
         opened_at=_instant(question.get("open_time")),
         closes_at=_instant(question.get("actual_close_time") or question.get("scheduled_close_time")),
         status=status,
         result=_winner(question, outcomes) if status == "resolved" else None,
+        facts={"tags": _categories(post)},
     )
 
 
@@ -160,14 +161,14 @@ def _winner(question: dict[str, Any], outcomes: tuple[Outcome, ...]) -> str | No
     return name if name in {outcome.name for outcome in outcomes} else None
 
 
-def _category(post: dict[str, Any]) -> str | None:
+def _categories(post: dict[str, Any]) -> list[str]:
     categories = (post.get("projects") or {}).get("category") or ()
-    return next((str(category["slug"]).lower() for category in categories), None)
+    return [str(category["slug"]).lower() for category in categories]
 
 
 def _is_about(post: dict[str, Any], categories: set[str]) -> bool:
     try:
-        return not categories or parsed(_category, post) in categories
+        return not categories or not categories.isdisjoint(parsed(_categories, post))
     except Malformed:
         # Kept, so that it is named as broken.
         return True

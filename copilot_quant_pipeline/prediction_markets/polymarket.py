@@ -228,7 +228,8 @@ class Polymarket:
             volumes: list[Decimal] = []
             for page in self._pages("markets", closed, {**order, "include_tag": "true"}):
                 yield page
-                volumes += [market.volume or Decimal(0) for market in page.catalog.markets]
+                open_ones = [one for one in page.catalog.markets if query.with_ended or one.status == "open"]
+                volumes += [one.volume or Decimal(0) for one in open_ones]
                 # What does not come in the order that was asked for is read to its end.
                 if query.limit and len(volumes) >= query.limit and _descend(volumes):
                     break
@@ -433,7 +434,8 @@ def _chosen(pages: Iterator[Page], query: MarketQuery) -> Catalog:
         broken |= dict.fromkeys(page.catalog.broken)
     wanted = [one for one in markets.values() if query.with_ended or one.status in ("unopened", "open")]
     if query.limit:
-        wanted.sort(key=lambda one: one.volume or Decimal(0), reverse=True)
+        # What cannot be traded yet takes no open one's place.
+        wanted.sort(key=lambda one: (query.with_ended or one.status == "open", one.volume or Decimal(0)), reverse=True)
     return Catalog(tuple(wanted[: query.limit]), tuple(broken))
 
 

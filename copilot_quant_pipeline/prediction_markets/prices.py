@@ -1,13 +1,17 @@
 """What each asked cell becomes, given the points a venue answered with: pure.
 
-Here: the days of a market's life, points assigned to UTC days, cells settled or failed.
+Here: the days of a market's life, points assigned to UTC days, cells settled or failed, what tells a lost day from one
+that never had a price, what each outcome settled at.
 Not here: asking (fetching.py and the venues), storing (warehouse).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +19,7 @@ import pyarrow.compute as pc
 from copilot_quant_pipeline.errors import NotFound, VendorError
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.prediction_markets.following import ENDED
-from copilot_quant_pipeline.prediction_markets.venue import SHORTEST_WITH_POINTS, Market, MissingAtSource
+from copilot_quant_pipeline.prediction_markets.venue import POINTS, SHORTEST_WITH_POINTS, Market, MissingAtSource
 from copilot_quant_pipeline.warehouse.harvest import CELLS
 from copilot_quant_pipeline.warehouse.tables import PRICES
 
@@ -24,6 +28,9 @@ VENUES_OF_CANDLES = frozenset({"kalshi"})
 
 # Who tell of trades only: a silent day is one without any.
 VENUES_OF_TRADES = VENUES_OF_CANDLES | {"manifold"}
+
+# Who show a price of every outcome each hour of a market's life: of these a day without one may be lost.
+VENUES_OF_SAMPLES = frozenset({"polymarket"})
 
 # Who give prices as of now only: their history is what was asked for while it was today.
 VENUES_WITHOUT_HISTORY = frozenset({"predictit"})
@@ -37,36 +44,59 @@ class Settled:
     rows: pa.Table
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What tells a day that was lost from one that never had a price.
+
+    Attributes:
+        looked: the first and the last UTC day that the answer covers.
+        stored: the first and the last day with a stored price; None where there is none.
+        since: the first day that anybody asks for.
+    """
+
+    looked: tuple[date, date]
+    stored: tuple[date, date] | None = None
+    since: date = date.min
+
+
 def days_of_life(market: Market, span: Span, today: date) -> tuple[date, ...]:
     """The asked days on which the market was open for at least a moment, up to today."""
     first = market.opened_at.date() if market.opened_at else date.min
-    ended = market.closes_at if market.status in ENDED else None  # else it is announced only
-    last = ended.date() if ended else today
-    return tuple(day for day in span.dates if first <= day <= min(last, today))
+    return tuple(day for day in span.dates if first <= day <= last_day_of_life(market, today))
 
 
 def settle_span(
-    span: Span, market: Market, answer: pa.Table | VendorError | None, *, now: datetime, source: str
+    span: Span,
+    market: Market,
+    answer: pa.Table | VendorError | None,
+    *,
+    now: datetime,
+    source: str,
+    evidence: Evidence | None = None,
 ) -> Settled:
     """What each asked cell becomes, every one exactly once.
 
     Days before the market opened are settled as `not_open`, days after it closed as `closed`, days since its venue
     knows it no more as `delisted`; they need no `answer`, which is None where nothing had to be asked. A day with
-    points is settled with them. A day without any is `no_trade` where the venue tells of trades only, or the market
-    never traded, or was hardly open that day; else failed as `missing_at_source`. A vendor's error fails the days that
-    had to be asked for, except those it brings points of. Days before today of a venue that has no history are settled
-    as `no_history`.
+    points of every outcome is settled with them. One without any is `no_trade` where the venue tells of trades only, or
+    the market never traded, or was hardly open that day; `no_price` between a market's start and its first price ever,
+    or between its last one and its end; else failed as `missing_at_source`, and so is one with points of some outcomes
+    only. By default the `evidence` is the answer alone, to cover the asked days.
+
+    A vendor's error fails the days that had to be asked for, except those it brings points of. Days before today of a
+    venue that has no history are settled as `no_history`.
     """
     alive = set(days_of_life(market, span, now.astimezone(UTC).date()))
-    points = answer.points if isinstance(answer, MissingAtSource) else answer
-    rows = _rows(market, points, source, now) if isinstance(points, pa.Table) else PRICES.arrow.empty_table()
-    with_rows = set(rows.column("date").unique().to_pylist())
-    if not with_rows <= alive:
-        rows = rows.filter(pc.is_in(rows.column("date"), pa.array(sorted(alive), pa.date32())))
-    fates = [_fate(day, market, answer, alive, with_rows, now.astimezone(UTC)) for day in span.dates]
+    rows = _rows(market, _points_of(answer), source, now)
+    judge = _Judge(market, answer, now.astimezone(UTC), evidence or Evidence((span.dates[0], span.dates[-1])), rows)
+    fates = [judge.fate(day) if day in alive else ("settled", _why_not_alive(day, market), None) for day in span.dates]
+    red = {day for day, (outcome, _, _) in zip(span.dates, fates, strict=True) if outcome == "failed"}
+    green = alive - red
+    if not judge.days.keys() <= green:
+        rows = rows.filter(pc.is_in(rows.column("date"), pa.array(sorted(green), pa.date32())))
     cells = {
         "date": pa.array(span.dates, pa.date32()),
-        "key": pa.repeat(market.key, len(span.dates)),
+        "key": pa.repeat(span.key, len(span.dates)),
         "outcome": pa.array([outcome for outcome, _, _ in fates]),
         "reason": pa.array([reason for _, reason, _ in fates], pa.string()),
         "detail": pa.array([detail for _, _, detail in fates], pa.string()),
@@ -75,31 +105,164 @@ def settle_span(
     return Settled(pa.table(cells, schema=CELLS), rows)
 
 
-def _fate(
-    day: date,
-    market: Market,
-    answer: pa.Table | VendorError | None,
-    alive: set[date],
-    with_rows: set[date],
-    now: datetime,
-) -> tuple[str, str | None, str | None]:
-    if day not in alive:
-        return "settled", _why_not_alive(day, market), None
-    if day in with_rows:
-        return "settled", None, None
-    if market.status == "gone" and isinstance(answer, VendorError) and _is_last_day(day, market):
-        return "settled", "delisted", f"{market.venue} knew it until that day"
-    if market.venue in VENUES_WITHOUT_HISTORY and day < now.date() and not getattr(answer, "transient", False):
-        return (
-            "settled",
-            "no_history",
-            f"{market.venue} gives no history: its prices begin when they are first asked for",
+def expects_more(
+    span: Span, market: Market, answer: pa.Table | VendorError | None, evidence: Evidence, now: datetime
+) -> bool:
+    """Whether some asked day may be lost or never have had a price, and only the rest of the market's life can tell."""
+    if isinstance(answer, VendorError) and not isinstance(answer, MissingAtSource):
+        return False
+    judge = _Judge(market, answer, now.astimezone(UTC), evidence, _rows(market, _points_of(answer), "", now))
+    return any(judge.is_open_question(day) for day in days_of_life(market, span, now.astimezone(UTC).date()))
+
+
+def last_day_of_life(market: Market, today: date) -> date:
+    """The UTC day on which the market ended, or today."""
+    ended = market.closes_at if market.status in ENDED else None  # else it is announced only
+    return min(ended.date(), today) if ended else today
+
+
+Fate = tuple[str, str | None, str | None]
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Says what one market's days in its life become; `rows` (`PRICES`) are what the answer brought."""
+
+    market: Market
+    answer: pa.Table | VendorError | None
+    now: datetime
+    evidence: Evidence
+    rows: pa.Table
+
+    @cached_property
+    def days(self) -> Mapping[date, frozenset[str]]:
+        """The outcomes with points, by UTC day."""
+        return _outcomes_by_day(self.rows)
+
+    def fate(self, day: date) -> Fate:
+        market, answer = self.market, self.answer
+        if day in self.days:
+            lacking = self._lacking(day)
+            return ("failed", "missing_at_source", _of_some(market, lacking)) if lacking else ("settled", None, None)
+        if market.status == "gone" and isinstance(answer, VendorError) and _is_last_day(day, market):
+            return "settled", "delisted", f"{market.venue} knew it until that day"
+        if market.venue in VENUES_WITHOUT_HISTORY and day < self.now.date() and not getattr(answer, "transient", False):
+            return "settled", "no_history", f"{market.venue} gives no history: its prices begin when first asked for"
+        if isinstance(answer, VendorError) and not self._is_judged:
+            return "failed", "unknown_market" if isinstance(answer, NotFound) else answer.reason, str(answer)
+        return self._silent(day)
+
+    def is_open_question(self, day: date) -> bool:
+        """Whether nothing came of this day, and it is not known what lies before or after it."""
+        return day not in self.days and self._can_miss(day) and self._is_judged and self._was_lost(day) is None
+
+    @property
+    def _is_judged(self) -> bool:
+        """Whether days without points are to be told apart; what a venue has deleted is known by its name only."""
+        return not isinstance(self.answer, VendorError) or (
+            isinstance(self.answer, MissingAtSource) and self.market.status != "gone"
         )
-    if isinstance(answer, VendorError):
-        return "failed", "unknown_market" if isinstance(answer, NotFound) else answer.reason, str(answer)
-    if market.venue in VENUES_OF_TRADES or not market.volume or _lived(day, market, now) < SHORTEST_WITH_POINTS:
-        return "settled", "no_trade", None
-    return "failed", "missing_at_source", f"{market.key} traded {market.volume} in all, and has no point on this day"
+
+    def _silent(self, day: date) -> Fate:
+        if not self._can_miss(day) or (self._priced is None and self.market.volume is None):
+            return "settled", "no_trade", None
+        if self._was_lost(day) is False:
+            return "settled", "no_price", f"{self.market.venue} has prices of it {self._extent} only"
+        return "failed", "missing_at_source", self._loss(day)
+
+    def _can_miss(self, day: date) -> bool:
+        market = self.market
+        lived_long = _lived(day, market, self.now) >= SHORTEST_WITH_POINTS
+        return market.venue in VENUES_OF_SAMPLES and market.volume != 0 and lived_long
+
+    def _lacking(self, day: date) -> list[str]:
+        if not self._can_miss(day) or self.market.status == "gone":
+            return []
+        return [one.name for one in self.market.outcomes if one.token and one.name not in self.days[day]]
+
+    def _was_lost(self, day: date) -> bool | None:
+        """Whether the venue must have had a price; None where only the rest of the market's life can tell.
+
+        One between two days with prices is lost. So is one after the last price of a market that is still open, and all
+        of them where a market traded and there is no price at all.
+        """
+        ended = self.market.status in ENDED
+        if self._priced is None:
+            return True if not ended or (self._from_start and self._to_end) else None
+        first, last = self._priced
+        if day < first:
+            return False if self._from_start else None
+        if day > last and ended:
+            return False if self._to_end else None
+        return True
+
+    @cached_property
+    def _priced(self) -> tuple[date, date] | None:
+        known = sorted({*self.days, *(self.evidence.stored or ())})
+        return (known[0], known[-1]) if known else None
+
+    @property
+    def _from_start(self) -> bool:
+        opened = self.market.opened_at
+        return self.evidence.looked[0] <= max(opened.date() if opened else date.min, self.evidence.since)
+
+    @property
+    def _to_end(self) -> bool:
+        return self.evidence.looked[1] >= last_day_of_life(self.market, self.now.date())
+
+    @property
+    def _extent(self) -> str:
+        return " to ".join(map(str, self._priced or ()))
+
+    def _loss(self, day: date) -> str:
+        market = self.market
+        if self._priced is None:
+            return f"{market.key} traded {market.volume:.0f} in all, and {market.venue} has no price of it"
+        if day > self._priced[1]:
+            return f"{market.key} has no price after {self._priced[1]}, and has not ended by then"
+        return f"{market.key} has prices {self._extent}, and none on this day"
+
+
+def _points_of(answer: pa.Table | VendorError | None) -> pa.Table:
+    points = answer.points if isinstance(answer, MissingAtSource) else answer
+    return points if isinstance(points, pa.Table) else POINTS.empty_table()
+
+
+def _outcomes_by_day(rows: pa.Table) -> dict[date, frozenset[str]]:
+    pairs = rows.select(["date", "outcome"]).group_by(["date", "outcome"]).aggregate([])
+    days: dict[date, set[str]] = {}
+    for day, outcome in zip(*(pairs.column(name).to_pylist() for name in ("date", "outcome")), strict=True):
+        days.setdefault(day, set()).add(outcome)
+    return {day: frozenset(outcomes) for day, outcomes in days.items()}
+
+
+def _of_some(market: Market, lacking: list[str]) -> str:
+    return f"{market.venue} has prices of some outcomes of {market.key}, and none of {', '.join(lacking)} on this day"
+
+
+def settlements_of(market: Market) -> dict[str, Decimal] | None:
+    """What each outcome settled at, from 0 to 1; None where that is not final or the venue does not say.
+
+    Kalshi states what Yes settled at where a market settled in between. What Polymarket resolved without a winner it
+    has resolved in equal parts; elsewhere such a market is void.
+    """
+    names = [outcome.name for outcome in market.outcomes]
+    if market.result is not None:
+        return {name: Decimal(name == market.result) for name in names}
+    if market.status != "resolved":
+        return None
+    if market.venue == "polymarket":
+        return dict.fromkeys(names, (1 / Decimal(len(names))).quantize(Decimal("0.000001")))
+    yes = _probability(market.facts.get("settlement"))
+    return {"Yes": yes, "No": 1 - yes} if yes is not None and set(names) == {"Yes", "No"} else None
+
+
+def _probability(told: object) -> Decimal | None:
+    try:
+        number = Decimal(str(told))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and 0 <= number <= 1 else None
 
 
 def _lived(day: date, market: Market, now: datetime) -> timedelta:

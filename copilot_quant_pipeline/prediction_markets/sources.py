@@ -16,20 +16,25 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import NotFound, VendorError
+from copilot_quant_pipeline.errors import Malformed, NotFound, VendorError
 from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
 from copilot_quant_pipeline.prediction_markets.following import FollowRule
 from copilot_quant_pipeline.prediction_markets.prices import (
     VENUES_OF_CANDLES,
     VENUES_WITHOUT_HISTORY,
+    Evidence,
     Settled,
     days_of_life,
+    expects_more,
+    last_day_of_life,
     settle_span,
+    settlements_of,
 )
 from copilot_quant_pipeline.prediction_markets.registry import make_venue
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
+    Broken,
     Catalog,
     Market,
     MarketQuery,
@@ -54,6 +59,14 @@ EVER = (date.min, date.max)
 PROVISIONAL_FOR = timedelta(hours=1)
 
 
+# By market the first and the last UTC day with a stored price.
+_Extents = Mapping[str, tuple[date, date]]
+_EXTENTS = """
+    select market, min(date) as first, max(date) as last from prediction_markets.prices
+    where market in (select unnest($markets::varchar[])) group by market
+"""
+
+
 @runtime_checkable
 class _ManyAtOnce(Protocol):
     def fetch_prices_of(
@@ -69,6 +82,14 @@ class _Ask:
     span: Span
     market: Market
     days: tuple[date, ...]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a venue said of a market's prices on the days from the first to the last of `looked`."""
+
+    found: pa.Table | VendorError
+    looked: tuple[date, date]
 
 
 @dataclass(frozen=True)
@@ -107,11 +128,18 @@ class MarketSources:
             VendorError: The venue does not answer.
         """
         slugs = tuple(key.partition(":")[2] for key in rule.ids if key.partition(":")[0] == venue)
-        named = self.venue(venue).fetch_markets(MarketQuery(ids=slugs)) if slugs else Catalog(())
+        named = self._confirmed(self.venue(venue), slugs) if slugs else Catalog(())
         if venue not in rule.venues:
             return named
         listed = self.venue(venue).fetch_markets(MarketQuery(rule.categories, limit=rule.top, with_ended=False))
         return Catalog((*named.markets, *listed.markets), (*named.broken, *listed.broken))
+
+    def _confirmed(self, venue: Venue, names: tuple[str, ...]) -> Catalog:
+        """The markets of `names`; a broken record may be one of a name that would else be told as unknown."""
+        named = venue.fetch_markets(MarketQuery(ids=names))
+        if all(one.unknown for one in named.broken):
+            return named
+        return Catalog(named.markets, tuple(_confirmed(venue, one) if one.unknown else one for one in named.broken))
 
     def harvest_prices(self, cells: Rectangle, *, refresh: bool, backfill: InBackfill | None) -> Harvest:
         """Every asked cell settled or failed, and the points that came; one venue's trouble leaves the others."""
@@ -121,9 +149,10 @@ class MarketSources:
         pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
         asks = [self._ask(span, market) for span in spans if isinstance(market := markets[span.key], Market)]
         for some in _by_venue(asks):
-            answers = self._answers(some, refresh=refresh, backfill=backfill)
+            stored = self._stored(some)
+            answers = self._answers(some, stored, refresh=refresh, backfill=backfill)
             # Taken out one by one: points and rows of all of them at once would need twice the memory.
-            pieces += [self._settled(ask, answers.pop(ask.market.key, None)) for ask in some]
+            pieces += [self._settled(ask, answers.pop(ask.market.key, None), stored) for ask in some]
             self.on_cells(sum(len(ask.span.dates) for ask in some))
         traffic = self._traffic()
         return Harvest(
@@ -152,6 +181,7 @@ class MarketSources:
             market.key: market for market in read_catalog(self.warehouse, [span.key for span in spans])
         }
         new = {span.key: self._described(span.key, backfill) for span in spans if span.key not in markets}
+        new = _without_twins(new, read_catalog(self.warehouse)) if new else {}
         found = [market for market in new.values() if isinstance(market, Market)]
         if found:
             record_markets(self.warehouse, catalog_rows(found, self._now, "venues" + self._label))
@@ -178,34 +208,56 @@ class MarketSources:
     def _ask(self, span: Span, market: Market) -> _Ask:
         return _Ask(span, market, days_of_life(market, span, self._now.date()))
 
-    def _settled(self, ask: _Ask, answer: pa.Table | VendorError | None) -> Settled:
-        return settle_span(ask.span, ask.market, answer, now=self._now, source=ask.market.venue + self._label)
+    def _settled(self, ask: _Ask, answer: _Answer | None, stored: _Extents) -> Settled:
+        found, source = (answer.found if answer else None), ask.market.venue + self._label
+        evidence = self._evidence(ask, answer, stored)
+        return settle_span(ask.span, ask.market, found, now=self._now, source=source, evidence=evidence)
+
+    def _evidence(self, ask: _Ask, answer: _Answer | None, stored: _Extents) -> Evidence:
+        looked = answer.looked if answer else (ask.span.dates[0], ask.span.dates[-1])
+        return Evidence(looked, stored.get(ask.market.key), self.settings.markets_start)
+
+    def _stored(self, asks: Sequence[_Ask]) -> _Extents:
+        """By market the first and the last day with a stored price; without those that have none."""
+        found = self.warehouse.read(_EXTENTS, {"markets": [ask.market.key for ask in asks]}).to_pylist()
+        return {row["market"]: (row["first"], row["last"]) for row in found}
 
     def _answers(
-        self, asks: Sequence[_Ask], *, refresh: bool, backfill: InBackfill | None
-    ) -> dict[str, pa.Table | VendorError]:
+        self, asks: Sequence[_Ask], stored: _Extents, *, refresh: bool, backfill: InBackfill | None
+    ) -> dict[str, _Answer]:
         """By market the points of its asked days: kept ones where good enough, else asked for and kept."""
-        answers: dict[str, pa.Table | VendorError] = {}
+        answers: dict[str, _Answer] = {}
         missing = []
         for ask in asks:
             kept = self._kept(ask, refresh=refresh, backfill=backfill) if ask.days else None
             # By an answer that has lost a day the venue is asked again, except within one backfill.
-            if kept is not None and (backfill is not None or not self._fails_by(ask, kept)):
+            if kept is not None and (backfill is not None or not self._fails_by(ask, kept, stored)):
                 answers[ask.market.key] = kept
             elif ask.days:
                 missing.append(ask)
         if missing:
-            answers |= self._fetched(missing, backfill)
+            windows = {ask.market.key: self._window(ask, whole_life=backfill is not None) for ask in missing}
+            answers |= self._fetched(missing, windows, backfill)
+            answers |= self._seen_whole([ask for ask in missing if self._expects_more(ask, answers, stored)], backfill)
         return answers
 
-    def _fails_by(self, ask: _Ask, answer: pa.Table | VendorError) -> bool:
-        return "failed" in self._settled(ask, answer).cells.column("outcome").unique().to_pylist()
+    def _expects_more(self, ask: _Ask, answers: Mapping[str, _Answer], stored: _Extents) -> bool:
+        answer = answers[ask.market.key]
+        return expects_more(ask.span, ask.market, answer.found, self._evidence(ask, answer, stored), self._now)
 
-    def _kept(self, ask: _Ask, *, refresh: bool, backfill: InBackfill | None) -> pa.Table | VendorError | None:
+    def _seen_whole(self, asks: Sequence[_Ask], backfill: InBackfill | None) -> dict[str, _Answer]:
+        """The answers for the whole lives of markets of which an asked day can only be told apart by the others."""
+        return self._fetched(asks, {ask.market.key: self._window(ask, whole_life=True) for ask in asks}, backfill)
+
+    def _fails_by(self, ask: _Ask, answer: _Answer, stored: _Extents) -> bool:
+        return "failed" in self._settled(ask, answer, stored).cells.column("outcome").unique().to_pylist()
+
+    def _kept(self, ask: _Ask, *, refresh: bool, backfill: InBackfill | None) -> _Answer | None:
         folder, key, asked = _folder(ask.market), ask.market.key, (ask.days[0], ask.days[-1])
         if refused := read_refusal(self.landing, folder, key, of=backfill, window=asked):
             is_missing = refused.kind == MissingAtSource.__name__
-            return MissingAtSource(str(refused.error), refused.payload) if is_missing else refused.error
+            error = MissingAtSource(str(refused.error), refused.payload) if is_missing else refused.error
+            return _Answer(error, self._window(ask, whole_life=True))
         kept = self.landing.read(folder, key)
         if kept is None:
             return None
@@ -220,21 +272,25 @@ class MarketSources:
             last_completed_close=over,
             ttl=self.settings.landing_ttl,
         )
-        return kept.payload if usable else None
+        return _Answer(kept.payload, (kept.start, kept.end)) if usable else None
 
-    def _fetched(self, asks: Sequence[_Ask], backfill: InBackfill | None) -> dict[str, pa.Table | VendorError]:
-        windows = {ask.market.key: self._window(ask, whole_life=backfill is not None) for ask in asks}
+    def _fetched(
+        self, asks: Sequence[_Ask], windows: Mapping[str, tuple[date, date]], backfill: InBackfill | None
+    ) -> dict[str, _Answer]:
+        """What the venue says of all of them, over the days that hold their `windows`."""
+        if not asks:
+            return {}
         first = min(start for start, _ in windows.values())
         last = max(end for _, end in windows.values())
-        markets = [ask.market for ask in asks]
-        answers = self._points(markets, first, last)
-        for market in markets:
+        answers = self._points([ask.market for ask in asks], first, last)
+        for ask in asks:
+            market = ask.market
             answer = answers[market.key] = self._with_memory(market, answers[market.key])
             if isinstance(answer, pa.Table):
                 self.landing.keep(_folder(market), market.key, Kept(answer, first, last, self._now))
             else:
                 self._keep_refusal(_folder(market), market.key, answer, (first, last), backfill)
-        return answers
+        return {key: _Answer(answer, (first, last)) for key, answer in answers.items()}
 
     def _with_memory(self, market: Market, answer: pa.Table | VendorError) -> pa.Table | VendorError:
         """The answer, with what is stored where the venue will not say it again: before now, of what it has deleted."""
@@ -258,9 +314,9 @@ class MarketSources:
         """The asked days; in a backfill the market's life, which serves the backfill's other runs too."""
         if not whole_life:
             return ask.days[0], ask.days[-1]
-        opened, closes = ask.market.opened_at, ask.market.closes_at
-        first = max(opened.date(), self.settings.markets_start) if opened else self.settings.markets_start
-        return min(first, ask.days[0]), max(min(closes or self._now, self._now).date(), ask.days[-1])
+        opened, since = ask.market.opened_at, self.settings.markets_start
+        first = max(opened.date(), since) if opened else since
+        return min(first, ask.days[0]), max(last_day_of_life(ask.market, self._now.date()), ask.days[-1])
 
     def _points(self, markets: Sequence[Market], first: date, last: date) -> dict[str, pa.Table | VendorError]:
         # A candle stands for the hour before it, so the last hour of a day is stamped with the next midnight.
@@ -277,11 +333,13 @@ class MarketSources:
 
 def described(market: Market, now: datetime, source: str) -> dict[str, Any]:
     """A market as a row of `MARKETS`."""
+    settled = settlements_of(market)
     return {
         "market": market.key,
         **{name: getattr(market, name) for name in ("venue", "id", "slug", "title", "category", "event", "series")},
         **{name: getattr(market, name) for name in ("opened_at", "closes_at", "status", "result", "volume")},
         "outcomes": json.dumps([[outcome.name, outcome.token] for outcome in market.outcomes]),
+        "settlements": json.dumps({name: str(at) for name, at in settled.items()}) if settled else None,
         "facts": json.dumps(dict(market.facts)),
         "first_seen_at": now,
         "last_seen_at": now,
@@ -317,6 +375,26 @@ def _unknown(span: Span, error: Market | VendorError, now: datetime) -> Settled:
         for day in span.dates
     ]
     return Settled(pa.Table.from_pylist(cells, CELLS), PRICES.arrow.empty_table())
+
+
+def _without_twins(new: Mapping[str, Market | VendorError], known: Sequence[Market]) -> dict[str, Market | VendorError]:
+    """The new markets by key; one that has a key already is to be asked for by that, or it would be stored twice."""
+    keys = {(market.venue, market.id): market.key for market in known}
+    told: dict[str, Market | VendorError] = {}
+    for key, market in new.items():
+        first = keys.setdefault((market.venue, market.id), key) if isinstance(market, Market) else key
+        told[key] = market if first == key else NotFound(f"this market is {first}; ask for it by that name")
+    return told
+
+
+def _confirmed(venue: Venue, unknown: Broken) -> Broken:
+    try:
+        venue.fetch_market(unknown.id)
+    except Malformed as error:
+        return replace(unknown, why=str(error), unknown=False)
+    except VendorError:
+        pass
+    return unknown
 
 
 def _is_known(market: Market | VendorError) -> bool:

@@ -21,17 +21,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from copilot_quant_pipeline.errors import UserError, VendorError
+from copilot_quant_pipeline.errors import Unavailable, UserError, VendorError
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
 from copilot_quant_pipeline.grid.runs import range_tags
 from copilot_quant_pipeline.ledger.instance import PROCESS_TAG, this_process
-from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_followed, plan_keys
+from copilot_quant_pipeline.prediction_markets.following import (
+    CHOSEN,
+    OUT_OF_REACH,
+    FollowRule,
+    plan_followed,
+    plan_keys,
+)
 from copilot_quant_pipeline.prediction_markets.sources import read_catalog
 from copilot_quant_pipeline.warehouse.progress import read_current_members, read_provisional, read_traffic
 
 if TYPE_CHECKING:
     import dagster as dg
 
+    from copilot_quant_pipeline.prediction_markets.venue import Market
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
@@ -250,6 +257,7 @@ def refresh_catalog(
 
     Raises:
         UserError: It chooses none.
+        VendorError: It chooses none because of a venue that is down.
     """
     config = {
         "venues": list(rule.venues),
@@ -258,28 +266,58 @@ def refresh_catalog(
         "ids": list(rule.ids),
     }
     run_id = run_in_process(job, instance, CATALOG_ASSET, {}, {"ops": {CATALOG_ASSET: {"config": config}}})
-    failures = _failures(instance, run_id)
-    for failure in failures:
-        log.warning("%s", failure)
+    told = _told(instance, run_id)
     known = read_catalog(warehouse)
     named = tuple(plan_keys(known, rule.ids).values())
-    chosen = dict.fromkeys((*named, *(market.key for market in plan_followed(known, replace(rule, ids=named)))))
+    # What the settings name besides was chosen too, and is not this rule's.
+    seen = [market for market in known if market.key in told.chosen or market.venue in told.out_of_reach]
+    followed = plan_followed(seen, replace(rule, ids=named))
+    chosen = tuple(dict.fromkeys((*named, *(market.key for market in followed))))
     if not chosen:
-        categories = sorted({market.category for market in known if market.category and market.venue in rule.venues})
-        raise UserError(
-            f"no open market of {', '.join(rule.venues)} is of category {', '.join(rule.categories) or 'any'};"
-            f" categories known: {', '.join(categories[:20]) or 'none yet'}."
-            + (f" Listing them said: {failures[0]}" if failures else "")
-        )
-    return tuple(chosen)
+        raise _none_chosen(rule, known, told)
+    if told.failure:
+        log.warning("%s", told.failure)
+    for venue in _without_any(rule, chosen, told):
+        log.warning("no open market of %s is of category %s", venue, ", ".join(rule.categories))
+    return chosen
 
 
-def _failures(instance: dg.DagsterInstance, run_id: str) -> list[str]:
-    """What the asset of a run said when it failed on purpose."""
-    entries = instance.all_logs(run_id)
-    events = [entry.dagster_event for entry in entries if entry.dagster_event and entry.dagster_event.is_step_failure]
-    told = [event.step_failure_data.user_failure_data for event in events]
-    return [data.description for data in told if data and data.description]
+@dataclass(frozen=True)
+class _Told:
+    """What a run of the catalog told: the keys it chose, the venues that did not answer, what went wrong."""
+
+    chosen: frozenset[str] = frozenset()
+    out_of_reach: tuple[str, ...] = ()
+    failure: str | None = None
+
+
+def _told(instance: dg.DagsterInstance, run_id: str) -> _Told:
+    events = [entry.dagster_event for entry in instance.all_logs(run_id) if entry.dagster_event]
+    failures = [event.step_failure_data.user_failure_data for event in events if event.is_step_failure]
+    made = [event.step_materialization_data.materialization for event in events if event.is_step_materialization]
+    metadata: list[Mapping[str, Any]] = [one.metadata for one in (*failures, *made) if one]
+    if not metadata:
+        return _Told()
+    chosen, out_of_reach = (metadata[0][name].value for name in (CHOSEN, OUT_OF_REACH))
+    return _Told(frozenset(chosen), tuple(out_of_reach), next((one.description for one in failures if one), None))
+
+
+def _none_chosen(rule: FollowRule, known: Sequence[Market], told: _Told) -> Exception:
+    if told.out_of_reach:
+        return Unavailable(f"no market can be chosen, for {told.failure}; run the same command again later.")
+    categories = sorted({market.category for market in known if market.category and market.venue in rule.venues})
+    return UserError(
+        f"no open market of {', '.join(rule.venues)} is of category {', '.join(rule.categories) or 'any'};"
+        f" categories known: {', '.join(categories[:20]) or 'none yet'}."
+        + (f" Listing them said: {told.failure}" if told.failure else "")
+    )
+
+
+def _without_any(rule: FollowRule, chosen: Sequence[str], told: _Told) -> list[str]:
+    """The asked venues that have answered and have nothing of the asked categories."""
+    having = {key.partition(":")[0] for key in chosen} | set(told.out_of_reach)
+    told_of = told.failure or ""
+    return [venue for venue in rule.venues if rule.categories and venue not in having and f"{venue}:" not in told_of]
 
 
 def _cells(coverage: pa.Table) -> set[Cell]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from copilot_quant_pipeline.warehouse.tables import UTC_TIME, Column, Table
 
 # Settled without rows: the venue answered, and this is why there is nothing to store.
-EMPTY_REASONS = ("not_listed", "delisted", "no_trade", "not_open", "closed", "no_history")
+EMPTY_REASONS = ("not_listed", "delisted", "no_trade", "no_price", "not_open", "closed", "no_history")
 
 # Failed: the cell stays red and is asked for again.
 FAILURES = (

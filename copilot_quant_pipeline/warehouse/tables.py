@@ -403,6 +403,7 @@ MARKETS = Table(
         Column("closes_at", UTC_TIME, "When trading ends or ended.", nullable=True),
         Column("status", pa.string(), "unopened, open, closed, resolved; or gone: its venue knows it no more."),
         Column("result", pa.string(), "The outcome that won; null where none has.", nullable=True),
+        Column("settlements", pa.string(), "JSON: what each outcome settled at, 0 to 1; null before.", nullable=True),
         Column("volume", QUANTITY, "Traded in all, in the venue's unit.", nullable=True),
         Column("facts", pa.string(), "JSON: what its prices are asked with."),
         Column("first_seen_at", UTC_TIME, "When it was first listed here."),
@@ -468,16 +469,11 @@ select
     arg_max(ask, "at") filter (where ask is not null) as ask,
     cast(sum(volume) as decimal(24, 6)) as volume,
     arg_max(open_interest, "at") filter (where open_interest is not null) as open_interest,
-    any_value(case
-        when m.result is not null then cast(p.outcome = m.result as integer)::decimal(9, 6)
-        when p.outcome = m.first_outcome then m.settlement else (1 - m.settlement)::decimal(9, 6)
-    end) as settlement
+    any_value(m.settlement) as settlement
 from points p left join (
-    select market, result, json_extract_string(outcomes, '$[0][0]') as first_outcome,
-        case status when 'resolved' then try_cast(json_extract_string(facts, '$.settlement') as decimal(9, 6)) end
-            as settlement
-    from prediction_markets.markets
-) m using (market)
+    select market, unnest(map_keys(settled)) as outcome, unnest(map_values(settled))::decimal(9, 6) as settlement
+    from (select market, from_json(settlements, '"MAP(VARCHAR, VARCHAR)"') as settled from prediction_markets.markets)
+) m using (market, outcome)
 group by date, market, outcome
 """
 

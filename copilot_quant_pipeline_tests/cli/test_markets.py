@@ -14,6 +14,7 @@ from copilot_quant_pipeline.prediction_markets import http
 from copilot_quant_pipeline.prediction_markets.checks import CHECKS, Broken, broken_rows
 from copilot_quant_pipeline.prediction_markets.registry import venue_names
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarket, SimulatedMarkets
+from copilot_quant_pipeline.sandbox.polymarket_book import SimulatedBook
 from copilot_quant_pipeline_tests.cli.conftest import Desk
 from copilot_quant_pipeline_tests.conftest import NOW
 
@@ -192,10 +193,75 @@ def test_a_page_with_a_broken_market_stores_the_others_and_names_it(desk: Desk) 
 def test_a_cursor_that_loops_is_one_clear_line(desk: Desk, venue: str) -> None:
     desk.venues.fault(f"{venue}_cursor_loop")
     said = desk.run(*BACKFILL, "--venue", venue, "--limit", "250")
-    assert said.code == 2
+    assert said.code == 1
+    assert "WARNING" not in said.err
     (line,) = [line for line in said.err.splitlines() if line.startswith("copilot-quant:")]
     assert "circle" in line
     assert "came twice" in line
+
+
+def test_a_venue_that_is_down_on_a_fresh_home_is_one_line_and_no_wrong_usage(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "ATTEMPTS", 1)
+    desk.venues.fault("server_error", venue="kalshi")
+    said = desk.run(*BACKFILL, "--venue", "kalshi", "--category", "politics")
+    assert (said.code, said.err.count("\n"), "Traceback" in said.err) == (1, 1, False), said
+    assert "no market can be chosen, for kalshi: unavailable" in said.err
+
+
+def test_a_word_for_a_category_means_the_same_at_both_venues(desk: Desk) -> None:
+    said = desk.run("backfill", "markets", "--start", "2024-03-29", "--category", "economics", "--limit", "1")
+    assert said.code == 0, said
+    assert _venues(desk) == {"kalshi", "polymarket"}
+
+
+def test_the_largest_are_those_of_this_listing_and_none_that_has_ended(desk: Desk) -> None:
+    day = ("backfill", "markets", "--start", "2024-03-29", "--json")
+    ended = next(one for one in SimulatedMarkets().listed("polymarket", NOW) if one.status_at(NOW) == "resolved")
+    desk.run(*day, "--market-ids", f"polymarket:{ended.slug}")
+    with desk.warehouse.transaction() as connection:  # one that was seen open once, and has ended unseen
+        connection.execute(
+            "insert into prediction_markets.markets by name select * replace ('polymarket:stale' as market,"
+            " 'stale' as id, 'stale' as slug, 'open' as status, 1e9 as volume) from prediction_markets.markets"
+        )
+    desk.run(*day, "--venue", "polymarket", "--limit", "1")
+    keys = desk.warehouse.read("select distinct key from ops.coverage").column("key").to_pylist()
+    assert set(keys) == {f"polymarket:{ended.slug}", f"polymarket:{LARGEST['polymarket'][0].slug}"}
+
+
+def test_every_name_of_a_new_market_leads_to_its_one_key(desk: Desk) -> None:
+    market = LARGEST["polymarket"][0]
+    records = SimulatedBook(7).records(NOW)
+    condition = next(one["conditionId"] for one in records if one["id"] == market.id)
+    day = ("backfill", "markets", "--start", "2024-03-29", "--json", "--market-ids")
+    said = desk.run(*day, f"polymarket:{market.id},polymarket:{condition},polymarket:nonesuch")
+    assert (said.code, json.loads(said.out)["asked"], json.loads(said.out)["settled"]) == (1, 2, 1)
+    assert desk.warehouse.read("select market from prediction_markets.markets").column("market").to_pylist() == [
+        f"polymarket:{market.slug}"
+    ]
+
+
+def test_a_broken_record_is_not_told_as_an_unknown_market(desk: Desk) -> None:
+    slug = LARGEST["polymarket"][0].slug
+    desk.venues.fault("polymarket_broken_market", symbol=slug)
+    said = desk.run("backfill", "markets", "--start", "2024-03-29", "--market-ids", f"polymarket:{slug}")
+    assert said.code == 1
+    assert f"polymarket {slug} is broken" in said.err
+    assert "knows no market" not in said.err + said.out
+
+
+def test_a_market_under_a_second_key_is_red_and_told_its_first(desk: Desk) -> None:
+    from copilot_quant_pipeline.grid.cells import Cell, Rectangle
+    from copilot_quant_pipeline.prediction_markets.sources import MarketSources
+
+    market = LARGEST["polymarket"][0]
+    keys = (f"polymarket:{market.slug}", f"polymarket:{market.id}")  # as somebody may put them on the axis in Dagit
+    asked = Rectangle((date(2024, 3, 28),), keys)
+    harvest = MarketSources.reached_by(desk.settings).harvest_prices(asked, refresh=False, backfill=None)
+    cells = {Cell(row["date"], row["key"]): row for row in harvest.cells.to_pylist()}
+    assert [cells[cell]["outcome"] for cell in asked] == ["settled", "failed"]
+    assert keys[0] in cells[Cell(date(2024, 3, 28), keys[1])]["detail"]
 
 
 def _changes(desk: Desk, key: str) -> list[str]:

@@ -51,6 +51,18 @@ def test_a_category_is_matched_whatever_its_case() -> None:
     assert _keys(FollowRule(("kalshi",), ("SPORTS",))) == ["kalshi:B"]
 
 
+def test_any_word_that_a_venue_files_a_market_under_is_its_category() -> None:
+    tagged = replace(OTHER, category="politics", facts={"tags": ["world", "elections", "economy"]})
+    for word in ("politics", "Elections", "economics", "economy"):
+        assert plan_followed([tagged], FollowRule(("polymarket",), (word,))) == [tagged]
+    assert plan_followed([tagged], FollowRule(("polymarket",), ("sports",))) == []
+
+
+def test_what_has_closed_or_is_not_yet_open_takes_no_place_among_the_largest() -> None:
+    others = [replace(LARGE, id=word, slug=word, status=word) for word in ("closed", "unopened", "gone")]  # type: ignore[arg-type]
+    assert plan_followed([*others, SMALL], FollowRule(("kalshi",), top=1)) == [SMALL]
+
+
 def test_a_named_market_is_followed_though_it_ended_or_its_venue_is_not_asked() -> None:
     assert _keys(FollowRule((), ids=("kalshi:C", "polymarket:d"))) == ["kalshi:C", "polymarket:d"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,7 +14,13 @@ from hypothesis import strategies as st
 
 from copilot_quant_pipeline.errors import NotFound, Unavailable
 from copilot_quant_pipeline.grid.cells import Span
-from copilot_quant_pipeline.prediction_markets.prices import days_of_life, settle_span
+from copilot_quant_pipeline.prediction_markets.prices import (
+    Evidence,
+    days_of_life,
+    expects_more,
+    settle_span,
+    settlements_of,
+)
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, Market, MissingAtSource, Outcome
 from copilot_quant_pipeline.warehouse.harvest import ASKED
 from copilot_quant_pipeline.warehouse.tables import PRICES
@@ -37,16 +44,22 @@ def market(venue: str = "polymarket", volume: int = 100) -> Market:
     )
 
 
-def points(*instants: datetime) -> pa.Table:
-    row = dict.fromkeys(POINTS.names)
-    return pa.Table.from_pylist(
-        [{**row, "outcome": "Yes", "at": at, "price": Decimal("0.29"), "price_kind": "trade"} for at in instants],
-        POINTS,
-    )
+def points(*instants: datetime, outcomes: tuple[str, ...] = ("Yes", "No")) -> pa.Table:
+    row = {**dict.fromkeys(POINTS.names), "price": Decimal("0.29"), "price_kind": "trade"}
+    rows = [{**row, "outcome": outcome, "at": at} for outcome in outcomes for at in instants]
+    return pa.Table.from_pylist(rows, POINTS)
 
 
-def fates(span: Span, answer: object, of: Market) -> dict[date, str]:
-    settled = settle_span(span, of, answer, now=NOW, source="test")  # type: ignore[arg-type]
+def noon(day: int) -> datetime:
+    return datetime(2024, 1, day, 12, tzinfo=UTC)
+
+
+def the(*days: int) -> tuple[date, ...]:
+    return tuple(date(2024, 1, day) for day in days)
+
+
+def fates(span: Span, answer: object, of: Market, evidence: Evidence | None = None) -> dict[date, str]:
+    settled = settle_span(span, of, answer, now=NOW, source="test", evidence=evidence)  # type: ignore[arg-type]
     ASKED.validated(settled.cells)
     PRICES.validated(settled.rows)
     rows = settled.cells.to_pylist()
@@ -97,15 +110,77 @@ def test_a_day_with_points_is_settled_with_its_exact_prices() -> None:
     span = Span("polymarket:will-it", (date(2024, 1, 14),))
     answer = points(datetime(2024, 1, 14, 0, 0, 2, tzinfo=UTC))
     assert fates(span, answer, market()) == {date(2024, 1, 14): "settled"}
-    (row,) = settle_span(span, market(), answer, now=NOW, source="test").rows.to_pylist()
-    assert row["price"] == Decimal("0.29")
+    rows = settle_span(span, market(), answer, now=NOW, source="test").rows
+    assert rows.column("price").to_pylist() == [Decimal("0.29")] * 2
 
 
 def test_a_silent_day_is_no_trade_for_candles_or_a_market_nobody_traded_and_else_missing() -> None:
     span = Span("x", (date(2024, 1, 14),))
     assert fates(span, points(), market("kalshi")) == {date(2024, 1, 14): "no_trade"}
     assert fates(span, points(), market(volume=0)) == {date(2024, 1, 14): "no_trade"}
-    assert fates(span, points(), market()) == {date(2024, 1, 14): "missing_at_source"}
+    around = points(noon(13), noon(15))
+    assert fates(span, around, market()) == {date(2024, 1, 14): "missing_at_source"}
+
+
+def test_a_day_that_lacks_an_outcome_is_missing_and_stores_nothing() -> None:
+    span = Span("x", the(13, 14, 15))
+    answer = pa.concat_tables(
+        [points(noon(13), noon(14), noon(15), outcomes=("No",)), points(noon(13), outcomes=("Yes",))]
+    )
+    settled = settle_span(span, market(), MissingAtSource("two days", answer), now=NOW, source="test")
+    assert fates(span, answer, market()) == dict(zip(span.dates, ("settled", *["missing_at_source"] * 2), strict=True))
+    assert set(settled.rows.column("date").to_pylist()) == set(the(13))
+    assert "none of Yes" in settled.cells.column("detail")[1].as_py()
+    wholly = points(noon(13), noon(14), outcomes=("No",))
+    assert set(fates(Span("x", the(13, 14)), wholly, market()).values()) == {"missing_at_source"}
+
+
+def test_days_before_the_first_price_ever_and_after_the_last_are_green() -> None:
+    span, answer = Span("x", DAYS), MissingAtSource("some days", points(noon(14), noon(16)))
+    expected = dict(zip(DAYS, ("not_open", "not_open", "no_price", "no_price", "settled"), strict=False))
+    expected |= dict(zip(the(15, 16, 17, 18), ("missing_at_source", "settled", "no_price", "no_price"), strict=True))
+    assert fates(span, answer, market()) == expected | dict.fromkeys(the(19, 20), "closed")
+
+
+def test_an_open_market_whose_prices_end_and_a_traded_one_without_any_are_missing() -> None:
+    opened = replace(market(), status="open", closes_at=None)
+    assert fates(Span("x", the(12, 13)), points(noon(12)), opened)[date(2024, 1, 13)] == "missing_at_source"
+    whole = Evidence((DAYS[0], DAYS[-1]))
+    for one in (market(), opened):
+        assert set(fates(Span("x", the(13, 14)), points(), one, whole).values()) == {"missing_at_source"}
+
+
+@pytest.mark.parametrize("answer", [points(), MissingAtSource("?", points())])
+def test_a_market_of_unknown_volume_without_any_price_never_traded(answer: object) -> None:
+    untold = replace(market(), volume=None)
+    assert set(fates(Span("x", the(13, 14)), answer, untold).values()) == {"no_trade"}
+
+
+def test_a_part_of_a_life_is_judged_by_what_is_stored_or_by_the_whole() -> None:
+    span, silent = Span("x", the(14)), points()
+    part = Evidence((span.dates[0], span.dates[0]))
+    assert expects_more(span, market(), silent, part, NOW)
+    (before, after) = (replace(part, stored=(date(2024, 1, day), date(2024, 1, day))) for day in (13, 15))
+    for evidence in (before, after):
+        assert expects_more(span, market(), silent, evidence, NOW)
+        assert fates(span, silent, market(), evidence) == {date(2024, 1, 14): "missing_at_source"}
+        whole = replace(evidence, looked=(DAYS[0], DAYS[-1]))
+        assert fates(span, silent, market(), whole) == {date(2024, 1, 14): "no_price"}
+    between = replace(part, stored=(date(2024, 1, 13), date(2024, 1, 15)))
+    assert not expects_more(span, market(), silent, between, NOW)
+    assert fates(span, silent, market(), between) == {date(2024, 1, 14): "missing_at_source"}
+
+
+def test_what_outcomes_settled_at_is_told_where_it_is_known() -> None:
+    def settled(**changes: Any) -> object:
+        return settlements_of(replace(market(), **{"status": "resolved", **changes}))
+
+    half, yes = Decimal("0.5"), Decimal("0.4500")
+    assert settled(result="No") == {"Yes": 0, "No": 1}
+    assert settled() == {"Yes": half, "No": half}
+    assert settled(venue="kalshi", facts={"settlement": "0.4500"}) == {"Yes": yes, "No": 1 - yes}
+    assert settled(venue="kalshi") is settled(venue="manifold") is settled(status="closed") is None
+    assert settled(venue="kalshi", facts={"settlement": "soon"}) is None
 
 
 def test_a_candle_that_ends_at_midnight_belongs_to_the_day_before() -> None:
@@ -142,7 +217,5 @@ def test_every_asked_cell_comes_once_and_rows_belong_to_settled_cells(
 
 @pytest.mark.parametrize("closes", [None, datetime(2030, 1, 1, tzinfo=UTC)])
 def test_a_life_without_an_end_runs_to_today(closes: datetime | None) -> None:
-    from dataclasses import replace
-
     span = Span("x", DAYS)
     assert days_of_life(replace(market(), closes_at=closes), span, NOW.date())[-1] == date(2024, 1, 20)

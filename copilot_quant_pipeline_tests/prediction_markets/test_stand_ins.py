@@ -103,6 +103,13 @@ def test_the_largest_are_found_though_the_venue_lists_in_another_order(venue: Lo
     assert [market.id for market in catalog.markets] == ["4", "2"]
 
 
+def test_markets_that_cannot_be_traded_yet_take_no_open_ones_place(venue: Loopback, polymarket: Polymarket) -> None:
+    waiting = [gamma(number, 99, active=False) for number in (1, 2)]
+    venue.routes["/markets/keyset"] = keyset([[*waiting, gamma(3, 5)], [gamma(4, 2)]])
+    catalog = polymarket.fetch_markets(MarketQuery(limit=2, with_ended=False))
+    assert [market.id for market in catalog.markets] == ["3", "4"]
+
+
 def test_flags_and_numbers_may_come_as_text_and_what_is_optional_not_at_all(
     venue: Loopback, polymarket: Polymarket
 ) -> None:
@@ -241,6 +248,13 @@ def test_a_list_ends_where_there_is_no_cursor(venue: Loopback, kalshi: Kalshi, e
     venue.routes[f"{V2}/events"] = listed
     (market,) = kalshi.fetch_markets(MarketQuery(with_ended=False)).markets
     assert (market.id, market.series, market.category) == (TICKER, "KXRAINS", "weather")
+
+
+def test_kalshis_markets_that_cannot_be_traded_yet_take_no_open_ones_place(venue: Loopback, kalshi: Kalshi) -> None:
+    waiting = RECORD | {"ticker": "KXRAIN-26-T2", "status": "initialized", "volume_fp": "99.00"}
+    venue.routes[f"{V2}/events"] = always(200, {"events": [EVENT | {"markets": [waiting, RECORD]}]})
+    (market,) = kalshi.fetch_markets(MarketQuery(limit=1, with_ended=False)).markets
+    assert market.id == TICKER
 
 
 def test_a_nested_market_is_of_its_event_though_it_does_not_say_so(venue: Loopback, kalshi: Kalshi) -> None:
