@@ -140,7 +140,7 @@ def _instant(text: str | None) -> datetime | None:
 
 
 def _quantity(record: Mapping[str, Any], name: str) -> Decimal | None:
-    sent = record.get(f"{name}_fp", record.get(name))
+    sent = next((record[each] for each in (f"{name}_fp", name) if record.get(each) is not None), None)
     if sent is None:
         return None
     quantity = Decimal(sent)
