@@ -121,6 +121,10 @@ class _Found:
     def is_down(self) -> bool:
         return self.blame is not None and self.blame.transient
 
+    @property
+    def points(self) -> int:
+        return 0 if isinstance(self.history, VendorError) else len(self.history)
+
     def with_other(self, other: Answer) -> _Found:
         """With what was answered elsewhere: a refusal there does not undo what is known."""
         if isinstance(other, VendorError):
@@ -314,7 +318,7 @@ class Polymarket:
                 completed[window] = self._filled(token, known, window)
             elif no_finer < WINDOWS_NO_FINER and self._is_thin(token, known, window):
                 completed[window] = self._filled(token, known, window)
-                no_finer = 0 if len(completed[window].history) > len(known.history) else no_finer + 1
+                no_finer = 0 if completed[window].points > known.points else no_finer + 1
         return completed
 
     def _filled(self, token: _Token, known: _Found, window: Stretch) -> _Found:
@@ -379,9 +383,9 @@ class Polymarket:
         return found
 
     def _note_broken(self, tokens: Sequence[_Token], singles: Histories) -> None:
-        """A batch failed: by those that fail alone too, or, where none does, by itself."""
+        """A batch failed: by those that fail alone too, or, where none does, by itself; where all do nobody knows."""
         failed = {token.id for token in tokens if isinstance(singles[token.id], VendorError)}
-        if failed and not self._patience["clob"].ended_by:
+        if failed and len(failed) < len(tokens) and not self._patience["clob"].ended_by:
             self._apart |= failed
         elif not failed:
             self._batches_failed += 1

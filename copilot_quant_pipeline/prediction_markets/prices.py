@@ -85,6 +85,8 @@ def _fate(
 ) -> tuple[str, str | None, str | None]:
     if day not in alive:
         return "settled", _why_not_alive(day, market), None
+    if isinstance(answer, MissingAtSource) and day in answer.failed:
+        return "failed", *answer.failed[day]
     if day in with_rows:
         return "settled", None, None
     if market.status == "gone" and isinstance(answer, VendorError) and _is_last_day(day, market):

@@ -6,6 +6,7 @@ Not here: any venue's wire format (its own module), which markets are followed, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -154,6 +155,11 @@ class MissingAtSource(VendorError):  # noqa: N818 named as the others in errors.
         self.points = points
         self.failed = dict(failed or {})
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a kept refusal must say besides its message and points."""
+        return {"failed": json.dumps({day.isoformat(): why for day, why in self.failed.items()})}
+
 
 class Spoiled(MissingAtSource, Malformed):
     """On the days of `failed` the venue says what cannot be, and would again; those of `points` are good."""
@@ -167,6 +173,15 @@ class Interrupted(MissingAtSource):
 
     reason: ClassVar[str] = Unavailable.reason
     transient: ClassVar[bool] = True
+
+
+def partial_answer(kind: str, why: str, points: pa.Table, facts: Mapping[str, str]) -> MissingAtSource | None:
+    """A kept refusal that brought points; None where it was of another kind."""
+    kinds = {each.__name__: each for each in (MissingAtSource, Spoiled)}
+    if kind not in kinds:
+        return None
+    failed = json.loads(facts.get("failed", "{}"))
+    return kinds[kind](why, points, {date.fromisoformat(day): (said[0], said[1]) for day, said in failed.items()})
 
 
 class Venue(Protocol):

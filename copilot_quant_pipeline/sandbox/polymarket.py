@@ -50,7 +50,7 @@ BROKEN_MARKETS: Mapping[str, Callable[[Record], Record]] = {
 BAD_POINTS: Mapping[str, Callable[[Record], Record]] = {
     "above_one": lambda point: _with(point, "price", 1.07),
     "nan": lambda point: _with(point, "price", "NaN"),
-    "milliseconds": lambda point: _with(point, "timestamp", 1000 * point.get("t", point.get("timestamp"))),
+    "milliseconds": lambda point: _with(point, "timestamp", 1000 * (point.get("t") or point["timestamp"])),
 }
 VENUE = polymarket_book.VENUE
 FAULTS: Kinds = {
