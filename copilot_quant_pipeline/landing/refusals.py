@@ -9,7 +9,8 @@ not know. Outside of its backfill a refusal counts for nothing: by then the vend
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 import pyarrow as pa
@@ -34,12 +35,15 @@ class InBackfill:
 class Refusal:
     """What the vendor answered instead; `payload` is what it gave all the same, without rows where nothing.
 
+    `more` is what else the room kept of it.
+
     `kind` is the name of the error's class: one of a room's own comes as `Rejected`, for the room to tell.
     """
 
     kind: str
     error: VendorError
     payload: pa.Table
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 def keep_refusal(
@@ -52,11 +56,12 @@ def keep_refusal(
     window: tuple[date, date],
     at: datetime,
     payload: pa.Table = _NOTHING,
+    more: Mapping[str, str] | None = None,
 ) -> None:
     """Keep what was refused for `window` (both dates included), unless asking again may help."""
     if error.transient:
         return
-    facts = {"backfill": of.id, "error": type(error).__name__, "why": str(error)}
+    facts = {**(more or {}), "backfill": of.id, "error": type(error).__name__, "why": str(error)}
     landing.keep(_folder(kind), key, Kept(payload, *window, at, facts))
 
 
@@ -70,7 +75,7 @@ def read_refusal(
     if not (kept.start <= window[0] and window[1] <= kept.end):
         return None
     kind, why = kept.facts["error"], kept.facts["why"]
-    return Refusal(kind, _KINDS.get(kind, Rejected)(why), kept.payload)
+    return Refusal(kind, _KINDS.get(kind, Rejected)(why), kept.payload, kept.facts)
 
 
 def _folder(kind: str) -> str:

@@ -61,11 +61,11 @@ CHECKS = (
     ),
     Check(
         "no_points_outside_a_markets_life",
-        "No point lies more than an hour before its market opened or more than a day after it closed.",
+        "No point lies more than a day before its market opened or after it closed.",
         """
         select market, "at", outcome as what
         from looked_at join prediction_markets.markets using (market)
-        where "at" < opened_at - interval 1 hour or "at" > closes_at + interval 1 day
+        where "at" < opened_at - interval 1 day or "at" > closes_at + interval 1 day
         """,
     ),
     Check(

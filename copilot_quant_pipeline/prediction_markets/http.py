@@ -1,6 +1,6 @@
 """How a venue's client asks over HTTP: pacing, retries, errors told apart; the same for every venue.
 
-Here: one `get`/`post` that returns parsed JSON or raises a VendorError.
+Here: one `get`/`post` that returns parsed JSON or raises a VendorError, and when to ask a service no more.
 Not here: any venue's paths and formats (its own module), Yahoo (which is reached through yfinance).
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 from pyrate_limiter import Duration, Limiter, Rate
@@ -34,6 +34,10 @@ from copilot_quant_pipeline.errors import (
 from copilot_quant_pipeline.prediction_markets.venue import Traffic
 
 ATTEMPTS = 5
+# Of what is asked in another way too.
+FEW_ATTEMPTS = 2
+# Each failure has cost some retries, and a backfill has thousands of requests.
+FAILURES_IN_A_ROW = 3
 TIMEOUT = 20.0
 # However alive the connection: an answer that trickles in must not hold up a run for ever.
 DEADLINE = 120.0
@@ -43,6 +47,7 @@ PATIENCE = 60.0
 USER_AGENT = "copilot-quant-pipeline/0.1"
 
 Wait = Callable[[RetryCallState], float]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,13 +82,13 @@ class HttpClient:
         with self._lock:
             return self._traffic
 
-    def get(self, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
+    def get(self, path: str, parameters: Mapping[str, Any] | None = None, *, attempts: int = ATTEMPTS) -> Any:
         """The parsed answer to GET; parameters that are None are left out, lists repeat their key.
 
         Raises:
             VendorError: One of its kinds, after all retries where repeating can help.
         """
-        return self._retrying(lambda: self._send("GET", path, params=_given(parameters)))
+        return self._retrying(lambda: self._send("GET", path, params=_given(parameters)), attempts)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """The parsed answer to POST of a JSON body.
@@ -91,11 +96,11 @@ class HttpClient:
         Raises:
             VendorError: As for `get`.
         """
-        return self._retrying(lambda: self._send("POST", path, json=dict(body)))
+        return self._retrying(lambda: self._send("POST", path, json=dict(body)), ATTEMPTS)
 
-    def _retrying(self, ask: Callable[[], Any]) -> Any:
+    def _retrying(self, ask: Callable[[], Any], attempts: int) -> Any:
         return Retrying(
-            stop=stop_after_attempt(ATTEMPTS),
+            stop=stop_after_attempt(attempts),
             wait=lambda state: max(self._wait(state), _asked_pause(state)),
             retry=retry_if_exception(_worth_repeating),
             before_sleep=lambda _: self._count(retries=1),
@@ -140,6 +145,63 @@ class HttpClient:
     def _count(self, requests: int = 0, retries: int = 0) -> None:
         with self._lock:
             self._traffic = Traffic(self._traffic.requests + requests, self._traffic.retries + retries)
+
+
+class Patience:
+    """Tells a service that is down from one thing that is broken in it, so that an outage costs few requests.
+
+    Thread-safe. What has not answered yet, or failed last, is asked by one thread at a time; what has failed some times
+    in a row is not asked again in this round.
+    """
+
+    def __init__(self) -> None:
+        self._one_at_a_time = threading.RLock()
+        self._is_trusted = False
+        self._failures = 0
+        self._last: VendorError | None = None
+
+    def begin(self) -> None:
+        """Begin a new round: what was given up is tried once more."""
+        with self._one_at_a_time:
+            self._failures = min(self._failures, FAILURES_IN_A_ROW - 1)
+
+    @property
+    def ended_by(self) -> VendorError | None:
+        """The last failure, once there have been too many."""
+        return self._last if self._failures >= FAILURES_IN_A_ROW else None
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A thread's turn to ask, alone while the service is in doubt."""
+        if self._is_trusted:
+            yield
+        else:
+            with self._one_at_a_time:
+                yield
+
+    def ask(self, fetch: Callable[[], T], *, counts: bool = True) -> T | VendorError:
+        """What `fetch` gives or the error it ends in; without asking the last one once patience is at an end.
+
+        A refusal is an answer. With `counts` off a failure casts doubt only: what was asked may be asked otherwise.
+        """
+        with self.turn():
+            if ended := self.ended_by:
+                return ended
+            try:
+                answer = fetch()
+            except VendorError as error:
+                self._note(error if error.transient else None, counts)
+                return error
+            self._note(None, counts)
+            return answer
+
+    def _note(self, error: VendorError | None, counts: bool) -> None:
+        with self._one_at_a_time:
+            self._is_trusted = error is None
+            if error is None:
+                self._failures = 0
+            elif counts:
+                self._failures, self._last = self._failures + 1, error
 
 
 def _given(parameters: Mapping[str, Any] | None) -> dict[str, Any]:

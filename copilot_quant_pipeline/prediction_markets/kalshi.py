@@ -24,15 +24,25 @@ from urllib.parse import quote, urlsplit
 import pyarrow as pa
 from pyrate_limiter import Duration, Limiter, Rate
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected, VendorError
-from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
+from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Rejected, VendorError
+from copilot_quant_pipeline.prediction_markets.http import (
+    ATTEMPTS,
+    FAILURES_IN_A_ROW,
+    FEW_ATTEMPTS,
+    HttpClient,
+    Pace,
+    Patience,
+    Wait,
+)
 from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
     VENUE,
+    faults,
     is_ticker,
     name_of,
     parse_candles,
     parse_market,
     points,
+    points_without,
 )
 from copilot_quant_pipeline.prediction_markets.kalshi_windows import (
     MAX_TICKERS,
@@ -42,7 +52,7 @@ from copilot_quant_pipeline.prediction_markets.kalshi_windows import (
     plan_batches,
     plan_windows,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Broken, Catalog, Market, MarketQuery, Traffic
+from copilot_quant_pipeline.prediction_markets.venue import Broken, Catalog, Market, MarketQuery, Spoiled, Traffic
 
 URL = "https://external-api.kalshi.com/trade-api/v2"
 PATH = "/trade-api/v2"
@@ -57,7 +67,7 @@ MARKETS_A_PAGE = 1000
 TICKERS_A_PAGE = 100
 HOURLY = 60
 # So many requests in a row that failed after all their retries: the venue is down.
-GIVE_UP_AFTER = 3
+GIVE_UP_AFTER = FAILURES_IN_A_ROW
 
 T = TypeVar("T")
 Event = Mapping[str, Any]
@@ -124,16 +134,22 @@ class Kalshi:
 
         The last candle's hour may end after the market did. No is derived from Yes (kalshi_answers.points).
         """
+        found = self._prices(market, start, end, ATTEMPTS)
+        if isinstance(found, VendorError):
+            raise found
+        return found
+
+    def _prices(self, market: Market, start: datetime, end: datetime, attempts: int) -> pa.Table | Spoiled:
         windows = plan_windows(*life_within(market, start, end))
         empty, refused = None, None
         for fetch in self._tiers(market):
             try:
-                found = points([fetch(market, window) for window in windows])
+                found = _answer([fetch(market, window, attempts) for window in windows])
             except NotFound as error:
                 refused = error
                 continue
             # What has settled may have moved: an empty answer of one tier is believed once the other has none.
-            if found.num_rows or market.status != "resolved":
+            if isinstance(found, Spoiled) or found.num_rows or market.status != "resolved":
                 return found
             empty = found
         if empty is None:
@@ -147,23 +163,35 @@ class Kalshi:
 
         All answers are held at once, about 150 bytes a point: hand over markets by the hundred.
         """
-        patience = _Patience()
         live = [market for market in markets if not self._is_archived(market)]
         batches = plan_batches(live, start, end)
         gathered: dict[str, list[tuple[Window, pa.Table | VendorError]]] = {}
-        for batch, answer in zip(batches, _in_threads(self._asking(patience, batches)), strict=True):
+        for batch, answer in zip(batches, _in_threads(self._asking(Patience(), batches)), strict=True):
             for ticker, window in batch.markets:
                 part = answer if isinstance(answer, VendorError) else answer.get(ticker)
                 gathered.setdefault(ticker, []).append((window, _gone(ticker) if part is None else part))
         found = {market.key: _joined(gathered.get(market.id, [])) for market in markets}
-        # A batch says little about a market it gives nothing for: moved to the other tier, unknown, or quiet.
-        alone = [market for market in markets if _says_nothing(found[market.key])]
-        asks = [partial(patience.ask, partial(self.fetch_prices, market, start, end)) for market in alone]
-        found |= zip((market.key for market in alone), _in_threads(asks), strict=True)
-        return found
+        return found | self._alone(
+            [market for market in markets if _says_nothing(found[market.key])], found, start, end
+        )
+
+    def _alone(
+        self, markets: Sequence[Market], known: Mapping[str, pa.Table | VendorError], start: datetime, end: datetime
+    ) -> dict[str, pa.Table | VendorError]:
+        """What each answers by itself.
+
+        A batch says little about a market it gives nothing for: moved to the other tier, unknown, or quiet; where it
+        failed, one of its markets may be why.
+        """
+        patience = Patience()
+        asks = [
+            partial(patience.ask, partial(self._prices, market, start, end, _attempts_after(known[market.key])))
+            for market in markets
+        ]
+        return dict(zip((market.key for market in markets), _in_threads(asks), strict=True))
 
     def _asking(
-        self, patience: _Patience, batches: Iterable[Batch]
+        self, patience: Patience, batches: Iterable[Batch]
     ) -> list[Callable[[], dict[str, pa.Table | VendorError] | VendorError]]:
         return [partial(patience.ask, partial(self._fetch_batch, batch)) for batch in batches]
 
@@ -182,24 +210,26 @@ class Kalshi:
             self._billing.try_acquire(VENUE, weight=len(tickers))
         return self._http.get("/markets/candlesticks", {"market_tickers": ",".join(tickers), **_bounds(window)})
 
-    def _tiers(self, market: Market) -> Sequence[Callable[[Market, Window], pa.Table]]:
+    def _tiers(self, market: Market) -> Sequence[Callable[[Market, Window, int], pa.Table]]:
         tiers = [self._fetch_live, self._fetch_archived]
         return tiers[::-1] if self._is_archived(market) else tiers
 
-    def _fetch_live(self, market: Market, window: Window) -> pa.Table:
+    def _fetch_live(self, market: Market, window: Window, attempts: int) -> pa.Table:
         if market.series is None:
             found = self._fetch_batch(Batch(window, ((market.id, window),))).get(market.id, _gone(market.id))
             if isinstance(found, VendorError):
                 raise found
             return found
         path = f"/series/{quote(market.series, safe='')}/markets/{quote(market.id, safe='')}/candlesticks"
-        return self._fetch_candles(path, market, window)
+        return self._fetch_candles(path, market, window, attempts)
 
-    def _fetch_archived(self, market: Market, window: Window) -> pa.Table:
-        return self._fetch_candles(f"/historical/markets/{quote(market.id, safe='')}/candlesticks", market, window)
+    def _fetch_archived(self, market: Market, window: Window, attempts: int) -> pa.Table:
+        path = f"/historical/markets/{quote(market.id, safe='')}/candlesticks"
+        return self._fetch_candles(path, market, window, attempts)
 
-    def _fetch_candles(self, path: str, market: Market, window: Window) -> pa.Table:
-        return _within(_part(self._http.get(path, _bounds(window)), "candlesticks", list), market.id, window)
+    def _fetch_candles(self, path: str, market: Market, window: Window, attempts: int) -> pa.Table:
+        answer = self._http.get(path, _bounds(window), attempts=attempts)
+        return _within(_part(answer, "candlesticks", list), market.id, window)
 
     def _is_archived(self, market: Market) -> bool:
         settled_at = _instant(market.facts.get("settled_at"))
@@ -340,33 +370,6 @@ class Kalshi:
             seen.add(cursor)
 
 
-class _Patience:
-    """Ends when a venue has failed several times in a row, so that a dead one does not cost every market's retries."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._failed = 0
-        self._last: VendorError | None = None
-
-    def ask(self, fetch: Callable[[], T]) -> T | VendorError:
-        """What `fetch` gives, or the error it ends in; the last error without asking once patience is at an end."""
-        with self._lock:
-            if self._last and self._failed >= GIVE_UP_AFTER:
-                return self._last
-        try:
-            answer = fetch()
-        except VendorError as error:
-            self._note(error)
-            return error
-        self._note(None)
-        return answer
-
-    def _note(self, error: VendorError | None) -> None:
-        with self._lock:
-            self._last = error
-            self._failed = self._failed + 1 if error and error.transient else 0
-
-
 def _in_threads(asks: Sequence[Callable[[], T]]) -> list[T]:
     with ThreadPoolExecutor(THREADS, thread_name_prefix=VENUE) as pool:
         try:
@@ -417,13 +420,28 @@ def _joined(parts: Sequence[tuple[Window, pa.Table | VendorError]]) -> pa.Table 
     for _, part in parts:
         if isinstance(part, VendorError):
             return part
-    return points([part for _, part in sorted(parts, key=lambda each: each[0].first)])
+    return _answer([part for _, part in sorted(parts, key=lambda each: each[0].first)])
+
+
+def _answer(candles: Sequence[pa.Table]) -> pa.Table | Spoiled:
+    """Both outcomes' points; with what is wrong with the days of bad candles."""
+    found, bad = points(candles), faults(candles)
+    if not bad:
+        return found
+    why = "; ".join([*list(bad.values())[:2], *(["and more"] if len(bad) > 2 else [])])
+    return Spoiled(why, points_without(found, bad), {day: (Malformed.reason, text) for day, text in bad.items()})
 
 
 def _says_nothing(found: pa.Table | VendorError) -> bool:
-    if isinstance(found, Malformed):
-        return found.transient
-    return isinstance(found, NotFound | Rejected) if isinstance(found, VendorError) else found.num_rows == 0
+    """Whether it may be had by itself; more requests are no cure for too many."""
+    if isinstance(found, VendorError):
+        return isinstance(found, NotFound | Rejected) or (found.transient and not isinstance(found, RateLimited))
+    rows: int = found.num_rows
+    return rows == 0
+
+
+def _attempts_after(found: pa.Table | VendorError) -> int:
+    return FEW_ATTEMPTS if isinstance(found, VendorError) and found.transient else ATTEMPTS
 
 
 def _is_open(market: Market) -> bool:

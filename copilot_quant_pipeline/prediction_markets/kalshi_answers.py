@@ -6,9 +6,9 @@ Not here: asking and paging (kalshi.py), what to ask in one request (kalshi_wind
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -43,11 +43,13 @@ _RESULTS = {"yes": YES, "no": NO, "scalar": None, "": None}
 _IN_A_KEY = frozenset("|[],/") | frozenset(" \t\r\n")
 
 # The Yes side, a row per candle; a null price is an hour without a trade. A bid of 0 is no bid, an ask of 1 no ask.
+# `fault` says what is wrong with a candle that cannot be, else null; it has no values.
 CANDLES = pa.schema(
     [
         pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
         *(pa.field(name, PROBABILITY) for name in ("price", "open", "high", "low", "bid", "ask")),
         *(pa.field(name, QUANTITY) for name in ("volume", "open_interest")),
+        pa.field("fault", pa.string()),
     ]
 )
 # Where in a candle each probability lies.
@@ -61,6 +63,8 @@ _PLACES = {
 }
 MICRO = Decimal("0.000001")
 _FIRST, _LAST = 1_400_000_000, 5_000_000_000
+# What reading a value that is not as expected ends in.
+_WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 class Unreadable(Malformed):
@@ -140,7 +144,7 @@ def _instant(text: str | None) -> datetime | None:
 
 
 def _quantity(record: Mapping[str, Any], name: str) -> Decimal | None:
-    sent = record.get(f"{name}_fp", record.get(name))
+    sent = next((record[each] for each in (f"{name}_fp", name) if record.get(each) is not None), None)
     if sent is None:
         return None
     quantity = Decimal(sent)
@@ -155,18 +159,37 @@ def parse_candles(candles: Any, ticker: str) -> pa.Table:
     Three shapes are read: whole cents next to `*_dollars` (until January 2026); only `*_dollars` and `*_fp`; dollars
     in text without a suffix (historical). So `close` is in cents where it is a number, in dollars where it is text.
 
+    A candle with a value that does not parse or a price outside 0..1 has a `fault` instead of values.
+
     Raises:
-        Unreadable: A value does not parse, a price is outside 0..1 or a time is not in unix seconds.
+        Unreadable: They are no candles, or a time is not in unix seconds.
     """
     try:
         at = _stamps(candles)
-        columns = [_probabilities(candles, *place) for place in _PLACES.values()]
-        columns += [_quantities(candles, name) for name in ("volume", "open_interest")]
         instants = pa.array(at, pa.timestamp("s", tz="UTC")).cast(CANDLES.field("at").type)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except _WRONG as error:
         raise Unreadable(f"{ticker}: Kalshi's candles cannot be read ({type(error).__name__}: {error})") from None
-    table = pa.table([instants, *columns], schema=CANDLES)
+    try:
+        table = pa.table([instants, *_values(candles), pa.nulls(len(at), pa.string())], schema=CANDLES)
+    except _WRONG:
+        each = [_candle(candle, instants[place : place + 1], ticker) for place, candle in enumerate(candles)]
+        table = pa.concat_tables(each)
     return table if np.all(np.diff(at) > 0) else table.take(_last_of_each(at))
+
+
+def _values(candles: Sequence[Mapping[str, Any]]) -> list[pa.Array]:
+    prices = [_probabilities(candles, *place) for place in _PLACES.values()]
+    return [*prices, *(_quantities(candles, name) for name in ("volume", "open_interest"))]
+
+
+def _candle(candle: Mapping[str, Any], at: pa.Array, ticker: str) -> pa.Table:
+    """One candle, or what is wrong with it."""
+    try:
+        return pa.table([at, *_values([candle]), pa.nulls(1, pa.string())], schema=CANDLES)
+    except _WRONG as error:
+        why = f"{ticker}: Kalshi's candle of {at[0].as_py():%Y-%m-%d %H:%M} UTC cannot be ({error})"
+        given = {"at": at, "fault": pa.array([why])}
+        return pa.table([given.get(field.name, pa.nulls(1, field.type)) for field in CANDLES], schema=CANDLES)
 
 
 def _stamps(candles: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.int64]:
@@ -246,14 +269,31 @@ def points(candles: Sequence[pa.Table]) -> pa.Table:
     Kalshi prices Yes; No is its exact complement (1 - price, the book seen from the other side). What was traded and
     is held are contracts of a pair: they are told with Yes, and null with No, so that a sum counts them once.
     """
-    yes = pa.concat_tables([CANDLES.empty_table(), *candles])
+    every = pa.concat_tables([CANDLES.empty_table(), *candles])
+    yes = every.filter(every["fault"].is_null())
     no = {"price": "price", "open": "open", "high": "low", "low": "high", "bid": "ask", "ask": "bid"}
     mirrored = {
         name: pc.subtract(pa.scalar(Decimal(1), PROBABILITY), yes[of]).cast(PROBABILITY) for name, of in no.items()
     }
     nothing = pa.nulls(len(yes), QUANTITY)
-    other = pa.table({"at": yes["at"], **mirrored, "volume": nothing, "open_interest": nothing}, schema=CANDLES)
+    unsaid = {"volume": nothing, "open_interest": nothing, "fault": yes["fault"]}
+    other = pa.table({"at": yes["at"], **mirrored, **unsaid}, schema=CANDLES)
     return pa.concat_tables([_of_outcome(YES, yes), _of_outcome(NO, other)]).combine_chunks()
+
+
+def faults(candles: Sequence[pa.Table]) -> dict[date, str]:
+    """What is wrong with the first bad candle of each UTC day that has one; a candle is of the hour before it."""
+    every = pa.concat_tables([CANDLES.empty_table(), *candles])
+    found: dict[date, str] = {}
+    for row in every.filter(every["fault"].is_valid()).to_pylist():
+        found.setdefault((row["at"] - timedelta(microseconds=1)).date(), row["fault"])
+    return found
+
+
+def points_without(found: pa.Table, days: Collection[date]) -> pa.Table:
+    """The points (`POINTS`) of the hours of other UTC days."""
+    of = pc.subtract(found["at"], pa.scalar(timedelta(microseconds=1))).cast(pa.date32(), safe=False)
+    return found.filter(pc.invert(pc.is_in(of, pa.array(sorted(days), pa.date32()))))
 
 
 def _of_outcome(outcome: str, candles: pa.Table) -> pa.Table:

@@ -1,25 +1,24 @@
 """Polymarket's client: markets from Gamma, prices from CLOB and, where that has none, from data-api v2.
 
-Here: asking: which service, which route, which window and grain.
+Here: asking: which service, which route, which window and grain; what is done where one of them fails.
 Not here: what an answer means (polymarket_catalog.py, polymarket_prices.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import Malformed, NoSuchRoute, NotFound, Rejected, VendorError
-from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
+from copilot_quant_pipeline.errors import Malformed, NoSuchRoute, NotFound, RateLimited, Rejected, VendorError
+from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FEW_ATTEMPTS, HttpClient, Pace, Patience, Wait
 from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
     SECTION_OF_WORD,
     VENUE,
@@ -30,21 +29,28 @@ from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
 )
 from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
     Stretch,
+    days_of,
+    faults_in,
+    finer_of,
     gaps_in,
     inside,
+    is_thin,
     life_of,
     parse_clob,
     parse_data,
     plan_windows,
     points_of,
+    points_without,
 )
 from copilot_quant_pipeline.prediction_markets.venue import (
     Broken,
     Catalog,
+    Interrupted,
     Market,
     MarketQuery,
     MissingAtSource,
     Outcome,
+    Spoiled,
     Traffic,
 )
 
@@ -60,13 +66,15 @@ PAGE_SIZE = 100
 IDS_A_REQUEST = 50
 TOKENS_A_BATCH = 20
 POINTS_A_PAGE = 10_000
-# What is tried for days without points of a market that traded: minutes between points. CLOB is known to have lost
-# resolved markets at grains finer than 12 h; data-api keeps hourly points for 90 days, those of 3 h for ever.
-CLOB_GRAINS = (60, 720)
-DATA_GRAINS = (60, 180)
+# Minutes between points. Asked first is CLOB, 20 outcomes at once. What it has no points of, or few, is asked for one
+# by one: data-api keeps hourly points for 90 days, those of 3 h for ever; CLOB is known to have lost resolved markets
+# at grains finer than 12 h.
+HOURLY, OF_THREE_HOURS, OF_TWELVE_HOURS = 60, 180, 720
 LISTINGS_BEGUN_ANEW = 2
-# Each failure has cost some retries, and a backfill has thousands of requests.
-FAILURES_IN_A_ROW = 3
+# So many windows in a row that are no finer elsewhere, and a thin market is taken for a quiet one.
+WINDOWS_NO_FINER = 2
+# So many batches in a row that failed while each of their outcomes was served: it is the route that is broken.
+BATCHES_IN_A_ROW = 2
 
 
 @dataclass(frozen=True)
@@ -86,28 +94,48 @@ class _Token:
 
     @property
     def traded(self) -> bool:
-        return self.market.volume is None or self.market.volume > 0
+        return bool(self.market.volume)
+
+    @property
+    def may_have_traded(self) -> bool:
+        return self.market.volume != 0
+
+
+# What a service has of one outcome in one window (`HISTORY`), by the token's id.
+Answer: TypeAlias = pa.Table | VendorError
+Histories = dict[str, Answer]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is known of one outcome in one window, and the first error that was met on the way."""
+
+    history: Answer
+    blame: VendorError | None = None
+
+    @classmethod
+    def of(cls, answer: Answer) -> _Found:
+        return cls(answer, answer if isinstance(answer, VendorError) else None)
+
+    @property
+    def is_down(self) -> bool:
+        return self.blame is not None and self.blame.transient
+
+    @property
+    def points(self) -> int:
+        return 0 if isinstance(self.history, VendorError) else len(self.history)
+
+    def with_other(self, other: Answer) -> _Found:
+        """With what was answered elsewhere: a refusal there does not undo what is known."""
+        if isinstance(other, VendorError):
+            return _Found(other if _is_gone(self.history) else self.history, self.blame or other)
+        if isinstance(self.history, VendorError):
+            return _Found(other, self.blame)
+        return _Found(finer_of(self.history, other), self.blame)
 
 
 # By the token's id.
-Histories = dict[str, pa.Table | VendorError]
-Rung = Callable[[Sequence[_Token], Stretch], Histories]
-
-
-class _Patience:
-    """Ends a long round of requests soon after the venue has ceased to answer."""
-
-    def __init__(self) -> None:
-        self._failures: list[VendorError] = []
-
-    def histories(self, ask: Rung, tokens: Sequence[_Token], window: Stretch) -> Histories:
-        """What `ask` gives; once it has failed too often in a row, the last failure."""
-        if len(self._failures) >= FAILURES_IN_A_ROW:
-            return _of_all(tokens, self._failures[-1])
-        answers = ask(tokens, window)
-        failed = [one for one in answers.values() if isinstance(one, VendorError) and not isinstance(one, Malformed)]
-        self._failures = [*self._failures, failed[0]] if len(failed) == len(answers) else []
-        return answers
+Windows = dict[Stretch, _Found]
 
 
 class Polymarket:
@@ -142,11 +170,15 @@ class Polymarket:
         self._data = HttpClient(VENUE, data_url, HISTORY_PACE, wait=wait)
         self._clock = clock
         self._threads = threads
+        self._patience = {"clob": Patience(), "data": Patience()}
         # Set once a route is not there any more, so that it is not asked again for every window.
         self._has_batches = True
         self._has_clob = True
         # A service that has answered is there, though it may not know a token.
         self._clob_answers = False
+        self._batches_failed = 0
+        # Tokens by which a batch failed: they are asked for by themselves.
+        self._apart: frozenset[str] = frozenset()
 
     @property
     def traffic(self) -> Traffic:
@@ -182,7 +214,8 @@ class Polymarket:
         """Points (`POINTS`) of every outcome with start <= at < end, hourly where the venue still has them so.
 
         Raises:
-            VendorError: MissingAtSource where a market that traded has none for some stretch; it carries the others.
+            VendorError: MissingAtSource where a market that traded has none for some stretch, or Spoiled or Interrupted
+                where some days' are no good or were not had; each carries the others.
         """
         answer = self.fetch_prices_of([market], start, end)[market.key]
         if isinstance(answer, VendorError):
@@ -194,14 +227,18 @@ class Polymarket:
     ) -> dict[str, pa.Table | VendorError]:
         """The same for several markets by key, 20 outcomes a request; one market's error leaves the others."""
         asked_for = Stretch(start.astimezone(UTC), end.astimezone(UTC))
-        lives = [life for market in markets if (life := life_of(market).within(asked_for))]
-        span = Stretch(min(life.start for life in lives), max(life.end for life in lives)) if lives else None
-        asked = list(self._asked(markets, plan_windows(span))) if span else []
+        spans = {market.key: days_of(life_of(market), asked_for) for market in markets}
+        alive = [span for span in spans.values() if span]
+        span = Stretch(min(one.start for one in alive), max(one.end for one in alive)) if alive else None
+        asked = list(_asked(markets, spans, plan_windows(span))) if span else []
+        self._begin()
         with ThreadPoolExecutor(self._threads, thread_name_prefix=VENUE) as pool:
-            patience = _Patience()
-            answers = list(pool.map(lambda one: patience.histories(self._histories, *one), asked))
-        found = [(window, answer) for (_, window), answer in zip(asked, answers, strict=True)]
-        return {market.key: self._assembled(market, found, asked_for) for market in markets}
+            answers = list(pool.map(lambda one: self._hourly(*one), asked))
+            found = _by_token(asked, answers)
+            tokens = [token for market in markets for token in _tokens_of(market) if token.id in found]
+            completed = list(pool.map(lambda one: self._completed(one, found[one.id]), tokens))
+        complete = {token.id: windows for token, windows in zip(tokens, completed, strict=True)}
+        return {market.key: self._assembled(market, complete, spans[market.key]) for market in markets}
 
     def _named(self, names: Sequence[str]) -> Catalog:
         found: dict[str, Market] = {}
@@ -267,117 +304,125 @@ class Polymarket:
             return catalog.markets[0]
         raise NotFound(catalog.broken[0].why) if catalog.broken[0].unknown else Malformed(catalog.broken[0].why)
 
-    def _asked(
-        self, markets: Sequence[Market], windows: Sequence[Stretch]
-    ) -> Iterator[tuple[Sequence[_Token], Stretch]]:
-        for window in windows:
-            alive = [market for market in markets if life_of(market).within(window)]
-            tokens = [_Token(market, outcome) for market in alive for outcome in market.outcomes if outcome.token]
-            for some in _batched(tokens, TOKENS_A_BATCH):
-                yield some, window
+    def _begin(self) -> None:
+        for patience in self._patience.values():
+            patience.begin()
+        self._batches_failed = min(self._batches_failed, BATCHES_IN_A_ROW - 1)
 
-    def _histories(self, tokens: Sequence[_Token], window: Stretch) -> Histories:
-        """Each token's points in the window; days without are filled from the next grain or service that has some."""
-        found: Histories = {}
-        for rung in self._rungs():
-            left = [token for token in tokens if token.id not in found or self._wants_more(token, found, window)]
-            if not left:
-                break
-            answers = rung(left, window)
-            found |= {one.id: self._added(one, found.get(one.id), answers[one.id], window) for one in left}
-        return found
+    def _completed(self, token: _Token, found: Windows) -> Windows:
+        """Each window's points, with what the other grains and services have more of its days."""
+        completed, no_finer = dict(found), 0
+        # What is kept finely for a while only is so in the newest.
+        for window in sorted(found, key=lambda one: one.start, reverse=True):
+            known = found[window]
+            if self._lacks(token, known, window):
+                completed[window] = self._filled(token, known, window)
+            elif no_finer < WINDOWS_NO_FINER and self._is_thin(token, known, window):
+                completed[window] = self._filled(token, known, window)
+                no_finer = 0 if completed[window].points > known.points else no_finer + 1
+        return completed
 
-    def _added(
-        self, token: _Token, known: pa.Table | VendorError | None, answer: pa.Table | VendorError, window: Stretch
-    ) -> pa.Table | VendorError:
-        if known is None or _is_gone(known):
-            return answer
-        if isinstance(known, VendorError):
-            return known if isinstance(answer, VendorError) else answer
-        if isinstance(answer, VendorError):
-            # What one service refuses does not undo what another has answered; what is malformed must be said.
-            return answer if isinstance(answer, Malformed) else known
-        return pa.concat_tables([known, *(inside(answer, gap) for gap in self._gaps(token, known, window))])
+    def _filled(self, token: _Token, known: _Found, window: Stretch) -> _Found:
+        attempts, is_at_clob = (FEW_ATTEMPTS if known.is_down else ATTEMPTS), known.blame is None
+        for grain in (HOURLY, OF_THREE_HOURS):
+            if self._lacks(token, known, window) or self._is_thin(token, known, window):
+                known = known.with_other(self._from_data(token, window, grain, attempts))
+        if self._has_clob and is_at_clob and self._lacks(token, known, window):
+            known = known.with_other(self._from_clob(token, window, OF_TWELVE_HOURS, ATTEMPTS))
+        return known
 
-    def _rungs(self) -> Iterator[Rung]:
-        for grain in CLOB_GRAINS:
-            if self._has_clob:
-                yield partial(self._from_clob, grain=grain)
-        for grain in DATA_GRAINS:
-            yield partial(self._from_data, grain=grain)
+    def _lacks(self, token: _Token, known: _Found, window: Stretch) -> bool:
+        """Whether another service may have what this one has not. Too many requests are no reason to ask for more."""
+        if isinstance(known.history, VendorError):
+            return not isinstance(known.history, RateLimited)
+        return token.may_have_traded and bool(gaps_in(known.history, self._lived(token, window)))
 
-    def _wants_more(self, token: _Token, found: Histories, window: Stretch) -> bool:
-        answer = found[token.id]
-        if isinstance(answer, VendorError):
-            return isinstance(answer, NotFound | Rejected)
-        return bool(self._gaps(token, answer, window))
+    def _is_thin(self, token: _Token, known: _Found, window: Stretch) -> bool:
+        return isinstance(known.history, pa.Table) and is_thin(known.history, self._lived(token, window))
 
-    def _gaps(self, token: _Token, answer: pa.Table, window: Stretch) -> list[Stretch]:
-        """The days on which a market that traded must have had a price by now, and has none."""
-        lived = life_of(token.market).within(window).within(Stretch(window.start, self._clock().astimezone(UTC)))
-        return gaps_in(answer, lived) if token.traded and lived else []
+    def _lived(self, token: _Token, window: Stretch) -> Stretch:
+        """What of the window lies in the market's life and in the past."""
+        return life_of(token.market).within(window).within(Stretch(window.start, self._clock().astimezone(UTC)))
 
-    def _from_clob(self, tokens: Sequence[_Token], window: Stretch, grain: int) -> Histories:
-        try:
-            sent = self._batch(tokens, window, grain) if self._has_batches else None
-        except VendorError as error:
-            return _of_all(tokens, error)
-        if sent is None:
-            return self._singles(tokens, window, grain)
-        return {token.id: _read(parse_clob, sent.get(token.id) or [], token, window) for token in tokens}
+    def _hourly(self, tokens: Sequence[_Token], window: Stretch) -> Histories:
+        """What CLOB has; who breaks a batch is found by asking for each alone, and asked for so from then on."""
+        with self._patience["clob"].turn():
+            if not self._has_clob:
+                return _of_all(tokens, NoSuchRoute(f"{VENUE}'s order book tells no prices any more"))
+            together = [token for token in tokens if token.id not in self._apart]
+            found = self._together(together, window) if together and self._uses_batches else {}
+            is_broken = bool(together) and not found and self._uses_batches
+            few = {token.id for token in tokens if is_broken or token.id in self._apart}
+            alone = [token for token in tokens if token.id not in found]
+            singles = self._singles(alone, window, few)
+        if is_broken:
+            self._note_broken(together, singles)
+        return found | singles
 
-    def _singles(self, tokens: Sequence[_Token], window: Stretch, grain: int) -> Histories:
-        """One request a token; each has its own error, but once the venue does not answer the others are not tried."""
-        found: Histories = {}
-        for token in tokens:
-            try:
-                found[token.id] = _read(parse_clob, self._single(token, window, grain), token, window)
-                self._clob_answers = True
-            except VendorError as error:
-                found[token.id] = error
-                if error.transient and not isinstance(error, Malformed):
-                    return _of_all(tokens, error) | found
-        self._has_clob = self._has_clob and (self._clob_answers or not all(map(_is_gone, found.values())))
-        return found
+    @property
+    def _uses_batches(self) -> bool:
+        return self._has_batches and self._batches_failed < BATCHES_IN_A_ROW
 
-    def _batch(self, tokens: Sequence[_Token], window: Stretch, grain: int) -> dict[str, Any] | None:
-        """What the batch route answers; None where it does not."""
-        start, end = _seconds(window)
-        body = {"markets": [token.id for token in tokens], "start_ts": start, "end_ts": end, "fidelity": grain}
-        try:
-            history: dict[str, Any] = _histories_in(self._clob.post("/batch-prices-history", body), dict)
-        except (NotFound, NoSuchRoute):
+    def _together(self, tokens: Sequence[_Token], window: Stretch) -> Histories:
+        """Those that a batch tells of; none where it fails, but all where it was asked for too often."""
+        sent = self._patience["clob"].ask(lambda: self._batch(tokens, window), counts=False)
+        if isinstance(sent, NotFound | NoSuchRoute):
             self._has_batches = False
-        except Rejected:
-            # One token of the twenty may be what is refused.
-            pass
-        else:
-            self._clob_answers = True
-            return history
-        return None
+        if isinstance(sent, VendorError):
+            return _of_all(tokens, sent) if isinstance(sent, RateLimited) else {}
+        self._clob_answers, self._batches_failed = True, 0
+        told = [token for token in tokens if sent.get(token.id) is not None or not token.may_have_traded]
+        return {token.id: _read(parse_clob, sent.get(token.id) or [], token, window) for token in told}
 
-    def _single(self, token: _Token, window: Stretch, grain: int) -> Any:
+    def _singles(self, tokens: Sequence[_Token], window: Stretch, few: Container[str]) -> Histories:
+        found = {
+            token.id: self._from_clob(token, window, HOURLY, FEW_ATTEMPTS if token.id in few else ATTEMPTS)
+            for token in tokens
+        }
+        if found and not self._clob_answers and all(map(_is_gone, found.values())):
+            self._has_clob = False
+        return found
+
+    def _note_broken(self, tokens: Sequence[_Token], singles: Histories) -> None:
+        """A batch failed: by those that fail alone too, or, where none does, by itself; where all do nobody knows."""
+        failed = {token.id for token in tokens if isinstance(singles[token.id], VendorError)}
+        if failed and len(failed) < len(tokens) and not self._patience["clob"].ended_by:
+            self._apart |= failed
+        elif not failed:
+            self._batches_failed += 1
+
+    def _batch(self, tokens: Sequence[_Token], window: Stretch) -> dict[str, Any]:
+        start, end = _seconds(window)
+        body = {"markets": [token.id for token in tokens], "start_ts": start, "end_ts": end, "fidelity": HOURLY}
+        history: dict[str, Any] = _history_in(self._clob.post("/batch-prices-history", body), dict)
+        return history
+
+    def _from_clob(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Answer:
         start, end = _seconds(window)
         parameters = {"market": token.id, "startTs": start, "endTs": end, "fidelity": grain}
-        return _histories_in(self._clob.get("/prices-history", parameters), list)
 
-    def _from_data(self, tokens: Sequence[_Token], window: Stretch, grain: int) -> Histories:
-        found: Histories = {}
-        for token in tokens:
-            try:
-                points = list(self._data_points(token, window, grain))
-            except VendorError as error:
-                found[token.id] = error
-            else:
-                found[token.id] = _read(parse_data, points, token, window)
-        return found
+        def fetch() -> list[Any]:
+            answer = self._clob.get("/prices-history", parameters, attempts=attempts)
+            is_empty = isinstance(answer, dict) and answer.get("history", 0) is None
+            points: list[Any] = [] if is_empty else _history_in(answer, list)
+            return points
 
-    def _data_points(self, token: _Token, window: Stretch, grain: int) -> Iterator[Any]:
+        points = self._patience["clob"].ask(fetch)
+        if isinstance(points, VendorError):
+            return points
+        self._clob_answers = True
+        return _read(parse_clob, points, token, window)
+
+    def _from_data(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Answer:
+        points = self._patience["data"].ask(lambda: list(self._data_points(token, window, grain, attempts)))
+        return points if isinstance(points, VendorError) else _read(parse_data, points, token, window)
+
+    def _data_points(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Iterator[Any]:
         start, end = _seconds(window)
         asked = {"token_id": token.id, "start": start, "end": end, "bucket_seconds": 60 * grain, "limit": POINTS_A_PAGE}
         cursor, seen = None, set[str]()
         while True:
-            answer = self._data.get("/v2/prices-history", {**asked, "cursor": cursor})
+            answer = self._data.get("/v2/prices-history", {**asked, "cursor": cursor}, attempts=attempts)
             try:
                 yield from answer["data"] or []
                 more = answer.get("pagination") or {}
@@ -390,21 +435,47 @@ class Polymarket:
                 return
             _expect_new(cursor, seen, "/v2/prices-history")
 
-    def _assembled(
-        self, market: Market, found: Sequence[tuple[Stretch, Histories]], asked: Stretch
-    ) -> pa.Table | VendorError:
+    def _assembled(self, market: Market, found: Mapping[str, Windows], span: Stretch) -> pa.Table | VendorError:
+        asked = [
+            (token, window, one) for token in _tokens_of(market) for window, one in found.get(token.id, {}).items()
+        ]
+        errors = [one.history for _, _, one in asked if isinstance(one.history, VendorError)]
+        if asked and len(errors) == len(asked):
+            return errors[0]
         histories: dict[Outcome, list[pa.Table]] = {outcome: [] for outcome in market.outcomes}
-        missing: list[Stretch] = []
-        for window, answers in found:
-            for outcome in market.outcomes:
-                answer = answers.get(outcome.token)
-                if isinstance(answer, VendorError):
-                    return answer
-                if answer is not None:
-                    histories[outcome].append(inside(answer, asked))
-                    missing.extend(self._gaps(_Token(market, outcome), answer, window.within(asked)))
-        points = points_of(market, histories)
-        return _missing(market, points, missing) if missing else points
+        lost: list[tuple[Stretch, VendorError | None]] = []
+        for token, window, one in asked:
+            if isinstance(one.history, VendorError):
+                lost.append((window.within(span), one.history))
+            else:
+                histories[token.outcome].append(inside(one.history, span))
+                lost.extend((gap, one.blame if one.is_down else None) for gap in self._gaps(token, one.history, window))
+        return _answer(market, histories, lost)
+
+    def _gaps(self, token: _Token, history: pa.Table, window: Stretch) -> list[Stretch]:
+        """The days on which a market that traded must have had a price by now, and has none that is good."""
+        return gaps_in(history, self._lived(token, window)) if token.traded else []
+
+
+def _tokens_of(market: Market) -> list[_Token]:
+    return [_Token(market, outcome) for outcome in market.outcomes if outcome.token]
+
+
+def _asked(
+    markets: Sequence[Market], spans: Mapping[str, Stretch], windows: Sequence[Stretch]
+) -> Iterator[tuple[Sequence[_Token], Stretch]]:
+    for window in windows:
+        alive = [market for market in markets if spans[market.key].within(window)]
+        for some in _batched([token for market in alive for token in _tokens_of(market)], TOKENS_A_BATCH):
+            yield some, window
+
+
+def _by_token(asked: Sequence[tuple[Sequence[_Token], Stretch]], answers: Sequence[Histories]) -> dict[str, Windows]:
+    found: dict[str, Windows] = {}
+    for (tokens, window), each in zip(asked, answers, strict=True):
+        for token in tokens:
+            found.setdefault(token.id, {})[window] = _Found.of(each[token.id])
+    return found
 
 
 def _batched(all_of: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -456,10 +527,8 @@ def _seconds(window: Stretch) -> tuple[int, int]:
     return start, min(int((window.end + timedelta(microseconds=999_999)).timestamp()), start + 15 * 86_400)
 
 
-def _histories_in(answer: Any, kind: type) -> Any:
+def _history_in(answer: Any, kind: type) -> Any:
     history = answer.get("history") if isinstance(answer, dict) else None
-    if isinstance(answer, dict) and "history" in answer and history is None:
-        return kind()
     if not isinstance(history, kind):
         raise Malformed(f"{VENUE} answers with no price history: {str(answer)[:80]!r}")
     return history
@@ -472,9 +541,27 @@ def _read(parse: Callable[[Any, str], pa.Table], points: Any, token: _Token, win
         return error
 
 
-def _missing(market: Market, points: pa.Table, stretches: Sequence[Stretch]) -> VendorError:
-    once = sorted(set(stretches), key=lambda one: one.start)
-    days = ", ".join(f"{one.start:%Y-%m-%d}" for one in once[:3]) + (", ..." if len(once) > 3 else "")
-    traded = "traded" if market.volume is None else f"traded {market.volume:.0f} dollars"
-    why = f"{market.key} {traded}, and {VENUE} has no price at any grain on {len(once)} days of its life ({days})"
-    return MissingAtSource(why, points)
+def _answer(
+    market: Market,
+    histories: Mapping[Outcome, Sequence[pa.Table]],
+    lost: Sequence[tuple[Stretch, VendorError | None]],
+) -> pa.Table | VendorError:
+    """The market's points; with what is wrong with some of its days, by whoever is to blame for that."""
+    points = points_of(market, histories)
+    faults = {day: (Malformed.reason, text) for day, text in faults_in(histories).items()}
+    blamed = {day: (error.reason, str(error)) for stretch, error in lost if error for day in stretch.days}
+    failed = blamed | faults
+    missing = sorted({day for stretch, error in lost if not error for day in stretch.days} - failed.keys())
+    said_missing = [_said_missing(market, missing)] if missing else []
+    if not failed:
+        return MissingAtSource(said_missing[0], points) if missing else points
+    said = list(dict.fromkeys(text for _, (_, text) in sorted(failed.items())))
+    why = "; ".join([*said[:2], *(["and more"] if len(said) > 2 else []), *said_missing])
+    is_down = any(error.transient for _, error in lost if error)
+    return (Interrupted if is_down else Spoiled)(why, points_without(points, failed), failed)
+
+
+def _said_missing(market: Market, missing: Sequence[date]) -> str:
+    days = ", ".join(map(str, missing[:3])) + (", ..." if len(missing) > 3 else "")
+    traded = f"{market.key} traded {market.volume:.0f} dollars"
+    return f"{traded}, and {VENUE} has no price at any grain on {len(missing)} days of its life ({days})"

@@ -227,10 +227,11 @@ def _opened_at(record: Mapping[str, Any], status: Status) -> datetime | None:
 
 def _closes_at(record: Mapping[str, Any], status: Status) -> datetime | None:
     """When trading ended, or is to end. Markets trade past their announced end until resolved: then none is known."""
-    announced = _instant(record.get("endDate"))
+    announced, seen = _instant(record.get("endDate")), _instant(record.get("updatedAt"))
     if status in ("closed", "resolved"):
-        return _instant(record.get("closedTime")) or _instant(record.get("umaEndDate")) or announced
-    seen = _instant(record.get("updatedAt"))
+        told = _instant(record.get("closedTime")) or _instant(record.get("umaEndDate"))
+        # What is closed ahead of its announced end was so when its record was last changed.
+        return told or min((one for one in (announced, seen) if one), default=None)
     return None if announced and seen and announced <= seen else announced
 
 

@@ -1,6 +1,6 @@
 """What Polymarket's two price histories say: CLOB's `/prices-history` and data-api v2's.
 
-Here: pure reading of points, the windows to ask in, and the error for prices that a market must have and has not.
+Here: pure reading of points, the windows to ask in, which days lack points, which of two histories has more of a day.
 Not here: asking (polymarket.py), records of markets (polymarket_catalog.py).
 
 What the price means is officially undefined (py-clob-client-v2#106): it may be a trade or a midpoint. It is called a
@@ -9,9 +9,9 @@ What the price means is officially undefined (py-clob-client-v2#106): it may be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -35,7 +35,13 @@ FIRST_SECOND, LAST_SECOND = 10**9, 10**11
 MICRO = Decimal("0.000001")
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
-HISTORY = pa.schema([POINTS.field("at"), POINTS.field("price"), POINTS.field("price_kind")])
+# A day with less than this share of the hours it was lived may be had finer elsewhere.
+THIN = 0.25
+
+# `fault` says of a point that is none what is wrong with it, else null; its price is null.
+HISTORY = pa.schema(
+    [POINTS.field("at"), POINTS.field("price"), POINTS.field("price_kind"), pa.field("fault", pa.string())]
+)
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,24 @@ class Stretch:
         """What both have in common."""
         return Stretch(max(self.start, other.start), min(self.end, other.end))
 
+    @property
+    def days(self) -> list[date]:
+        """The UTC days it lies in."""
+        last = (self.end - timedelta(microseconds=1)).date()
+        return [self.start.date() + timedelta(days=n) for n in range((last - self.start.date()).days + 1)]
+
 
 def life_of(market: Market) -> Stretch:
     """When the market can have prices; an open market trades past the end that was announced for it."""
     ended = market.status in ("closed", "resolved", "gone")
     closes = market.closes_at + timedelta(seconds=1) if ended and market.closes_at else None
     return Stretch(market.opened_at or _EARLIEST, closes or _LATEST)
+
+
+def days_of(life: Stretch, asked: Stretch) -> Stretch:
+    """The UTC days of a life, whole, within what is asked: prices are shown from before the start to past the end."""
+    start = max(asked.start, _midnight(life.start))
+    return Stretch(start, asked.end if life.end >= asked.end else min(asked.end, _midnight(life.end, after=True)))
 
 
 def plan_windows(asked: Stretch) -> list[Stretch]:
@@ -70,19 +88,60 @@ def plan_windows(asked: Stretch) -> list[Stretch]:
 
 
 def gaps_in(history: pa.Table, lived: Stretch) -> list[Stretch]:
-    """The UTC days, or the parts of them that were lived (aware UTC), without any point."""
-    priced = np.unique(history.column("at").to_numpy().astype("datetime64[D]"))
-    days = np.arange(np.datetime64(lived.start.date()), np.datetime64(lived.end.date() + timedelta(days=1)))
-    empty = [datetime.combine(day, time(), UTC) for day in days[~np.isin(days, priced)].tolist()]
-    parts = [Stretch(day, day + timedelta(days=1)).within(lived) for day in empty]
-    return [part for part in parts if part.end - part.start >= SHORTEST_WITH_POINTS]
+    """The UTC days, or the parts of them that were lived (aware UTC), without any good point or with a bad one."""
+    good, bad = _counted(history)
+    without = [part for part in _parts(lived) if part.start.date() in bad or part.start.date() not in good]
+    return [one for one in without if one.start.date() in bad or one.end - one.start >= SHORTEST_WITH_POINTS]
+
+
+def is_thin(history: pa.Table, lived: Stretch) -> bool:
+    """Whether some day has far fewer points than hours in which it was lived."""
+    good, _ = _counted(history)
+    hour = timedelta(hours=1)
+    return any(0 < good.get(part.start.date(), 0) < THIN * ((part.end - part.start) / hour) for part in _parts(lived))
+
+
+def finer_of(known: pa.Table, other: pa.Table) -> pa.Table:
+    """Each UTC day from the one that has more good points of it, and no bad ones; `known` where both have as many.
+
+    Settlements are kept from either.
+    """
+    (good, bad), (good_other, bad_other) = _counted(known), _counted(other)
+    better = {
+        day
+        for day, count in good_other.items()
+        if (count > good.get(day, 0) and not bad_other.get(day)) or (bad.get(day) and not bad_other.get(day))
+    }
+    of_known, of_other = _is_on(known, better), _is_on(other, better)
+    settled = pc.equal(other.column("price_kind"), "settlement")
+    return pa.concat_tables([known.filter(pc.invert(of_known)), other.filter(pc.or_(of_other, settled))])
+
+
+def _counted(history: pa.Table) -> tuple[dict[date, int], dict[date, int]]:
+    """Good and bad points by UTC day."""
+    days = history.column("at").to_numpy().astype("datetime64[D]")
+    is_bad = history.column("fault").is_valid().to_numpy()
+    each = (np.unique(days[some], return_counts=True) for some in (~is_bad, is_bad))
+    good, bad = (dict(zip(found.tolist(), counts.tolist(), strict=True)) for found, counts in each)
+    return good, bad
+
+
+def _is_on(history: pa.Table, days: Collection[date]) -> pa.Array:
+    return pc.is_in(history.column("at").cast(pa.date32()), pa.array(sorted(days), pa.date32()))
+
+
+def _parts(lived: Stretch) -> list[Stretch]:
+    if not lived:
+        return []
+    starts = [datetime.combine(day, time(), UTC) for day in lived.days]
+    return [Stretch(start, start + timedelta(days=1)).within(lived) for start in starts]
 
 
 def parse_clob(points: Any, of: str) -> pa.Table:
     """CLOB's points `{"t": unix seconds, "p": probability}` as `HISTORY`; `of` names market and outcome in errors.
 
     Raises:
-        Malformed: Naming the market and the value that is none.
+        Malformed: They are no points, or it cannot be told of when one is.
     """
     seconds, prices = _columns(points, "t", "p", of)
     return _history(seconds, prices, ["quote"] * len(seconds), of)
@@ -111,6 +170,21 @@ def points_of(market: Market, histories: Mapping[Outcome, Sequence[pa.Table]]) -
     return pa.concat_tables([POINTS.empty_table(), *pieces])
 
 
+def points_without(points: pa.Table, days: Collection[date]) -> pa.Table:
+    """The points of other UTC days."""
+    return points.filter(pc.invert(_is_on(points, days)))
+
+
+def faults_in(histories: Mapping[Outcome, Sequence[pa.Table]]) -> dict[date, str]:
+    """What is wrong with the first bad point of each UTC day that has one, whichever outcome's it is."""
+    tables = [table for some in histories.values() for table in some if table.column("fault").null_count < len(table)]
+    found: dict[date, str] = {}
+    for table in tables:
+        for row in table.filter(table.column("fault").is_valid()).to_pylist():
+            found.setdefault(row["at"].date(), row["fault"])
+    return dict(sorted(found.items()))
+
+
 def inside(history: pa.Table, window: Stretch) -> pa.Table:
     """The points in a window: the venue's bounds are not said to be in or out."""
     at = history.column("at")
@@ -118,8 +192,10 @@ def inside(history: pa.Table, window: Stretch) -> pa.Table:
     return history.filter(pc.and_(pc.greater_equal(at, low), pc.less(at, high)))
 
 
-def _midnight(instant: datetime) -> datetime:
-    return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+def _midnight(instant: datetime, *, after: bool = False) -> datetime:
+    """The midnight that the instant's UTC day begins with, or the one that ends it."""
+    start = instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return start + timedelta(days=1) if after and start != instant else start
 
 
 def _nulls(field: pa.Field, like: pa.Table) -> pa.Array:
@@ -143,8 +219,22 @@ def _columns(points: Any, time_name: str, price_name: str, of: str) -> tuple[lis
 
 def _history(seconds: list[Any], prices: list[Any], kinds: list[str], of: str) -> pa.Table:
     at = np.array([_second(second, of) for second in seconds], dtype=np.int64) * 1_000_000
-    columns = [pa.array(at, HISTORY.field("at").type), _probabilities(prices, of), pa.array(kinds, pa.string())]
-    return pa.table(columns, schema=HISTORY)
+    known = _probabilities(prices)
+    columns = [pa.array(at, HISTORY.field("at").type), known, pa.array(kinds, pa.string())]
+    return pa.table([*columns, _faults(at, prices, known, of)], schema=HISTORY)
+
+
+def _faults(at: Any, prices: list[Any], known: pa.Array, of: str) -> pa.Array:
+    if not known.null_count:
+        return pa.nulls(len(at), pa.string())
+    is_good = known.is_valid().to_pylist()
+    each = zip(is_good, at.tolist(), prices, strict=True)
+    return pa.array([None if good else _fault(second, price, of) for good, second, price in each], pa.string())
+
+
+def _fault(microsecond: int, price: Any, of: str) -> str:
+    when = datetime.fromtimestamp(microsecond / 1_000_000, UTC)
+    return f"{of}: price {str(price)[:40]!r} of {when:%Y-%m-%d %H:%M:%S} UTC is no probability"
 
 
 def _second(given: Any, of: str) -> int:
@@ -157,22 +247,22 @@ def _second(given: Any, of: str) -> int:
     return second
 
 
-def _probabilities(prices: list[Any], of: str) -> pa.Array:
+def _probabilities(prices: list[Any]) -> pa.Array:
+    """Null where a price is no probability."""
     # There are few different prices among many points: each is looked at once.
     try:
         places = {price: place for place, price in enumerate(dict.fromkeys(prices))}
-    except TypeError:
-        raise Malformed(f"{of}: prices are no numbers: {str(prices)[:80]}") from None
-    different = pa.array([_probability(price, of) for price in places], PROBABILITY)
+    except (TypeError, ValueError):
+        return pa.array([_probability(price) for price in prices], PROBABILITY)
+    different = pa.array([_probability(price) for price in places], PROBABILITY)
     return different.take(pa.array([places[price] for price in prices], pa.int64()))
 
 
-def _probability(price: Any, of: str) -> Decimal:
+def _probability(price: Any) -> Decimal | None:
     """A price as a number between 0 and 1; text is one where it says so; digits beyond those kept are rounded."""
     try:
         number = Decimal(str(price))
     except InvalidOperation:
-        number = Decimal("nan")
-    if isinstance(price, bool) or not number.is_finite() or not 0 <= number <= 1:
-        raise Malformed(f"{of}: price {str(price)[:40]!r} is no probability")
-    return number.quantize(MICRO)
+        return None
+    is_one = not isinstance(price, bool) and number.is_finite() and 0 <= number <= 1
+    return number.quantize(MICRO) if is_one else None

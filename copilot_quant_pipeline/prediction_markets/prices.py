@@ -141,6 +141,8 @@ class _Judge:
 
     def fate(self, day: date) -> Fate:
         market, answer = self.market, self.answer
+        if isinstance(answer, MissingAtSource) and day in answer.failed:
+            return "failed", *answer.failed[day]
         if day in self.days:
             lacking = self._lacking(day)
             return ("failed", "missing_at_source", _of_some(market, lacking)) if lacking else ("settled", None, None)
@@ -243,18 +245,20 @@ def _of_some(market: Market, lacking: list[str]) -> str:
 def settlements_of(market: Market) -> dict[str, Decimal] | None:
     """What each outcome settled at, from 0 to 1; None where that is not final or the venue does not say.
 
-    Kalshi states what Yes settled at where a market settled in between. What Polymarket resolved without a winner it
-    has resolved in equal parts; elsewhere such a market is void.
+    Of a market of two that settled in between, its venue tells what the first settled at. What Polymarket resolved
+    without a winner and without that, it has resolved in equal parts; elsewhere such a market is void.
     """
     names = [outcome.name for outcome in market.outcomes]
     if market.result is not None:
         return {name: Decimal(name == market.result) for name in names}
     if market.status != "resolved":
         return None
+    first = _probability(market.facts.get("settlement"))
+    if first is not None and len(names) == 2:
+        return {names[0]: first, names[1]: 1 - first}
     if market.venue == "polymarket":
         return dict.fromkeys(names, (1 / Decimal(len(names))).quantize(Decimal("0.000001")))
-    yes = _probability(market.facts.get("settlement"))
-    return {"Yes": yes, "No": 1 - yes} if yes is not None and set(names) == {"Yes", "No"} else None
+    return None
 
 
 def _probability(told: object) -> Decimal | None:

@@ -42,6 +42,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Outcome,
     Traffic,
     Venue,
+    partial_answer,
 )
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.catalog import read_markets, record_markets
@@ -203,7 +204,10 @@ class MarketSources:
     ) -> None:
         if backfill:
             payload = error.points if isinstance(error, MissingAtSource) else POINTS.empty_table()
-            keep_refusal(self.landing, folder, key, error, of=backfill, window=window, at=self._now, payload=payload)
+            more = error.facts if isinstance(error, MissingAtSource) else {}
+            keep_refusal(
+                self.landing, folder, key, error, of=backfill, window=window, at=self._now, payload=payload, more=more
+            )
 
     def _ask(self, span: Span, market: Market) -> _Ask:
         return _Ask(span, market, days_of_life(market, span, self._now.date()))
@@ -255,9 +259,8 @@ class MarketSources:
     def _kept(self, ask: _Ask, *, refresh: bool, backfill: InBackfill | None) -> _Answer | None:
         folder, key, asked = _folder(ask.market), ask.market.key, (ask.days[0], ask.days[-1])
         if refused := read_refusal(self.landing, folder, key, of=backfill, window=asked):
-            is_missing = refused.kind == MissingAtSource.__name__
-            error = MissingAtSource(str(refused.error), refused.payload) if is_missing else refused.error
-            return _Answer(error, self._window(ask, whole_life=True))
+            told = partial_answer(refused.kind, str(refused.error), refused.payload, refused.more)
+            return _Answer(told or refused.error, self._window(ask, whole_life=True))
         kept = self.landing.read(folder, key)
         if kept is None:
             return None

@@ -6,15 +6,16 @@ Not here: any venue's wire format (its own module), which markets are followed, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, Protocol
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import VendorError
+from copilot_quant_pipeline.errors import Malformed, Unavailable, VendorError
 
 # `gone` is what its venue no longer knows.
 Status = Literal["unopened", "open", "closed", "resolved", "gone"]
@@ -144,14 +145,44 @@ class Traffic:
 class MissingAtSource(VendorError):  # noqa: N818 named as the others in errors.py
     """A market that traded has no price on some UTC days of its life, whatever was tried.
 
-    `points` (`POINTS`) are those of its other days, which are good.
+    `points` (`POINTS`) are those of its other days, which are good. `failed` are days that something else is wrong
+    with, by UTC day the cell's reason and what to say of it; there are no points on them.
     """
 
     reason: ClassVar[str] = "missing_at_source"
 
-    def __init__(self, message: str, points: pa.Table) -> None:
+    def __init__(self, message: str, points: pa.Table, failed: Mapping[date, tuple[str, str]] | None = None) -> None:
         super().__init__(message)
         self.points = points
+        self.failed = dict(failed or {})
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a kept refusal must say besides its message and points."""
+        return {"failed": json.dumps({day.isoformat(): why for day, why in self.failed.items()})}
+
+
+class Spoiled(MissingAtSource, Malformed):
+    """On the days of `failed` the venue says what cannot be, and would again; those of `points` are good."""
+
+    reason: ClassVar[str] = Malformed.reason
+    transient: ClassVar[bool] = False
+
+
+class Interrupted(MissingAtSource):
+    """The venue did not answer for the days of `failed`; those of `points` are good."""
+
+    reason: ClassVar[str] = Unavailable.reason
+    transient: ClassVar[bool] = True
+
+
+def partial_answer(kind: str, why: str, points: pa.Table, facts: Mapping[str, str]) -> MissingAtSource | None:
+    """A kept refusal that brought points; None where it was of another kind."""
+    kinds = {each.__name__: each for each in (MissingAtSource, Spoiled)}
+    if kind not in kinds:
+        return None
+    failed = json.loads(facts.get("failed", "{}"))
+    return kinds[kind](why, points, {date.fromisoformat(day): (said[0], said[1]) for day, said in failed.items()})
 
 
 class Venue(Protocol):

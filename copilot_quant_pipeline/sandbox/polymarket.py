@@ -48,9 +48,9 @@ BROKEN_MARKETS: Mapping[str, Callable[[Record], Record]] = {
     "one_token": lambda record: record | {"clobTokenIds": '["1"]'},
 }
 BAD_POINTS: Mapping[str, Callable[[Record], Record]] = {
-    "above_one": lambda point: point | {"p": 1.07},
-    "nan": lambda point: point | {"p": "NaN"},
-    "milliseconds": lambda point: point | {"t": point["t"] * 1000},
+    "above_one": lambda point: _with(point, "price", 1.07),
+    "nan": lambda point: _with(point, "price", "NaN"),
+    "milliseconds": lambda point: _with(point, "timestamp", 1000 * (point.get("t") or point["timestamp"])),
 }
 VENUE = polymarket_book.VENUE
 FAULTS: Kinds = {
@@ -442,10 +442,11 @@ class Polymarket:
             return []
         points = self._shown(token, asked.start, asked.end, asked.fidelity)
         sent = [{"t": t, "p": p} for t, p in zip(points.t.tolist(), points.p.tolist(), strict=True)]
+        return self._spoiled(token, sent)
+
+    def _spoiled(self, token: str, sent: list[Record]) -> list[Record]:
         fault = self._fault("polymarket_bad_point", self._book.slug(token)) if sent else None
-        if fault:
-            sent[-1] = BAD_POINTS[fault.options.get("how", "above_one")](sent[-1])
-        return sent
+        return [*sent[:-1], BAD_POINTS[fault.options.get("how", "above_one")](sent[-1])] if fault else sent
 
     def _shown(self, token: str, start: float, end: float, minutes: int) -> Points:
         hidden = self._fault("polymarket_no_history", self._book.slug(token) or token)
@@ -479,11 +480,17 @@ class Polymarket:
             {"timestamp": t, "price": p, "resolution_seconds": bucket}
             for t, p in zip(at[inside].tolist(), points.p[inside].tolist(), strict=True)
         ]
+        sent = self._spoiled(token, sent)
         settled = self._book.settlement(token, now)
         if settled and start <= settled[0] < end:
             sent = [point for point in sent if point["timestamp"] < settled[0]]
             sent.append({"timestamp": settled[0], "price": settled[1], "resolution_seconds": 0})
         return sent
+
+
+def _with(point: Record, name: str, value: Any) -> Record:
+    """The point with another value, whichever service's names it has."""
+    return {**point, (name if name in point else name[0]): value}
 
 
 def _within(text: str, name: str, least: int, most: int) -> int:

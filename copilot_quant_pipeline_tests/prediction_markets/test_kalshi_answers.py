@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from copilot_quant_pipeline.errors import Malformed
 from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
     CANDLES,
     as_dollars,
+    faults,
     is_ticker,
     parse_candles,
     parse_market,
@@ -225,14 +227,30 @@ def test_nothing_sent_is_nothing() -> None:
         ({"price": {"close": Decimal("0.29")}}, "neither cents nor dollars"),
         ({"price": {"close": True}}, "neither cents nor dollars"),
         ({"price": [7]}, "list"),
-        ({"end_period_ts": AT * 1000}, "unix seconds"),
-        ({"end_period_ts": None}, "unix seconds"),
-        ({"end_period_ts": "soon"}, "soon"),
         ({"volume_fp": "many"}, "many"),
         ({"volume_fp": "1e999"}, "1e999|precision"),
     ],
 )
-def test_a_bad_candle_is_named_and_not_asked_for_again(wrong: Candle, said: str) -> None:
+def test_a_bad_candle_is_a_fault_that_names_it_and_leaves_the_others(wrong: Candle, said: str) -> None:
+    good = {"end_period_ts": AT - 3600, "price": {"close_dollars": "0.2900"}}
+    table = parse_candles([good, {"end_period_ts": AT} | wrong], "KXFED-1")
+    assert table["price"].to_pylist() == [Decimal("0.29"), None]
+    fine, fault = table["fault"].to_pylist()
+    assert fine is None
+    assert re.match(f"^KXFED-1: .*2026-01-12 05:00 UTC.*({said})", fault)
+    assert points([table]).num_rows == 2
+    assert list(faults([table])) == [date(2026, 1, 12)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"end_period_ts": AT * 1000}, "unix seconds"),
+        ({"end_period_ts": None}, "unix seconds"),
+        ({"end_period_ts": "soon"}, "soon"),
+    ],
+)
+def test_a_candle_of_no_time_is_named_and_not_asked_for_again(wrong: Candle, said: str) -> None:
     with pytest.raises(Malformed, match=f"^KXFED-1: .*({said})") as refused:
         parse_candles([{"end_period_ts": AT} | wrong], "KXFED-1")
     assert not refused.value.transient
@@ -345,6 +363,10 @@ def test_results_are_outcomes_and_a_scalar_one_has_its_value(sent: str | None, r
 def test_a_market_without_its_title_is_called_by_its_event(answers: Path) -> None:
     untitled = {name: value for name, value in MARKET.items() if name != "title"} | {"yes_sub_title": "Above 2%"}
     assert parse_market(untitled, {"title": "Fed in March?"}).title == "Fed in March?: Above 2%"
+
+
+def test_a_volume_that_is_null_in_one_form_is_read_in_the_other() -> None:
+    assert parse_market(MARKET | {"volume_fp": None, "volume": 500}, {}).volume == 500
 
 
 def test_a_time_that_says_never_is_none() -> None:

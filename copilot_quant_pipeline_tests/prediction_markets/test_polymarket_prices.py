@@ -56,9 +56,11 @@ def test_a_point_without_a_resolution_is_the_settlement() -> None:
 
 
 @pytest.mark.parametrize("price", [1.07, Decimal("1.07"), -1, "NaN", float("nan"), None, "much", [], {}])
-def test_a_price_that_is_no_probability_is_refused_with_its_market(price: Any) -> None:
-    with pytest.raises(Malformed, match=r"rain \(Yes\).*price"):
-        parse_clob([{"t": at(0), "p": Decimal("0.5")}, {"t": at(1), "p": price}], "rain (Yes)")
+def test_a_price_that_is_no_probability_is_a_fault_that_names_its_market_value_and_instant(price: Any) -> None:
+    found = parse_clob([{"t": at(0), "p": Decimal("0.5")}, {"t": at(1), "p": price}], "rain (Yes)")
+    assert found.column("price").to_pylist() == [Decimal("0.5"), None]
+    good, bad = found.column("fault").to_pylist()
+    assert (good, bad) == (None, f"rain (Yes): price {str(price)!r} of 2024-03-01 01:00:00 UTC is no probability")
 
 
 @pytest.mark.parametrize(

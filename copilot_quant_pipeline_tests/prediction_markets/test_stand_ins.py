@@ -12,11 +12,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, Unavailable, VendorError
+from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Unavailable, VendorError
 from copilot_quant_pipeline.prediction_markets.http import Pace
 from copilot_quant_pipeline.prediction_markets.kalshi import Kalshi
 from copilot_quant_pipeline.prediction_markets.polymarket import Polymarket
-from copilot_quant_pipeline.prediction_markets.venue import Market, MarketQuery, MissingAtSource
+from copilot_quant_pipeline.prediction_markets.venue import (
+    Interrupted,
+    Market,
+    MarketQuery,
+    MissingAtSource,
+    Spoiled,
+)
 from copilot_quant_pipeline_tests.prediction_markets.loopback import Answer, Loopback, answer
 
 NOW = datetime(2026, 3, 13, 21, tzinfo=UTC)
@@ -211,6 +217,197 @@ def test_more_without_a_cursor_is_no_end(venue: Loopback, polymarket: Polymarket
         polymarket.fetch_prices(a_market(), START, START + timedelta(days=1))
 
 
+# Days have 24 points an hour each, CLOB's seven seconds late.
+DAY = timedelta(days=1)
+
+
+def good(sent: Any) -> dict[str, Any]:
+    return {token: hourly(sent["start_ts"], sent["end_ts"]) for token in sent["markets"]}
+
+
+def batches_but(bad: str, trouble: Answer) -> Route:
+    """Batches that one token breaks."""
+    return lambda _, sent: trouble if bad in sent["markets"] else answer(200, {"history": good(sent)})
+
+
+def singles_but(bad: str, trouble: Answer) -> Route:
+    return lambda query, sent: trouble if query["market"] == [bad] else single(query, sent)
+
+
+def data(every: int = 1) -> Route:
+    """Points each so many hours, whatever is asked for."""
+
+    def sent(query: dict[str, list[str]], _: Any) -> Answer:
+        points = range(int(query["start"][0]), int(query["end"][0]), every * HOUR)
+        return answer(200, {"data": [{"timestamp": at, "price": "0.29", "resolution_seconds": HOUR} for at in points]})
+
+    return sent
+
+
+NO_DATA = always(200, {"data": None})
+TROUBLES = [
+    answer(400, {"error": "invalid market"}),
+    answer(500, {"error": "internal"}),
+    answer(200, "<html>checking your browser</html>"),
+    answer(200, {"history": None}),
+]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_token_that_breaks_its_batch_leaves_clob_to_the_others(
+    venue: Loopback, polymarket: Polymarket, trouble: Answer
+) -> None:
+    venue.routes["/batch-prices-history"] = batches_but("42", trouble)
+    venue.routes["/prices-history"] = singles_but("42", trouble)
+    venue.routes["/v2/prices-history"] = data(every=3)
+    markets = [a_market(number) for number in (1, 4, 3)]
+    found = polymarket.fetch_prices_of(markets, START - 30 * DAY, START)
+    for fine in (markets[0], markets[2]):
+        assert table(found[fine.key]).num_rows == 2 * 24 * 10
+    # It has what the other service has of it.
+    bad = table(found[markets[1].key])
+    assert bad["outcome"].to_pylist().count("No") == 8 * 10
+
+
+def test_who_broke_a_batch_is_kept_apart_from_the_next(venue: Loopback, polymarket: Polymarket) -> None:
+    trouble = answer(400, {"error": "invalid market"})
+    venue.routes["/batch-prices-history"] = batches_but("42", trouble)
+    venue.routes |= {"/prices-history": singles_but("42", trouble), "/v2/prices-history": data()}
+    one, other = a_market(1), a_market(4)
+    for day in range(4):
+        polymarket.fetch_prices_of([one, other], START + day * DAY / 2, START + (day + 1) * DAY / 2)
+    assert asked(venue, "/batch-prices-history") == 4
+    # Four by the batch that broke, then the one.
+    assert asked(venue, "/prices-history") == 4 + 3
+
+
+def test_a_batch_route_that_fails_by_itself_is_soon_asked_no_more(venue: Loopback, polymarket: Polymarket) -> None:
+    venue.routes |= {"/batch-prices-history": always(500), "/prices-history": single}
+    found = polymarket.fetch_prices_of([a_market()], START - 100 * DAY, START)
+    assert table(found["polymarket:market-1"]).num_rows == 2 * 24 * 10
+    venue.requests.clear()
+    old = a_market(startDate="2025-01-01T00:00:00Z", acceptingOrdersTimestamp=None)
+    assert table(polymarket.fetch_prices_of([old], START - 300 * DAY, START)[old.key]).num_rows == 2 * 24 * 300
+    # By each of four threads, not in each of twenty windows.
+    assert asked(venue, "/batch-prices-history") <= 4 * 5
+
+
+@pytest.mark.parametrize("trouble", [answer(503, "down"), answer(200, "<html>"), None])
+def test_the_newer_service_serves_while_clob_is_down(venue: Loopback, polymarket: Polymarket, trouble: Answer) -> None:
+    venue.routes["/batch-prices-history"] = venue.routes["/prices-history"] = lambda query, sent: trouble
+    venue.routes["/v2/prices-history"] = data()
+    markets = [a_market(number) for number in range(1, 9)]
+    found = polymarket.fetch_prices_of(markets, START - 10 * DAY, START)
+    assert all(table(answer).num_rows == 2 * 24 * 10 for answer in found.values())
+    assert asked(venue, "/batch-prices-history") + asked(venue, "/prices-history") <= 5 + 3 * 5
+
+
+def test_days_that_nobody_answers_for_fail_and_the_others_do_not(venue: Loopback, polymarket: Polymarket) -> None:
+    def from_the_eleventh(query: dict[str, list[str]], sent: Any) -> Answer:
+        return answer(500) if sent["start_ts"] < START.timestamp() else answer(200, {"history": good(sent)})
+
+    venue.routes["/batch-prices-history"] = from_the_eleventh
+    venue.routes["/prices-history"] = always(500)
+    old = a_market(startDate="2025-01-01T00:00:00Z", acceptingOrdersTimestamp=None)
+    found = polymarket.fetch_prices_of([old], START - 15 * DAY, START + DAY)[old.key]
+    assert isinstance(found, Interrupted)
+    assert found.points.num_rows == 48
+    assert {reason for reason, _ in found.failed.values()} == {"unavailable"}
+    assert max(found.failed) < START.date()
+
+
+def test_too_many_requests_are_not_answered_with_more(venue: Loopback, polymarket: Polymarket) -> None:
+    venue.routes["/batch-prices-history"] = always(429)
+    with pytest.raises(RateLimited):
+        polymarket.fetch_prices(a_market(), START, START + DAY)
+    assert len(venue.requests) == 5
+
+
+def test_a_markets_points_do_not_depend_on_the_others_of_its_run(venue: Loopback, polymarket: Polymarket) -> None:
+    venue.routes["/batch-prices-history"] = lambda _, sent: answer(200, {"history": good(sent)})
+    late = a_market(1, startDate="2026-03-05T15:48:10Z")
+    ended = a_market(2, closed=True, closedTime="2026-03-08 14:20:00+00", umaResolutionStatus="resolved")
+    every = polymarket.fetch_prices_of([late, ended, a_market(3)], START - 10 * DAY, START + DAY)
+    alone = {one.key: polymarket.fetch_prices(one, START - 10 * DAY, START + DAY) for one in (late, ended)}
+    for key, points in alone.items():
+        assert table(every[key]).equals(points)
+    # The days on which it opened and ended are whole: prices are shown before the one and after the other.
+    assert min(alone[late.key]["at"].to_pylist()) == datetime(2026, 3, 5, 0, 0, 7, tzinfo=UTC)
+    assert max(alone[ended.key]["at"].to_pylist()) == datetime(2026, 3, 8, 23, 0, 7, tzinfo=UTC)
+
+
+def coarse(query: dict[str, list[str]], sent: Any) -> Answer:
+    return answer(200, {"history": {token: points[::12] for token, points in good(sent).items()}})
+
+
+def test_a_day_with_few_points_is_tried_at_the_newer_service(venue: Loopback, polymarket: Polymarket) -> None:
+    venue.routes |= {"/batch-prices-history": coarse, "/v2/prices-history": data()}
+    points = polymarket.fetch_prices(a_market(), START, START + DAY)
+    assert points.num_rows == 48
+    venue.routes["/v2/prices-history"] = NO_DATA
+    assert polymarket.fetch_prices(a_market(), START, START + DAY).num_rows == 4
+
+
+def test_a_quiet_market_is_not_asked_for_in_every_window(venue: Loopback, polymarket: Polymarket) -> None:
+    venue.routes |= {"/batch-prices-history": coarse, "/v2/prices-history": NO_DATA}
+    old = a_market(startDate="2025-01-01T00:00:00Z", acceptingOrdersTimestamp=None)
+    assert table(polymarket.fetch_prices_of([old], START - 300 * DAY, START)[old.key]).num_rows == 2 * 2 * 300
+    assert asked(venue, "/v2/prices-history") == 2 * 2 * 2
+
+
+def test_a_market_whose_volume_is_not_told_may_have_no_prices(venue: Loopback, polymarket: Polymarket) -> None:
+    empty = always(200, {"history": {}})
+    venue.routes |= {"/batch-prices-history": empty, "/prices-history": always(200, {"history": []})}
+    venue.routes["/v2/prices-history"] = NO_DATA
+    unsaid = a_market(volumeNum=None)
+    assert unsaid.volume is None
+    assert polymarket.fetch_prices(unsaid, START, START + DAY).num_rows == 0
+
+
+@pytest.mark.parametrize("price", [-0.01, 1.001, "NaN", None])
+def test_one_impossible_price_fails_its_day_only(venue: Loopback, polymarket: Polymarket, price: Any) -> None:
+    def spoiled(_: dict[str, list[str]], sent: Any) -> Answer:
+        history = good(sent)
+        history["12"][30]["p"] = price
+        return answer(200, {"history": history})
+
+    venue.routes |= {"/batch-prices-history": spoiled, "/v2/prices-history": NO_DATA}
+    found = polymarket.fetch_prices_of([a_market(1), a_market(2)], START - DAY, START + 2 * DAY)
+    bad, fine = found["polymarket:market-1"], found["polymarket:market-2"]
+    assert isinstance(bad, Spoiled)
+    assert bad.points.num_rows == 48 * 2
+    (day, (reason, why)) = bad.failed.popitem()
+    assert (day, reason) == (START.date(), "malformed_response")
+    assert f"price {str(price)!r} of 2026-03-11 06:00:07 UTC" in why
+    assert table(fine).num_rows == 48 * 3
+    # Where the other service has that day well, it is had from there.
+    venue.routes["/v2/prices-history"] = data()
+    assert polymarket.fetch_prices(a_market(), START - DAY, START + 2 * DAY).num_rows == 48 * 3
+
+
+def test_a_settlement_after_the_end_is_kept(venue: Loopback, polymarket: Polymarket) -> None:
+    end = datetime(2026, 3, 11, 14, 20, tzinfo=UTC)
+
+    def settled(query: dict[str, list[str]], _: Any) -> Answer:
+        at = int(end.timestamp()) + 30
+        before = [
+            {"timestamp": one, "price": "0.9", "resolution_seconds": HOUR} for one in range(at - 9 * HOUR, at, HOUR)
+        ]
+        return answer(200, {"data": [*before, {"timestamp": at, "price": 1, "resolution_seconds": 0}]})
+
+    venue.routes["/v2/prices-history"] = settled
+    ended = a_market(closed=True, closedTime=end.isoformat(), umaResolutionStatus="resolved")
+    points = polymarket.fetch_prices(ended, START, START + DAY)
+    assert points["price_kind"].to_pylist().count("settlement") == 2
+
+
+def test_without_a_batch_route_many_windows_ask_for_it_once(venue: Loopback, polymarket: Polymarket) -> None:
+    venue.routes |= {"/batch-prices-history": always(405), "/prices-history": single}
+    old = a_market(startDate="2025-01-01T00:00:00Z", acceptingOrdersTimestamp=None)
+    polymarket.fetch_prices_of([old], START - 100 * DAY, START)
+    assert asked(venue, "/batch-prices-history") == 1
+
+
 # Kalshi
 
 TICKER = "KXRAIN-26-T1"
@@ -289,6 +486,34 @@ def test_a_batch_entry_without_its_candles_is_asked_for_alone(venue: Loopback, k
     venue.routes |= {f"{V2}/markets/candlesticks": always(200, entry), SERIES_CANDLES: one_market}
     market = kalshi_market()
     assert table(kalshi.fetch_prices_of([market], START, START + timedelta(hours=6))[market.key]).num_rows == 12
+
+
+@pytest.mark.parametrize("trouble", [answer(500), answer(200, "<html>"), answer(400)])
+def test_a_market_that_breaks_its_batch_fails_alone(venue: Loopback, kalshi: Kalshi, trouble: Answer) -> None:
+    bad = kalshi_market(ticker="KXRAIN-26-T2")
+    venue.routes |= {f"{V2}/markets/candlesticks": lambda query, sent: trouble, SERIES_CANDLES: one_market}
+    venue.routes[SERIES_CANDLES.replace(TICKER, bad.id)] = lambda query, sent: trouble
+    found = kalshi.fetch_prices_of([kalshi_market(), bad], START, START + timedelta(hours=6))
+    assert table(found[f"kalshi:{TICKER}"]).num_rows == 12
+    assert isinstance(found[bad.key], VendorError)
+
+
+@pytest.mark.parametrize("value", ["-0.0100", "1.0100", "NaN", ""])
+def test_one_impossible_candle_fails_its_day_only(venue: Loopback, kalshi: Kalshi, value: str) -> None:
+    def spoiled(query: dict[str, list[str]], _: Any) -> Answer:
+        sent = candles(query)
+        # The candle that ends at midnight is of the day before.
+        sent[23]["yes_ask"] = {"close_dollars": value}
+        return answer(200, {"markets": [{"market_ticker": TICKER, "candlesticks": sent}]})
+
+    venue.routes[f"{V2}/markets/candlesticks"] = spoiled
+    start = START + timedelta(seconds=1)
+    found = kalshi.fetch_prices_of([kalshi_market()], start, start + timedelta(days=2))[f"kalshi:{TICKER}"]
+    assert isinstance(found, Spoiled)
+    assert found.points.num_rows == 48
+    (day, (reason, why)) = found.failed.popitem()
+    assert (day, reason) == (START.date(), "malformed_response")
+    assert "2026-03-12 00:00 UTC" in why
 
 
 @pytest.mark.parametrize("cutoff", [{}, {"market_settled_ts": None}, {"market_settled_ts": 1_700_000_000}, [], "soon"])
