@@ -54,7 +54,7 @@ def test_what_holds_breaks_nothing(warehouse: Warehouse) -> None:
 
 
 def test_each_claim_finds_what_breaks_it(warehouse: Warehouse) -> None:
-    early, late = AT - timedelta(hours=2), AT + timedelta(days=2)
+    early, late = AT - timedelta(days=2), AT + timedelta(days=2)
     store(warehouse, MARKET, "one", ("Yes", 0.3, AT), ("No", 0.9, AT), ("Yes", 0.3, early), ("Yes", 0.3, late))
     resolved = replace(MARKET, id="B", slug="B", status="resolved", result="No")
     store(warehouse, resolved, "two", ("Yes", 0.9, AT))

@@ -72,7 +72,10 @@ def test_a_day_on_which_a_market_was_hardly_open_is_no_missing_one() -> None:
     span = Span("polymarket:will-it", (date(2024, 1, 12), date(2024, 1, 13)))
     answer = points(datetime(2024, 1, 13, 9, tzinfo=UTC))
     assert fates(span, answer, late) == {date(2024, 1, 12): "no_trade", date(2024, 1, 13): "settled"}
-    assert fates(span, answer, market())[date(2024, 1, 12)] == "missing_at_source"
+    # Of one that was open all day it is lost, if there were prices before.
+    around = points(datetime(2024, 1, 11, 9, tzinfo=UTC), datetime(2024, 1, 13, 9, tzinfo=UTC))
+    days = Span("polymarket:will-it", tuple(date(2024, 1, day) for day in (11, 12, 13)))
+    assert fates(days, around, market())[date(2024, 1, 12)] == "missing_at_source"
 
 
 @pytest.mark.parametrize(("hour", "reason"), [(1, "no_trade"), (2, "missing_at_source")])
