@@ -202,12 +202,12 @@ def status(source: SourceOption = None, home: HomeOption = None, as_json: JsonOp
         columns,
         [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
     )
-    _print_table(("schedule", "next run while `copilot-quant ui` is up", "always"), _planned(upcoming))
+    _print_table(("schedule", "next run, while copilot-quant ui is up"), _planned(upcoming))
     typer.echo(f"warehouse: {settings.warehouse_path}")
 
 
-def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str, str]]:
-    return [(timing.name, f"{at:%a %Y-%m-%d %H:%M %Z}", timing.words) for timing, at in upcoming]
+def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str]]:
+    return [(timing.name, f"{at:%a %Y-%m-%d %H:%M %Z}") for timing, at in upcoming]
 
 
 @app.command()
