@@ -252,10 +252,11 @@ def status(source: SourceOption = None, home: HomeOption = None, as_json: JsonOp
         columns,
         [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
     )
-    _print_table(("schedule", "next run while `copilot-quant ui` is up", "always"), _planned(upcoming))
+    _print_table(("schedule", "next run, while copilot-quant ui is up"), _planned(upcoming))
     typer.echo(f"warehouse: {settings.warehouse_path}")
 
 
+<<<<<<< HEAD
 DateOption = Annotated[str | None, typer.Option("--date", help="Only of this date, such as 2024-01-31.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Everything that waits.")]
 SymbolOption = Annotated[str | None, typer.Option("--symbol", help="Comma-separated, such as AAPL,BRK.B.")]
@@ -362,6 +363,10 @@ def _shown(value: object) -> str:
 
 def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str, str]]:
     return [(timing.name, f"{at:%a %Y-%m-%d %H:%M %Z}", timing.words) for timing, at in upcoming]
+=======
+def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str]]:
+    return [(timing.name, f"{at:%a %Y-%m-%d %H:%M %Z}") for timing, at in upcoming]
+>>>>>>> sched
 
 
 @app.command()

@@ -87,7 +87,8 @@ def test_a_day_between_stored_ones_is_asked_for_alone(sources: MarketSources) ->
     reasons(sources, 5, 8)
     before = sources.venue("polymarket").traffic.requests
     assert reasons(sources, 7, 7) == ["missing_at_source"]
-    assert sources.venue("polymarket").traffic.requests - before <= 8  # two tokens, one window: every grain of both services
+    # Two tokens, one window: every grain of both services.
+    assert sources.venue("polymarket").traffic.requests - before <= 8
 
 
 def test_a_draw_is_told_as_a_half_each_on_every_day(sources: MarketSources) -> None:
