@@ -256,7 +256,6 @@ def status(source: SourceOption = None, home: HomeOption = None, as_json: JsonOp
     typer.echo(f"warehouse: {settings.warehouse_path}")
 
 
-<<<<<<< HEAD
 DateOption = Annotated[str | None, typer.Option("--date", help="Only of this date, such as 2024-01-31.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Everything that waits.")]
 SymbolOption = Annotated[str | None, typer.Option("--symbol", help="Comma-separated, such as AAPL,BRK.B.")]
@@ -361,12 +360,8 @@ def _shown(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str, str]]:
-    return [(timing.name, f"{at:%a %Y-%m-%d %H:%M %Z}", timing.words) for timing, at in upcoming]
-=======
 def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str]]:
     return [(timing.name, f"{at:%a %Y-%m-%d %H:%M %Z}") for timing, at in upcoming]
->>>>>>> sched
 
 
 @app.command()
