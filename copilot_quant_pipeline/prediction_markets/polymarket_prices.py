@@ -102,16 +102,13 @@ def is_thin(history: pa.Table, lived: Stretch) -> bool:
 
 
 def finer_of(known: pa.Table, other: pa.Table) -> pa.Table:
-    """Each UTC day from the one that has more good points of it, and no bad ones; `known` where both have as many.
+    """Each UTC day from the one that has more good points of it; `known` where both have as many and it has no bad one.
 
-    Settlements are kept from either.
+    A day with a bad point is not made good by fewer points. Settlements are kept from either.
     """
     (good, bad), (good_other, bad_other) = _counted(known), _counted(other)
-    better = {
-        day
-        for day, count in good_other.items()
-        if (count > good.get(day, 0) and not bad_other.get(day)) or (bad.get(day) and not bad_other.get(day))
-    }
+    clean = {day: count for day, count in good_other.items() if day not in bad_other}
+    better = {day for day, count in clean.items() if count > good.get(day, 0) - (day in bad)}
     of_known, of_other = _is_on(known, better), _is_on(other, better)
     settled = pc.equal(other.column("price_kind"), "settlement")
     return pa.concat_tables([known.filter(pc.invert(of_known)), other.filter(pc.or_(of_other, settled))])

@@ -141,8 +141,8 @@ class _Judge:
 
     def fate(self, day: date) -> Fate:
         market, answer = self.market, self.answer
-        if isinstance(answer, MissingAtSource) and day in answer.failed:
-            return "failed", *answer.failed[day]
+        if day in self._failed:
+            return "failed", *self._failed[day]
         if day in self.days:
             lacking = self._lacking(day)
             return ("failed", "missing_at_source", _of_some(market, lacking)) if lacking else ("settled", None, None)
@@ -156,7 +156,13 @@ class _Judge:
 
     def is_open_question(self, day: date) -> bool:
         """Whether nothing came of this day, and it is not known what lies before or after it."""
-        return day not in self.days and self._can_miss(day) and self._is_judged and self._was_lost(day) is None
+        known = day in self.days or day in self._failed
+        return not known and self._can_miss(day) and self._is_judged and self._was_lost(day) is None
+
+    @property
+    def _failed(self) -> Mapping[date, tuple[str, str]]:
+        """The days that something else is wrong with, by whoever says so."""
+        return self.answer.failed if isinstance(self.answer, MissingAtSource) else {}
 
     @property
     def _is_judged(self) -> bool:

@@ -197,6 +197,17 @@ def test_an_open_market_past_its_announced_end_has_none() -> None:
     assert parse_market(record(updatedAt="2026-08-01T00:00:00Z")).closes_at is None
 
 
+def test_a_market_closed_ahead_of_its_announced_end_ended_when_last_changed() -> None:
+    closed = {
+        "closed": True,
+        "closedTime": None,
+        "endDate": "2026-12-31T00:00:00Z",
+        "updatedAt": "2026-09-05T11:00:00Z",
+    }
+    assert parse_market(record(**closed)).closes_at == datetime(2026, 9, 5, 11, tzinfo=UTC)
+    assert parse_market(record(**closed | {"updatedAt": None})).closes_at == datetime(2026, 12, 31, tzinfo=UTC)
+
+
 @pytest.mark.parametrize("page", [None, [], {}, {"markets": None}, {"markets": [], "next_cursor": 5}, "<html>"])
 def test_a_page_that_is_none_is_malformed(page: Any) -> None:
     with pytest.raises(Malformed):

@@ -21,7 +21,14 @@ from copilot_quant_pipeline.prediction_markets.prices import (
     settle_span,
     settlements_of,
 )
-from copilot_quant_pipeline.prediction_markets.venue import POINTS, Market, MissingAtSource, Outcome
+from copilot_quant_pipeline.prediction_markets.venue import (
+    POINTS,
+    Market,
+    MissingAtSource,
+    Outcome,
+    Spoiled,
+    partial_answer,
+)
 from copilot_quant_pipeline.warehouse.harvest import ASKED
 from copilot_quant_pipeline.warehouse.tables import PRICES
 
@@ -199,6 +206,17 @@ def test_a_venues_error_fails_the_days_of_life_only() -> None:
         days_of_life(market(), span, NOW.date())
     )
     assert found[DAYS[0]] == "not_open"
+
+
+def test_a_day_that_cannot_be_fails_with_its_own_reason_and_no_other_does() -> None:
+    span = Span("x", (date(2024, 1, 13), date(2024, 1, 14)))
+    bad = Spoiled(
+        "price 7", points(datetime(2024, 1, 13, 1, tzinfo=UTC)), {date(2024, 1, 14): ("malformed_response", "7")}
+    )
+    assert fates(span, bad, market()) == {date(2024, 1, 13): "settled", date(2024, 1, 14): "malformed_response"}
+    kept = partial_answer("Spoiled", str(bad), bad.points, bad.facts)
+    assert kept is not None
+    assert (kept.failed, kept.reason, kept.transient) == (bad.failed, bad.reason, False)
 
 
 @given(

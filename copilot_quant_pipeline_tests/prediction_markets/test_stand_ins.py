@@ -380,7 +380,10 @@ def test_one_impossible_price_fails_its_day_only(venue: Loopback, polymarket: Po
     assert (day, reason) == (START.date(), "malformed_response")
     assert f"price {str(price)!r} of 2026-03-11 06:00:07 UTC" in why
     assert table(fine).num_rows == 48 * 3
-    # Where the other service has that day well, it is had from there.
+    # Where the other service has that day well, it is had from there; not for the price of most of its hours.
+    venue.routes["/v2/prices-history"] = data(every=3)
+    with pytest.raises(Spoiled):
+        polymarket.fetch_prices(a_market(), START - DAY, START + 2 * DAY)
     venue.routes["/v2/prices-history"] = data()
     assert polymarket.fetch_prices(a_market(), START - DAY, START + 2 * DAY).num_rows == 48 * 3
 
