@@ -1,9 +1,9 @@
 """A year of daily use, replayed: what Dagster's home takes on disk, month by month, with the weekly pruning.
 
-Here: 503 symbols and 100 markets through 365 days, about 12,500 runs and 460,000 cells, and the curve they draw.
+Here: 503 symbols and 100 markets through 365 days, about 12,000 runs and 420,000 cells, and the curve they draw.
 Not here: whether pruning keeps what Dagit shows (tests), the warehouse and kept vendor responses.
 
-12,500 real runs would take five hours. So **one real run of each kind** is launched through a real webserver, queue,
+12,000 real runs would take five hours. So **one real run of each kind** is launched through a real webserver, queue,
 daemon, code server and run worker against the sandbox, and everything it leaves is read back: its record and tags, its
 events, its output. The year then **replays** these through the storages' own calls under new run ids, cells and times.
 The first table of the output compares a replayed run of each kind with the real one, in bytes of its own log and of its
@@ -13,7 +13,7 @@ events in the index. What differs from a real year:
 - ticks of sensors are stored for the first four days: the purging after three days keeps them at that number;
 - every tenth session fails for 20 symbols, and is healed by five runs; five of the 100 markets change every week.
 
-Run it: `python -m benchmarks.year` (about ten minutes), or for a short one `python -m benchmarks.year --days 60`.
+Run it: `python -m benchmarks.year` (ten to twenty minutes on two cores); `--days 60` for a short one.
 """
 
 from __future__ import annotations
