@@ -1,7 +1,7 @@
 """Changes that wait in quarantine, and a person's decision about them.
 
 Here: reading what waits, accepting and rejecting it.
-Not here: what is put there (warehouse/doubts.py), the command (cli.py).
+Not here: what is put there (warehouse/doubts.py), the command (cli/quarantine.py).
 """
 # ruff: noqa: S608
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from copilot_quant_pipeline import cli
+from copilot_quant_pipeline.cli import platform
+from copilot_quant_pipeline.cli.telling import Bar
 from copilot_quant_pipeline_tests.cli.conftest import Desk
 
 
@@ -13,7 +14,7 @@ def stood_at(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Where the bar stood each time it moved."""
     moves: list[float] = []
 
-    class Watched(cli._Bar):
+    class Watched(Bar):
         def advance(self, cells: int) -> None:
             super().advance(cells)
             self.note()
@@ -26,7 +27,7 @@ def stood_at(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             if self._progress:
                 moves.append(self._progress.tasks[0].completed)
 
-    monkeypatch.setattr(cli, "_Bar", Watched)
+    monkeypatch.setattr(platform, "Bar", Watched)
     return moves
 
 

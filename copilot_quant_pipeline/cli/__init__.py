@@ -1,0 +1,66 @@
+"""The copilot-quant command: what a user types, turned into calls of the rooms, and their answers printed.
+
+Here: the tree of commands, and what becomes of an error: one line and an exit code.
+Not here: the commands (settling, upkeep, quarantine, serving); what a user's text stands for (asking); what is printed
+(telling); what a command works with (platform); any work. Rooms are imported inside the functions, so that `--help`
+answers at once.
+
+Exit codes: 0 every asked cell is settled; 1 some failed (they are listed) or the program broke; 2 wrong usage or a
+setting to put right, told in one line; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import NoReturn
+
+import typer
+
+from copilot_quant_pipeline.cli import quarantine, serving, settling, upkeep
+from copilot_quant_pipeline.cli.platform import InterruptedByUserError
+from copilot_quant_pipeline.errors import UserError, VendorError
+
+app = typer.Typer(
+    name="copilot-quant",
+    help="Daily market data as cells of a date x symbol grid, kept in DuckDB.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+# In this order `--help` lists them, the groups last.
+app.command("heal")(settling.heal)
+app.command("status")(upkeep.status)
+app.command("reconcile")(upkeep.reconcile)
+app.command("prune")(upkeep.prune)
+app.command("sandbox")(serving.sandbox)
+app.command("ui")(serving.ui)
+app.add_typer(settling.backfill_app, name="backfill")
+app.add_typer(settling.update_app, name="update")
+app.add_typer(upkeep.alerts_app, name="alerts")
+app.add_typer(quarantine.quarantine_app, name="quarantine")
+
+
+def main() -> None:
+    """The command's entry point: every error a user can cause is one line on stderr and exit code 2."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except UserError as error:
+        _fail(str(error), 2)
+    except VendorError as error:
+        _fail(str(error), 1)
+    except (InterruptedByUserError, typer.Abort):
+        _fail("interrupted; what was settled stays settled, the same command goes on from there.", 130)
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # only what typer raises for wrong usage has one
+        if usage:
+            _fail(f"{usage()} (copilot-quant --help shows what can be written)", 2)
+        _fail(f"broke with {type(error).__name__}: {error} (--verbose shows where)", 1)
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    if "--verbose" in sys.argv and code != 130:
+        traceback.print_exc()
+    typer.echo(f"copilot-quant: {' '.join(line.split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,130 @@
+"""What a command works with: the home, its Dagster instance, the job, the warehouse, the bar.
+
+Here: opening and closing these, with the log and the sandbox where it is wanted; Ctrl-C told from an error.
+Not here: what is done with them (settling, upkeep), how the instance is set up (ledger).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from copilot_quant_pipeline.cli.telling import Bar
+from copilot_quant_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from copilot_quant_pipeline.prediction_markets.following import FollowRule
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What a command that settles cells works with."""
+
+    settings: Settings
+    job: dg.JobDefinition
+    instance: dg.DagsterInstance
+    warehouse: Warehouse
+    bar: Bar
+    as_json: bool
+
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols on the axis."""
+        from copilot_quant_pipeline.grid.axes import SYMBOL
+
+        return tuple(self.instance.get_dynamic_partitions(SYMBOL))
+
+    def markets(self) -> tuple[str, ...]:
+        """The keys of the markets on the axis."""
+        from copilot_quant_pipeline.grid.axes import MARKET
+
+        return tuple(self.instance.get_dynamic_partitions(MARKET))
+
+    def fetch_members(self) -> tuple[str, ...]:
+        """Today's S&P 500, read anew; where the page is refused, the last good list, told loudly."""
+        from copilot_quant_pipeline.upkeep.backfill import refresh_members
+
+        return refresh_members(self.job, self.instance, self.warehouse)
+
+    def follow(self, rule: FollowRule) -> tuple[str, ...]:
+        """The keys of the markets that `rule` chooses, listed anew; what is wrong with a venue is told."""
+        from copilot_quant_pipeline.upkeep.backfill import refresh_catalog
+
+        return refresh_catalog(self.job, self.instance, self.warehouse, rule)
+
+
+@contextmanager
+def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool) -> Iterator[Platform]:
+    """All of it for `command`, with a sandbox of its own where a simulated venue has no address."""
+    from copilot_quant_pipeline.definitions import build_definitions
+    from copilot_quant_pipeline.equities.sources import EquitySources
+    from copilot_quant_pipeline.home import logging_into, prepare_home
+    from copilot_quant_pipeline.ledger.instance import (
+        install_instance_config,
+        open_instance,
+        release_dead_runs,
+    )
+    from copilot_quant_pipeline.prediction_markets.sources import MarketSources
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+    prepare_home(settings)
+    install_instance_config(settings.dagster_home)
+    bar = Bar()
+    with ExitStack() as stack:
+        path = stack.enter_context(logging_into(settings, command, verbose=verbose))
+        stack.enter_context(_interrupts_told())
+        log.debug("%s with %s, log in %s", command, settings, path)
+        if settings.needs_sandbox:
+            from copilot_quant_pipeline.sandbox import Sandbox
+
+            venues = stack.enter_context(Sandbox(now=settings.pinned_now))
+            settings = settings.with_venues_at(venues.url)
+        instance = stack.enter_context(open_instance(settings.dagster_home))
+        release_dead_runs(instance)
+        definitions = build_definitions(
+            settings,
+            equity_sources=EquitySources.reached_by(settings, bar.advance),
+            market_sources=MarketSources.reached_by(settings, bar.advance),
+        )
+        job = definitions.resolve_implicit_global_asset_job_def()
+        warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
+        yield Platform(settings, job, instance, warehouse, bar, as_json)
+
+
+@contextmanager
+def open_ledger(settings: Settings, command: str, verbose: bool) -> Iterator[dg.DagsterInstance]:
+    """The home's Dagster instance, for a command that asks no venue."""
+    from copilot_quant_pipeline.home import logging_into, prepare_home
+    from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance, release_dead_runs
+
+    prepare_home(settings)
+    install_instance_config(settings.dagster_home)
+    with (
+        logging_into(settings, command, verbose=verbose),
+        _interrupts_told(),
+        open_instance(settings.dagster_home) as instance,
+    ):
+        release_dead_runs(instance)
+        yield instance
+
+
+class InterruptedByUserError(Exception):
+    """Ctrl-C; typer would end the process without a word."""
+
+
+@contextmanager
+def _interrupts_told() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedByUserError from None
+    except Exception:
+        log.debug("the command ended with", exc_info=True)
+        raise

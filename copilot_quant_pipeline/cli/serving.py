@@ -1,0 +1,66 @@
+"""The commands that stay up until interrupted: the simulated venues and Dagit.
+
+Here: their options, and the process each becomes.
+Not here: the venues (sandbox), what Dagit shows (definitions).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from copilot_quant_pipeline.cli.asking import HomeOption, SourceOption, VerboseOption
+from copilot_quant_pipeline.settings import Settings
+
+
+def sandbox(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8750,
+    recorded: Annotated[Path | None, typer.Option(help="Serve recorded data: Yahoo's or Polymarket's folder.")] = None,
+    delay: Annotated[float, typer.Option(min=0.0, help="Seconds every answer takes.")] = 0.0,
+    verbose: VerboseOption = False,
+) -> None:
+    """Serve the simulated venues on loopback until interrupted."""
+    from copilot_quant_pipeline.sandbox import serve_forever
+
+    serve_forever(port=port, recorded=recorded, delay=delay, now=Settings.from_environment().pinned_now)
+
+
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    source: SourceOption = None,
+    home: HomeOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Open Dagit, with its daemon, on the same home the commands use."""
+    import os
+    import signal
+
+    from copilot_quant_pipeline.home import prepare_home
+    from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
+
+    settings = Settings.from_environment(source=source, home=home)
+    if settings.alert_urls:
+        from copilot_quant_pipeline.alerts.channels import expect_channels
+
+        expect_channels(settings.alert_urls)
+    prepare_home(settings)
+    install_instance_config(settings.dagster_home)
+    with open_instance(settings.dagster_home):
+        pass  # makes Dagster's tables before its many processes look for them
+    environment = {**os.environ, **settings.environment(), "DAGSTER_HOME": str(settings.dagster_home)}
+    # Dagster would have us use a command of a package of its own for developers; what it starts is the same.
+    quiet = ("-W", "ignore:Function `dev_command` is superseded")
+    dagster = [sys.executable, *quiet, "-m", "dagster", "dev", "-m", "copilot_quant_pipeline.definitions"]
+    typer.echo(f"Dagit: http://{host}:{port}  home: {settings.home}  (Ctrl-C ends it)")
+    level = "info" if verbose else "warning"
+    sys.stdout.flush()
+    # A shell's background jobs ignore Ctrl-C, and Dagster treats SIGTERM as it treats that: it could not be ended.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # In this process's place, so that whoever ends it ends Dagster, not only its parent.
+    os.execve(  # noqa: S606 - our own interpreter, arguments typer has checked
+        sys.executable, [*dagster, "--host", host, "--port", str(port), "--log-level", level], environment
+    )

@@ -1,0 +1,268 @@
+"""The commands that settle cells: backfill, update, heal.
+
+Here: their options, and what they ask of a platform; the exit code that tells whether every cell is settled.
+Not here: what the options stand for (asking), how an outcome reads (telling), planning runs and running them (upkeep).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from copilot_quant_pipeline.cli.asking import (
+    HomeOption,
+    JsonOption,
+    SourceOption,
+    VerboseOption,
+    asked_days,
+    asked_markets,
+    asked_sessions,
+    asked_symbols,
+    newest_days,
+    newest_sessions,
+)
+from copilot_quant_pipeline.cli.platform import Platform, open_platform
+from copilot_quant_pipeline.cli.telling import healed_json, print_healed, print_json, print_outcome
+from copilot_quant_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from copilot_quant_pipeline.grid.cells import Rectangle
+    from copilot_quant_pipeline.upkeep.backfill import Outcome
+    from copilot_quant_pipeline.upkeep.healing import Healed
+
+backfill_app = typer.Typer(help="Settle a rectangle of cells.", no_args_is_help=True)
+update_app = typer.Typer(help="Settle the newest sessions.", no_args_is_help=True)
+
+SymbolsOption = Annotated[str | None, typer.Option("--symbols", help="Comma-separated, such as AAPL,BRK.B.")]
+VenueOption = Annotated[str | None, typer.Option("--venue", help="Comma-separated, such as kalshi,polymarket.")]
+CategoryOption = Annotated[str | None, typer.Option("--category", help="Only markets of this category.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="The so many largest open ones of each venue.")]
+IdsOption = Annotated[str | None, typer.Option("--market-ids", help="Such as kalshi:KXFED-24NOV-T4.75.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Ask again for settled cells too.")]
+HealOption = Annotated[bool, typer.Option("--heal/--no-heal", help="Ask again for older gaps afterwards.")]
+
+
+@backfill_app.command("equities")
+def backfill_equities(
+    symbols: SymbolsOption = None,
+    universe: Annotated[str | None, typer.Option(help="sp500, the default without --symbols.")] = None,
+    start: Annotated[str | None, typer.Option(help="First date; default: the grid's first.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last date; default: the newest session.")] = None,
+    refresh: Annotated[bool, typer.Option(help="Ask again for settled cells too.")] = False,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Settle daily bars of the symbols from start to end; cells settled before are not asked again."""
+    settings = Settings.from_environment(source=source, home=home)
+    dates = asked_sessions(settings, start, end)
+    chosen = asked_symbols(symbols, universe)
+    with open_platform(settings, "backfill-equities", as_json, verbose) as platform:
+        _report(platform, *_settle_equities(platform, chosen or platform.fetch_members(), dates, refresh))
+
+
+@update_app.command("equities")
+def update_equities(
+    symbols: SymbolsOption = None,
+    max_age_days: Annotated[int, typer.Option(min=1, help="How many days back counts as newest.")] = 7,
+    force: ForceOption = False,
+    heal: HealOption = True,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Settle the newest sessions of every symbol on the axis (all of the S&P 500 where there is none), then heal."""
+    settings = Settings.from_environment(source=source, home=home)
+    dates = newest_sessions(settings, max_age_days)
+    chosen = asked_symbols(symbols, None)
+    with open_platform(settings, "update-equities", as_json, verbose) as platform:
+        symbols_asked = chosen or platform.symbols() or platform.fetch_members()
+        asked, outcome = _settle_equities(platform, symbols_asked, dates, force)
+        healed = _heal(platform, "equities", only=chosen) if heal else None
+        _report(platform, asked, outcome, healed)
+
+
+@backfill_app.command("markets")
+def backfill_markets(
+    venue: VenueOption = None,
+    category: CategoryOption = None,
+    limit: LimitOption = None,
+    market_ids: IdsOption = None,
+    start: Annotated[str | None, typer.Option(help="First UTC day; default: the grid's first.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last UTC day; default: today.")] = None,
+    refresh: Annotated[bool, typer.Option(help="Ask again for settled cells too.")] = False,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Settle hourly prices of the chosen markets from start to end, each within its life."""
+    settings = Settings.from_environment(source=source, home=home)
+    dates = asked_days(settings, start, end)
+    rule = asked_markets(settings, venue, category, limit, market_ids)
+    with open_platform(settings, "backfill-markets", as_json, verbose) as platform:
+        _report(platform, *_settle_markets(platform, platform.follow(rule), dates, refresh))
+
+
+@update_app.command("markets")
+def update_markets(
+    venue: VenueOption = None,
+    category: CategoryOption = None,
+    limit: LimitOption = None,
+    market_ids: IdsOption = None,
+    max_age_days: Annotated[int, typer.Option(min=0, help="How many days back counts as newest.")] = 1,
+    force: ForceOption = False,
+    heal: HealOption = True,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """List the venues anew, settle yesterday and today of the followed markets, then heal."""
+    settings = Settings.from_environment(source=source, home=home)
+    dates = newest_days(settings, max_age_days)
+    rule = asked_markets(settings, venue, category, limit, market_ids)
+    named = bool(venue or category or limit or market_ids)
+    with open_platform(settings, "update-markets", as_json, verbose) as platform:
+        chosen = platform.follow(rule)
+        if not named:
+            # A market that is no longer among the largest is followed to its end all the same.
+            chosen = tuple(dict.fromkeys((*chosen, *platform.markets())))
+        asked, outcome = _settle_markets(platform, chosen, dates, force, confirm=True)
+        healed = _heal(platform, "markets", only=chosen if named else ()) if heal else None
+        _report(platform, asked, outcome, healed)
+
+
+@update_app.command("all")
+def update_all(
+    max_age_days: Annotated[int | None, typer.Option(min=1, help="As of each; default: 7 and 1.")] = None,
+    force: ForceOption = False,
+    heal: HealOption = True,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Update equities, then markets; the exit code is the worse of the two."""
+    how: dict[str, Any] = {"source": source, "home": home, "as_json": as_json, "verbose": verbose}
+    how |= {"force": force, "heal": heal} | ({"max_age_days": max_age_days} if max_age_days else {})
+    if not all([_is_settled(update_equities, how), _is_settled(update_markets, how)]):
+        raise typer.Exit(1)
+
+
+def _is_settled(command: Callable[..., None], how: Mapping[str, Any]) -> bool:
+    try:
+        command(**how)
+    except typer.Exit:
+        return False
+    return True
+
+
+def heal(
+    force: Annotated[bool, typer.Option("--force", help="Do not wait, and ask for what was given up.")] = False,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Ask again for what failed and for what was left out, in both grids, where it is due."""
+    settings = Settings.from_environment(source=source, home=home)
+    with open_platform(settings, "heal", as_json, verbose) as platform:
+        healed = [_heal(platform, grid, force=force) for grid in ("equities", "markets")]
+    if as_json:
+        grids = {grid.grid: healed_json(grid) for grid in healed}
+        print_json({**grids, "warehouse": str(settings.warehouse_path)})
+    else:
+        for grid in healed:
+            print_healed(grid)
+    if any(grid.outcome.failed for grid in healed):
+        raise typer.Exit(1)
+
+
+def _settle_equities(
+    platform: Platform, symbols: Sequence[str], dates: Sequence[date], refresh: bool
+) -> tuple[Rectangle, Outcome]:
+    from copilot_quant_pipeline.grid.axes import SYMBOL, sessions_on_axis
+
+    grid = ("equities", "equity_bars", SYMBOL)
+    axis = sessions_on_axis(platform.settings)
+    return _settle(platform, grid, axis, symbols, dates, refresh=refresh, confirm=False)
+
+
+def _settle_markets(
+    platform: Platform, markets: Sequence[str], dates: Sequence[date], refresh: bool, *, confirm: bool = False
+) -> tuple[Rectangle, Outcome]:
+    from copilot_quant_pipeline.grid.axes import MARKET, days_on_axis
+
+    grid = ("markets", "prediction_market_prices", MARKET)
+    return _settle(platform, grid, days_on_axis(platform.settings), markets, dates, refresh=refresh, confirm=confirm)
+
+
+def _settle(
+    platform: Platform,
+    grid: tuple[str, str, str],
+    axis_dates: Sequence[date],
+    keys: Sequence[str],
+    dates: Sequence[date],
+    *,
+    refresh: bool,
+    confirm: bool,
+) -> tuple[Rectangle, Outcome]:
+    from copilot_quant_pipeline.grid.cells import Rectangle
+    from copilot_quant_pipeline.upkeep.backfill import Backfill
+
+    name, asset, axis = grid
+    asked = Rectangle(tuple(dates), tuple(keys))
+    backfill = Backfill(
+        job=platform.job,
+        instance=platform.instance,
+        warehouse=platform.warehouse,
+        grid=name,
+        asset=asset,
+        axis=axis,
+        asked=asked,
+        dates=axis_dates,
+        refresh=refresh,
+        confirm=confirm,
+    )
+    with platform.bar.shown(len(asked), hidden=platform.as_json):
+        outcome = backfill.run(platform.bar.put)
+    return asked, outcome
+
+
+def _heal(platform: Platform, name: str, *, only: Collection[str] = (), force: bool = False) -> Healed:
+    """Ask again for what is due in a grid, of the keys `only` where there are any."""
+    from copilot_quant_pipeline.upkeep.healing import GRIDS, heal_grid
+
+    (grid,) = (grid for grid in GRIDS if grid.name == name)
+    with ExitStack() as stack:
+        return heal_grid(
+            platform.job,
+            platform.instance,
+            platform.warehouse,
+            grid,
+            platform.settings,
+            only=only,
+            force=force,
+            on_plan=lambda cells: stack.enter_context(platform.bar.shown(cells, hidden=platform.as_json or not cells)),
+            on_run=platform.bar.put,
+        )
+
+
+def _report(platform: Platform, asked: Rectangle, outcome: Outcome, healed: Healed | None = None) -> None:
+    if platform.as_json:
+        also = {"healed": healed_json(healed)} if healed else {}
+        print_json({**asdict(outcome), **also, "warehouse": str(platform.settings.warehouse_path)})
+    else:
+        print_outcome(platform.settings, asked, outcome)
+        if healed:
+            print_healed(healed)
+    if outcome.failed or (healed and healed.outcome.failed):
+        raise typer.Exit(1)

@@ -1,0 +1,148 @@
+"""What a command answers, in print.
+
+Here: the bar of a running command; outcomes, failures with what can be done about them, tables and JSON.
+Not here: which of them a command prints and its exit code (the commands), how alerts are worded (alerts).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from copilot_quant_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from copilot_quant_pipeline.grid.cells import Rectangle
+    from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
+    from copilot_quant_pipeline.upkeep.healing import Healed
+
+# How many failures are spelled out before the rest is counted.
+SPELLED_OUT = 20
+
+# What a user can do about a reason; for those not here, waiting is all.
+ADVICE = {
+    "unknown_market": "check the id; a market that was renamed goes by its new name.",
+    "unknown_symbol": "check the spelling; a symbol that was renamed goes by its new name.",
+    "missing_at_source": "the venue should have it and does not; the same command asks again, and so does healing.",
+    "malformed_bar": "the venue's numbers cannot be right; the same command asks again once it may have mended them.",
+    "rate_limited": "the venue wants a pause; run the same command again in some minutes.",
+    "unavailable": "the venue cannot be reached; check the network, then run the same command again.",
+    "given_up": "it failed for days and is not asked for by itself any more; copilot-quant heal --force asks again.",
+    "vanished_at_source": "the stored rows are kept though the venue no longer has them.",
+}
+
+
+class Bar:
+    """The progress bar of a command: the sources tell it of cells as they come, the backfill where it stands."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    @contextmanager
+    def shown(self, cells: int, *, hidden: bool) -> Iterator[None]:
+        """On stderr while the block runs, of so many cells."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), disable=hidden) as self._progress:
+            self._progress.add_task("cells", total=cells)
+            try:
+                yield
+            finally:
+                self._progress = None
+
+    def advance(self, cells: int) -> None:
+        """So many more cells came."""
+        if self._progress:
+            self._progress.advance(self._progress.task_ids[0], cells)
+
+    def put(self, cells: int) -> None:
+        """So many cells are done in all."""
+        if self._progress:
+            self._progress.update(self._progress.task_ids[0], completed=cells)
+
+
+def healed_json(healed: Healed) -> dict[str, Any]:
+    """The numbers of a heal and of its outcome, side by side."""
+    numbers = asdict(healed)
+    return {**numbers.pop("outcome"), **numbers}
+
+
+def print_healed(healed: Healed) -> None:
+    """What a heal did, what it left and why, and its failures."""
+    outcome = healed.outcome
+    done = f"{outcome.settled:,} of {outcome.asked:,} gaps healed" if outcome.asked else "no gap is due"
+    said = [f"{healed.grid}: {done}"]
+    if healed.left:
+        said.append(f"{healed.left:,} more are due, the same command goes on with them")
+    if healed.waiting:
+        said.append(f"{healed.waiting:,} wait until {healed.next_try_at:%Y-%m-%d %H:%M} UTC or later")
+    if healed.given_up:
+        said.append(f"{healed.given_up:,} were given up, copilot-quant heal --force asks again")
+    typer.echo("; ".join(said))
+    if outcome.runs:
+        typer.echo(f"{outcome.rows:,} rows in {outcome.runs} runs; {outcome.requests:,} requests")
+    if outcome.failed:
+        typer.echo(f"{len(outcome.failed):,} cells failed:")
+        _print_failures(outcome.failed)
+
+
+def print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> None:
+    """How much of what was asked is settled, what it took, and the failures."""
+    typer.echo(
+        f"{outcome.settled:,} of {outcome.asked:,} cells settled"
+        f" ({len(asked.keys):,} x {len(asked.dates):,} dates,"
+        f" {asked.dates[0]} to {asked.dates[-1]}; {outcome.already:,} were before)"
+    )
+    typer.echo(
+        f"{outcome.rows:,} rows in {outcome.runs} runs and {outcome.seconds:.1f} s;"
+        f" {outcome.requests:,} requests, {outcome.retries:,} retries; in {settings.warehouse_path}"
+    )
+    if outcome.restated:
+        typer.echo(f"{outcome.restated:,} stored rows restated by the venue; ops.restatements has old and new")
+    if outcome.quarantined:
+        typer.echo(
+            f"{outcome.quarantined:,} changes too large to be believed wait: see `copilot-quant quarantine list`"
+        )
+    if outcome.failed:
+        typer.echo(f"{len(outcome.failed):,} cells failed:")
+        _print_failures(outcome.failed)
+
+
+def _print_failures(failed: Sequence[FailedCell]) -> None:
+    """One line per key and reason, then what to do about each reason."""
+    groups: dict[tuple[str, str, str | None], list[date]] = {}
+    for cell in failed:
+        groups.setdefault((cell.key, cell.reason, cell.detail), []).append(cell.date)
+    for (key, reason, detail), days in list(groups.items())[:SPELLED_OUT]:
+        when = str(days[0]) if len(days) == 1 else f"{len(days):,} cells, {days[0]} to {days[-1]}"
+        typer.echo(f"  {key}: {reason}, {when}{f' ({detail})' if detail else ''}")
+    if len(groups) > SPELLED_OUT:
+        typer.echo(f"  and {len(groups) - SPELLED_OUT:,} more; --json lists every cell")
+    for reason in dict.fromkeys(reason for _, reason, _ in groups):
+        typer.echo(f"{reason}: {ADVICE.get(reason, 'run the same command again later.')}")
+
+
+def print_json(value: object) -> None:
+    """On one line; what JSON does not know, such as a date, as its text."""
+    typer.echo(json.dumps(value, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A row per line, whole numbers with commas."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
+    Console().print(table)

@@ -1,0 +1,154 @@
+"""The commands that look after what is stored: status, reconcile, prune, alerts.
+
+Here: their options and what each prints of its answer.
+Not here: asking venues for cells (settling), decisions on doubtful values (quarantine), the work (rooms upkeep, ledger,
+alerts, warehouse).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from copilot_quant_pipeline.cli.asking import HomeOption, JsonOption, SourceOption, VerboseOption
+from copilot_quant_pipeline.cli.platform import open_ledger
+from copilot_quant_pipeline.cli.telling import Bar, print_json, print_table
+from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from copilot_quant_pipeline.upkeep.reconcile import Reconciled
+    from copilot_quant_pipeline.upkeep.schedules import Timing
+
+alerts_app = typer.Typer(help="Who is told when something is wrong.", no_args_is_help=True)
+
+
+def status(source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show per grid how many cells are settled, failed and missing; whether the newest date is in; what runs when."""
+    from copilot_quant_pipeline.grid.axes import days_on_axis, sessions_on_axis
+    from copilot_quant_pipeline.upkeep.schedules import next_runs
+    from copilot_quant_pipeline.warehouse.progress import read_progress
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+    settings = Settings.from_environment(source=source, home=home)
+    upcoming = next_runs(settings.now())
+    warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
+    axes = {"equities": sessions_on_axis(settings), "markets": days_on_axis(settings)}
+    progress = [read_progress(warehouse, grid, dates) for grid, dates in axes.items()]
+    if as_json:
+        schedules = [{"name": timing.name, "next": at.isoformat()} for timing, at in upcoming]
+        grids = [asdict(grid) for grid in progress]
+        print_json({"warehouse": str(settings.warehouse_path), "grids": grids, "schedules": schedules})
+        return
+    columns = ("grid", "settled", "failed", "missing", "keys", "newest date", "")
+    print_table(
+        columns,
+        [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
+    )
+    print_table(("schedule", "next run, while copilot-quant ui is up"), _planned(upcoming))
+    typer.echo(f"warehouse: {settings.warehouse_path}")
+
+
+def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str]]:
+    return [(timing.name, f"{at:%a %Y-%m-%d %H:%M %Z}") for timing, at in upcoming]
+
+
+def reconcile(
+    source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False, verbose: VerboseOption = False
+) -> None:
+    """Make the grid in Dagit the warehouse's picture again: settled cells green, and no others."""
+    from copilot_quant_pipeline.upkeep.reconcile import reconcile as reconcile_grids
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+
+    settings = Settings.from_environment(source=source, home=home)
+    bar = Bar()
+    with open_ledger(settings, "reconcile", verbose) as instance, ExitStack() as shown:
+        warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
+
+        def expect(cells: int) -> None:
+            shown.close()  # the bar of an earlier round
+            shown.enter_context(bar.shown(cells, hidden=as_json))
+
+        grids = reconcile_grids(instance, warehouse, settings, expect, bar.advance)
+    if as_json:
+        print_json({"warehouse": str(settings.warehouse_path), "grids": [asdict(grid) for grid in grids]})
+    else:
+        columns = ("grid", "settled", "painted green", "wiped", "keys put back", "still different")
+        print_table(columns, [(g.grid, g.settled, g.painted, g.wiped, g.returned, g.left) for g in grids])
+        _tell_reconciled(grids)
+    if any(grid.left for grid in grids):
+        raise typer.Exit(1)
+
+
+def _tell_reconciled(grids: Sequence[Reconciled]) -> None:
+    if any(grid.wiped for grid in grids):
+        typer.echo("wiped cells were green and are not settled in the warehouse: they are blank now, and asked anew.")
+    if any(grid.left for grid in grids):
+        typer.echo("cells still differ because others keep changing them; run the same command again once they end.")
+
+
+def prune(
+    keep_days: Annotated[int, typer.Option(min=1, help="Days of superseded events and runs to keep.")] = 90,
+    source: SourceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Delete old events and runs that nothing on the grid stands on any more, as the weekly schedule does."""
+    from copilot_quant_pipeline.ledger.pruning import prune as prune_ledger
+
+    settings = Settings.from_environment(source=source, home=home)
+    with open_ledger(settings, "prune", verbose) as instance:
+        pruned = prune_ledger(instance, settings.now(), timedelta(days=keep_days))
+    if as_json:
+        print_json(asdict(pruned))
+        return
+    typer.echo(
+        f"{pruned.events:,} superseded events and {pruned.runs:,} runs deleted, {pruned.logs:,} logs shortened;"
+        f" {settings.dagster_home} went from {pruned.before / 1e6:,.0f} to {pruned.after / 1e6:,.0f} MB"
+    )
+
+
+@alerts_app.command("test")
+def alerts_test(source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Send one message to every URL of COPILOT_QUANT_ALERT_URLS and tell what came of each."""
+    from copilot_quant_pipeline.alerts.channels import expect_channels
+    from copilot_quant_pipeline.alerts.delivery import send_test
+
+    settings = Settings.from_environment(source=source, home=home)
+    channels = expect_channels(settings.alert_urls)
+    if not channels:
+        raise UserError(
+            "no channel is set: put one or more URLs into COPILOT_QUANT_ALERT_URLS, separated by blanks, such as"
+            " json://localhost:8080/hook; until then alerts are log lines."
+        )
+    answers = send_test(settings, channels)
+    if as_json:
+        print_json({"channels": [{"channel": name, "problem": problem} for name, problem in answers.items()]})
+    else:
+        for name, problem in answers.items():
+            typer.echo(f"channel {name}: {f'NOT sent: {problem}' if problem else 'sent'}")
+    if any(answers.values()):
+        raise typer.Exit(1)
+
+
+@alerts_app.command("list")
+def alerts_list(source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show what is wrong as last told, and how many messages wait for a channel."""
+    from copilot_quant_pipeline.alerts.telling import book_of
+    from copilot_quant_pipeline.alerts.wording import counted, headline, written
+
+    book = book_of(Settings.from_environment(source=source, home=home)).read()
+    incidents = [incident for incident in book.incidents.values() if incident.is_open]
+    waiting = sum(map(len, book.waiting.values()))
+    if as_json:
+        print_json({"open": [asdict(incident) for incident in incidents], "waiting": waiting})
+        return
+    for incident in incidents:
+        typer.echo(f"since {written(incident.since)}: {headline(incident.trouble)}")
+    typer.echo(f"{len(incidents)} open; {counted(waiting, 'message')} waiting for a channel.")
