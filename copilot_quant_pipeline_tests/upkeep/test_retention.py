@@ -22,7 +22,7 @@ from dagster._utils.error import SerializableErrorInfo
 from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.home import prepare_home
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.upkeep.retention import HISTORY
+from copilot_quant_pipeline.upkeep.schedules import HISTORY
 from copilot_quant_pipeline_tests.backfills.conftest import _shipped_but_synchronous
 
 pytestmark = [
@@ -35,9 +35,12 @@ pytestmark = [
 LOCATION = """
 from dagster import AssetSelection, Definitions
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.upkeep.retention import build_history, build_retention
+from copilot_quant_pipeline.upkeep.retention import build_history
+from copilot_quant_pipeline.upkeep.schedules import build_schedules
 
-defs = Definitions([build_history(Settings.from_environment({environment!r}))], schedules=[build_retention()])
+settings = Settings.from_environment({environment!r})
+weekly = [schedule for schedule in build_schedules(settings) if schedule.name == "ledger_pruned_weekly"]
+defs = Definitions([build_history(settings)], schedules=weekly)
 """
 SATURDAY = datetime(2026, 10, 31, 20, tzinfo=UTC)
 
