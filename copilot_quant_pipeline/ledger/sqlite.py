@@ -31,9 +31,10 @@ from dagster_shared.record import copy
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.ledger.events import CELLS_A_BATCH, Batch, CellEvents, Row, chunks
@@ -93,6 +94,16 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
                 "set DAGSTER_HOME to the instance's folder."
             )
         super().register_instance(instance)
+
+    @retry(
+        retry=retry_if_exception_type((IntegrityError, OperationalError)),
+        wait=wait_random(0.01, 0.1),
+        stop=stop_after_attempt(10),
+        reraise=True,
+    )
+    def add_dynamic_partitions(self, partitions_def_name: str, partition_keys: Sequence[str]) -> None:
+        """As Dagster's own, which looks which keys are there and then adds: two processes may come between."""
+        super().add_dynamic_partitions(partitions_def_name, partition_keys)
 
     def claim_concurrency_slot(
         self, concurrency_key: str, run_id: str, step_key: str, priority: int | None = None

@@ -169,7 +169,7 @@ def test_a_run_notes_the_process_it_is_executed_by_once(ledger: dg.DagsterInstan
 
 
 def open_and_leave(home: Path, together: Barrier, told: Connection) -> None:
-    together.wait()
+    together.wait(60)
     install_instance_config(home)
     with open_instance(home) as instance:
         told.send(instance.get_runs_count())
@@ -185,3 +185,23 @@ def test_processes_that_open_a_new_home_at_once_all_find_it_whole(tmp_path: Path
         process.join()
     assert [process.exitcode for process in processes] == [0] * 4
     assert [ours.recv() for _ in processes] == [0] * 4
+
+
+def follow_the_same(home: Path, together: Barrier) -> None:
+    with open_instance(home) as instance:
+        for n in range(30):
+            together.wait(60)
+            instance.add_dynamic_partitions("symbol", [f"S{n}-{key}" for key in range(20)])
+
+
+def test_processes_that_add_the_same_keys_at_once_all_succeed(tmp_path: Path) -> None:
+    install_instance_config(tmp_path)
+    together = SPAWN.Barrier(3)
+    processes = [SPAWN.Process(target=follow_the_same, args=(tmp_path, together)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 3
+    with open_instance(tmp_path) as instance:
+        assert len(instance.get_dynamic_partitions("symbol")) == 30 * 20
