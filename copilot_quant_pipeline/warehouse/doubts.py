@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import duckdb
 
-from copilot_quant_pipeline.warehouse.comparing import any_differs, differs
+from copilot_quant_pipeline.warehouse.comparing import TOLERANCE, any_differs, differs
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, Table
 
-# A price that moves by more than this, of the stored one, is not believed.
+# A price that moves by more than this, of the stored one, is not believed; rounding alone does not make it more.
 PRICE_CHANGE = 0.20
 
-# Nor are changes of more than this share of a symbol's stored bars, and more than so many of them: of a symbol with few
-# bars one or two corrections are a large share, and still only that.
+# Nor are changes of more than this share of a symbol's stored bars, where they are more than one: of a symbol with few
+# bars a single correction is a large share, and still only that.
 SHARE_OF_BARS = 0.05
-FEW_BARS = 3
 
 _PRICES = ("open", "high", "low", "close")
 
@@ -46,8 +45,8 @@ def hold_bars(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
     """Mark the rows of `changed` that are not believed as `held`, and put each in quarantine once.
 
     Not believed: a price that moves by more than 20 %; all final bars of a symbol of whose stored bars more than 5 %
-    and more than `FEW_BARS` change (provisional ones are expected to, and neither count nor are held by it); what waits
-    in quarantine with the same values already. A changed split of a symbol with bars like these waits with them: their
+    and more than one change (provisional ones are expected to, and neither count nor are held by it); what waits in
+    quarantine with the same values already. A changed split of a symbol with bars like these waits with them: their
     prices were computed by it. A change that was rejected before is dropped. What waits and is no longer what the
     venue says is withdrawn.
     """
@@ -164,7 +163,7 @@ _ROUNDED = f"""
     select * replace ({any_differs(BARS.values)} as restated) from rounded
 """
 
-_MOVES = " or ".join(f"abs(i.{name} - s.{name}) > {PRICE_CHANGE} * s.{name}" for name in _PRICES)
+_MOVES = " or ".join(f"abs(i.{name} - s.{name}) > {PRICE_CHANGE * (1 + TOLERANCE)} * s.{name}" for name in _PRICES)
 
 _SPLIT_CHANGED = f"({differs(BARS.column('split_ratio'))})"
 
@@ -172,7 +171,7 @@ _DOUBTFUL = f"""
     create temp table doubtful as
     with counted as (
         select s.symbol as symbol, count(*) as restated from changed where restated and s.is_final
-        group by all having count(*) > {FEW_BARS}
+        group by all having count(*) > 1
     ), many as (
         select symbol from counted join (
             select symbol, count(*) as stored from equities.bars semi join counted using (symbol) group by symbol
