@@ -15,6 +15,8 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
+from copilot_quant_pipeline.calendar import NEW_YORK
+from copilot_quant_pipeline.equities.verifying import part_of_week
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle
@@ -83,7 +85,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         _equities_after_close(settings),
         _prediction_markets_refresh(settings),
         _plain(UNIVERSE_WEEKLY, dg.AssetSelection.assets(MEMBERS), "Reads the list of the S&P 500's members anew."),
-        _plain(VERIFY_HISTORY, dg.AssetSelection.assets(VERIFIED), "Reads a sixteenth of all histories and compares."),
+        _verify_history(),
         _plain(LEDGER_PRUNED_WEEKLY, dg.AssetSelection.assets(HISTORY), "Deletes what nothing on the grid stands on."),
         _plain(CHECKS_HOURLY, dg.AssetSelection.all_asset_checks(), "Runs all asset checks, and nothing else."),
     ]
@@ -131,6 +133,18 @@ def _prediction_markets_refresh(settings: Settings) -> dg.ScheduleDefinition:
 
     told = "Lists the venues anew, then reads yesterday and today of every market on the axis."
     return _schedule(MARKETS_REFRESH, dg.AssetSelection.assets(CATALOG, PRICES), told, requests)
+
+
+def _verify_history() -> dg.ScheduleDefinition:
+    def requests(context: dg.ScheduleEvaluationContext) -> Requests:
+        tick = context.scheduled_execution_time
+        # By the clock, a tick that comes late would read the next week's part; its own would wait 32 weeks.
+        config = {"part": part_of_week(tick.astimezone(NEW_YORK).date())}
+        in_run = {"ops": {VERIFIED.to_user_string(): {"config": config}}}
+        return [dg.RunRequest(run_key=tick.astimezone(UTC).isoformat(), run_config=in_run)]
+
+    told = "Reads a sixteenth of all histories and compares."
+    return _schedule(VERIFY_HISTORY, dg.AssetSelection.assets(VERIFIED), told, requests)
 
 
 def _outcomes(

@@ -12,6 +12,7 @@ from dagster._core.scheduler.instigation import TickStatus
 from filelock import FileLock
 
 from copilot_quant_pipeline.definitions import build_definitions
+from copilot_quant_pipeline.equities.verifying import part_of_week
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL
 from copilot_quant_pipeline.upkeep.schedules import TIMINGS
 from copilot_quant_pipeline_tests.upkeep.conftest import CHART, DAEMON_WARNINGS, Platform, assets, box
@@ -190,6 +191,18 @@ def test_every_week_the_members_are_read_and_put_on_the_axis(platform: Platform)
     assert assets(run) == {"sp500_members"} or run.asset_selection is None
     assert len(platform.instance.get_dynamic_partitions(SYMBOL)) > 480
     assert platform.tick(new_york(3, 25)) == []
+
+
+@pytest.mark.parametrize("looked_at", [new_york(3, 24, 22), new_york(3, 25, 9)])
+def test_the_weeks_sixteenth_is_read_again_though_the_machine_was_off_that_night(
+    platform: Platform, looked_at: datetime
+) -> None:
+    platform.start(new_york(3, 24, 20), "verify_history")
+    (run,) = platform.tick(looked_at)
+    assert run.status == dg.DagsterRunStatus.SUCCESS
+    part = part_of_week(date(2024, 3, 24))
+    assert run.run_config["ops"]["history_verified"]["config"] == {"part": part}
+    assert part != part_of_week(date(2024, 3, 25))
 
 
 def test_the_hourly_job_runs_all_checks_and_materializes_nothing(platform: Platform) -> None:
