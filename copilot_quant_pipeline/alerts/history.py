@@ -22,6 +22,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from dagster._core.storage.dagster_run import RunRecord
 from dagster._core.storage.tags import WILL_RETRY_TAG
+from dagster._time import get_current_datetime
 from dagster_shared.error import SerializableErrorInfo
 
 from copilot_quant_pipeline.alerts.book import Book
@@ -36,7 +37,8 @@ log = logging.getLogger(__name__)
 CHECKS = "checks"
 FRESHNESS = "freshness"
 
-# A home that alerting sees for the first time is not told of failures of long ago.
+# A home that alerting sees for the first time is not told of failures of long ago. By Dagster's clock, as runs are
+# stamped by it whatever clock the platform works at.
 FIRST_LOOK = timedelta(days=1)
 
 # A run's end is stamped before it is stored, so one may appear behind others that ended later.
@@ -45,10 +47,10 @@ MOST_RUNS = 500
 
 
 def find_finished_runs(
-    instance: dg.DagsterInstance, book: Book, assets: Collection[str], now: datetime
+    instance: dg.DagsterInstance, book: Book, assets: Collection[str]
 ) -> tuple[list[FinishedRun], datetime, tuple[str, ...]]:
     """The runs that ended since the book was written, in that order, and the book's `looked_until` and `looked_at`."""
-    since = book.looked_until - OVERLAP if book.looked_until else now - FIRST_LOOK
+    since = book.looked_until - OVERLAP if book.looked_until else get_current_datetime() - FIRST_LOOK
     records = instance.get_run_records(
         dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE], updated_after=since),
         limit=MOST_RUNS + len(book.looked_at),

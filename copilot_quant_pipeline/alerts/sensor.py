@@ -71,7 +71,7 @@ def find(settings: Settings, instance: dg.DagsterInstance, graph: AssetGraph, bo
         WAREHOUSE: lambda: find_in_warehouse(
             Warehouse(settings.warehouse_path, min(settings.lock_timeout, LOCK_TIMEOUT))
         ),
-        RUNS: lambda: _find_failed_runs(settings, instance, [key.to_user_string() for key in keys], book, runs.append),
+        RUNS: lambda: _find_failed_runs(instance, [key.to_user_string() for key in keys], book, runs.append),
         CHECKS: lambda: find_failed_checks(instance, graph.asset_check_keys),
         FRESHNESS: lambda: find_stale_assets(instance, keys),
     }
@@ -80,9 +80,9 @@ def find(settings: Settings, instance: dg.DagsterInstance, graph: AssetGraph, bo
 
 
 def _find_failed_runs(
-    settings: Settings, instance: dg.DagsterInstance, assets: Sequence[str], book: Book, note: Callable[[Looked], None]
+    instance: dg.DagsterInstance, assets: Sequence[str], book: Book, note: Callable[[Looked], None]
 ) -> list[Trouble]:
-    finished, until, at = find_finished_runs(instance, book, assets, settings.now())
+    finished, until, at = find_finished_runs(instance, book, assets)
     failures = note_runs(book.failures, finished)
     note(Looked(failures, until, at))
     return [run_trouble(failure) for failure in failures.values()]

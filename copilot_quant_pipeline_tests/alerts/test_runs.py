@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
+import dagster as dg
+from dagster._core.test_utils import freeze_time
+
+from copilot_quant_pipeline.alerts.book import Book
+from copilot_quant_pipeline.alerts.history import find_finished_runs
 from copilot_quant_pipeline.alerts.runs import FinishedRun, RunFailure, note_runs, run_trouble
 from copilot_quant_pipeline_tests.conftest import NOW
 
@@ -38,3 +43,23 @@ def test_other_assets_end_nothing() -> None:
 def test_a_run_that_dagster_starts_again_is_told_so() -> None:
     failures = note_runs({}, [FinishedRun("run1", NOW, failed=(("a", "the process died"),), retried=True)])
     assert run_trouble(failures["a"]).next_step == "Dagster starts the run again by itself."
+
+
+def test_the_first_look_goes_back_a_day_by_the_clock_that_runs_end_by() -> None:
+    now = datetime(2031, 3, 29, 14, tzinfo=UTC)  # whatever instant the platform works at
+    with dg.DagsterInstance.ephemeral() as instance:
+        for hours in (25, 23):
+            with freeze_time(now - timedelta(hours=hours)):
+                run = instance.create_run_for_job(dg.define_asset_job("j").resolve(asset_graph=_one_asset()))
+                instance.report_run_failed(run)
+        with freeze_time(now):
+            finished, until, at = find_finished_runs(instance, Book(), ["a"])
+    assert [one.run_id for one in finished] == [run.run_id] == list(at)
+    assert until == now - timedelta(hours=23)
+
+
+def _one_asset() -> dg.AssetGraph:
+    @dg.asset
+    def a() -> None: ...
+
+    return dg.Definitions([a]).resolve_asset_graph()
