@@ -150,6 +150,23 @@ def test_a_user_and_a_schedule_at_once_ask_once_and_lose_nothing(platform: Platf
     assert "lock" not in "".join(said).lower()
 
 
+def test_healing_and_the_schedule_that_both_catch_up_ask_once_and_lose_nothing(platform: Platform) -> None:
+    symbols = ("AAPL", "MSFT", "NVDA")
+    platform.follow(*symbols)
+    platform.start(new_york(3, 19, 1), EQUITIES)
+    platform.tick(new_york(3, 19))
+    platform.venues.reset_requests()
+    back = new_york(3, 23, 9)  # after four days without the machine
+    (healing,) = platform.look(back, "heal", waiting=True)
+    (scheduled,) = platform.tick(back, waiting=True)
+    assert box(healing) == box(scheduled) == ("2024-03-19|AAPL", "2024-03-22|NVDA")
+    platform.run_what_waits(back)
+    assert {platform.status_of(run) for run in (healing, scheduled)} == {dg.DagsterRunStatus.SUCCESS}
+    assert platform.venues.requests()[CHART] == len(symbols)
+    assert set(platform.outcomes().values()) == {"settled"}
+    assert len(platform.outcomes()) == 5 * len(symbols)
+
+
 def test_a_tick_that_cannot_look_what_is_settled_asks(platform: Platform) -> None:
     platform.follow("AAPL")
     platform.settle("2024-03-13|AAPL", "2024-03-13|AAPL")
