@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import typer
 
-from copilot_quant_pipeline.cli import quarantine, serving, settling, upkeep
+from copilot_quant_pipeline.cli import exporting, quarantine, serving, settling, upkeep
 from copilot_quant_pipeline.cli.platform import InterruptedByUserError
 from copilot_quant_pipeline.errors import UserError, VendorError
 
@@ -32,6 +32,7 @@ app = typer.Typer(
 # In this order `--help` lists them, the groups last.
 app.command("heal")(settling.heal)
 app.command("status")(upkeep.status)
+app.command("export")(exporting.export)
 app.command("reconcile")(upkeep.reconcile)
 app.command("prune")(upkeep.prune)
 app.command("sandbox")(serving.sandbox)

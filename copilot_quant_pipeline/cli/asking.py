@@ -70,6 +70,18 @@ def asked_date(option: str, text: str | None) -> date | None:
         raise UserError(f"{option} {text!r} is no date; write it like 2024-01-31.") from None
 
 
+def asked_period(start: str | None, end: str | None) -> tuple[date | None, date | None]:
+    """The first and last date typed, on an axis or not; None where there is no limit.
+
+    Raises:
+        UserError: One does not parse, or the first is after the last.
+    """
+    first, last = asked_date("--start", start), asked_date("--end", end)
+    if first and last and first > last:
+        raise UserError(f"--start {first} is after --end {last}; swap them.")
+    return first, last
+
+
 def newest_sessions(settings: Settings, max_age_days: int) -> tuple[date, ...]:
     """The sessions completed in the last so many days.
 
@@ -147,18 +159,19 @@ def asked_markets(
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
     from copilot_quant_pipeline.prediction_markets.registry import venue_names
 
-    venues = _listed(venue) or settings.markets_venues
+    venues = listed(venue) or settings.markets_venues
     for name in venues:
         if name not in venue_names():
             raise UserError(f"venue {name!r} is not known; choose one of {', '.join(venue_names())}.")
-    ids = tuple(_asked_market(text, venues) for text in _listed(market_ids))
+    ids = tuple(_asked_market(text, venues) for text in listed(market_ids))
     categories = (category.lower(),) if category else settings.markets_categories
     if ids and not (venue or category or limit):
         return FollowRule(venues=(), ids=ids)
     return FollowRule(venues, categories, limit or settings.markets_top, ids or settings.markets_ids)
 
 
-def _listed(text: str | None) -> tuple[str, ...]:
+def listed(text: str | None) -> tuple[str, ...]:
+    """The words of a comma-separated option, without the blanks around them."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 

@@ -79,7 +79,7 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
     bar = Bar()
     with ExitStack() as stack:
         path = stack.enter_context(logging_into(settings, command, verbose=verbose))
-        stack.enter_context(_interrupts_told())
+        stack.enter_context(interrupts_told())
         log.debug("%s with %s, log in %s", command, settings, path)
         if settings.needs_sandbox:
             from copilot_quant_pipeline.sandbox import Sandbox
@@ -108,7 +108,7 @@ def open_ledger(settings: Settings, command: str, verbose: bool) -> Iterator[dg.
     install_instance_config(settings.dagster_home)
     with (
         logging_into(settings, command, verbose=verbose),
-        _interrupts_told(),
+        interrupts_told(),
         open_instance(settings.dagster_home) as instance,
     ):
         release_dead_runs(instance)
@@ -120,7 +120,8 @@ class InterruptedByUserError(Exception):
 
 
 @contextmanager
-def _interrupts_told() -> Iterator[None]:
+def interrupts_told() -> Iterator[None]:
+    """While open, Ctrl-C is told as such, and what else ends the command is in its log."""
     try:
         yield
     except KeyboardInterrupt:
