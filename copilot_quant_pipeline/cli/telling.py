@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # How many failures are spelled out before the rest is counted.
 SPELLED_OUT = 20
 
+# How wide a table may be in a file or a pipe, which has no width of its own.
+WIDEST = 1_000
+
 # What a user can do about a reason; for those not here, waiting is all.
 ADVICE = {
     "unknown_market": "check the id; a market that was renamed goes by its new name.",
@@ -138,11 +141,14 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A row per line, whole numbers with commas."""
+    """A row per line, whole numbers with commas; nothing is cut, and a date is never broken."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*columns)
+    table = Table(*(Column(name, overflow="fold", no_wrap=name.endswith("date")) for name in columns))
     for row in rows:
         table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDEST
+    console.print(table)

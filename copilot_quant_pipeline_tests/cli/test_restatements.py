@@ -137,6 +137,7 @@ def test_what_waits_is_accepted_by_command(kept: Desk) -> None:
     listed = kept.run("quarantine", "list")
     assert "KO" in listed.out
     assert "accept|reject" in listed.out
+    assert f"{CORRECTED} │ equities.bars" in listed.out
     said = kept.run("quarantine", "accept", "--symbol", "ko", "--date", str(CORRECTED))
     assert (said.code, said.out) == (0, "1 row accepted.\n")
     assert closes(kept)[CORRECTED] == pytest.approx(before[CORRECTED] * 1.5, rel=1e-6)
