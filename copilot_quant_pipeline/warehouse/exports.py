@@ -245,7 +245,7 @@ def _fill(
     export = EXPORTS[name]
     columns = ", ".join(f'"{column.name}" {_sqlite_type(column)}' for column in export.columns)
     key = ", ".join(f'"{column}"' for column in export.key)
-    database.execute(f'create table "{name}" ({columns}, primary key ({key}))')
+    database.execute(f'create table "{name}" ({columns}, primary key ({key})) without rowid')
     insert = f'insert into "{name}" values ({", ".join("?" * len(export.columns))})'  # noqa: S608 declared names
     answer, rows = connection.execute(export.query(as_text=True), dict(limits)), 0
     database.execute("begin")

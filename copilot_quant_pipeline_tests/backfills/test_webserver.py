@@ -1,9 +1,8 @@
-"""Claims about Dagit itself: a backfill launched through the real webserver, and what a real browser shows of it."""
+"""Claims about the real webserver: a backfill launched through it settles its cells, and what its dialog offers."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import requests
@@ -20,9 +19,6 @@ from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.grid.axes import partition_key
 from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline_tests.backfills.conftest import DAEMON_WARNINGS, World
-
-if TYPE_CHECKING:
-    from selenium.webdriver import Chrome
 
 pytestmark = DAEMON_WARNINGS
 
@@ -103,33 +99,3 @@ def test_the_launch_dialog_offers_to_refresh(dagit: str) -> None:
     """
     node = _ask(dagit, query)["assetNodeOrError"]
     assert [field["name"] for field in node["configField"]["configType"]["fields"]] == ["refresh"]
-
-
-@pytest.fixture
-def browser() -> Iterator[Chrome]:
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        if os.environ.get("CI") == "true":
-            pytest.fail("chromium and chromedriver are not installed")
-        pytest.skip("chromium and chromedriver are not installed")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    quiet = ["disable-background-networking", "disable-component-update", "disable-sync", "no-first-run"]
-    for switch in ("headless", "no-sandbox", "disable-gpu", "disable-quic", "window-size=1600,1100", *quiet):
-        options.add_argument(f"--{switch}")
-    with webdriver.Chrome(options, Service(shutil.which("chromedriver"))) as browser:
-        yield browser
-
-
-def test_a_browser_shows_the_green_and_the_red_cells(world: World, dagit: str, browser: Chrome) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    symbols = world.fresh_symbols(1)
-    world.venues.fault("lost_session", symbol=symbols[0], dates=["2024-02-05"])
-    world.launch([partition_key(Cell(day, symbols[0])) for day in SESSIONS])
-    green, red = world.counts()
-    browser.get(f"{dagit}/assets/equity_bars?view=partitions")
-    shown = WebDriverWait(browser, 60)
-    shown.until(lambda page: f"Materialized ({green})" in page.find_element("tag name", "body").text)
-    assert f"Failed ({red})" in browser.find_element("tag name", "body").text
