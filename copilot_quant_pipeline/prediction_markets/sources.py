@@ -266,13 +266,12 @@ class MarketSources:
             return None
         if refresh and (backfill is None or kept.fetched_at < backfill.since):
             return None
-        over = min(_midnight(ask.days[-1] + timedelta(days=1)), self._now - PROVISIONAL_FOR)
         usable = is_usable(
             kept,
             ask.days[0],
             ask.days[-1],
             now=self._now,
-            last_completed_close=over,
+            last_completed_close=_good_since(ask.days, self._now),
             ttl=self.settings.landing_ttl,
         )
         return _Answer(kept.payload, (kept.start, kept.end)) if usable else None
@@ -418,6 +417,13 @@ def _points_or_error(venue: Venue, market: Market, start: datetime, end: datetim
         return venue.fetch_prices(market, start, end)
     except VendorError as error:
         return error
+
+
+def _good_since(days: Sequence[date], now: datetime) -> datetime:
+    """From when on an answer can serve `days`, ascending: it holds all of those that are over, and enough of today."""
+    # At most one day is not over, so the last two tell.
+    ends = [_midnight(day + timedelta(days=1)) for day in days[-2:]]
+    return max(end if end <= now else now - PROVISIONAL_FOR for end in ends)
 
 
 def _folder(market: Market) -> str:
