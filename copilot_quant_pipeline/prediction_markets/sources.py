@@ -129,10 +129,12 @@ class MarketSources:
             VendorError: The venue does not answer.
         """
         slugs = tuple(key.partition(":")[2] for key in rule.ids if key.partition(":")[0] == venue)
-        named = self._confirmed(self.venue(venue), slugs) if slugs else Catalog(())
-        if venue not in rule.venues:
-            return named
-        listed = self.venue(venue).fetch_markets(MarketQuery(rule.categories, limit=rule.top, with_ended=False))
+        client, listed, named = self.venue(venue), Catalog(()), Catalog(())
+        if venue in rule.venues:
+            # First, because Kalshi's client then knows the events of most named ones.
+            listed = client.fetch_markets(MarketQuery(rule.categories, limit=rule.top, with_ended=False))
+        if slugs:
+            named = self._confirmed(client, slugs)
         return Catalog((*named.markets, *listed.markets), (*named.broken, *listed.broken))
 
     def _confirmed(self, venue: Venue, names: tuple[str, ...]) -> Catalog:
