@@ -53,16 +53,19 @@ def plan_followed(markets: Iterable[Market], rule: FollowRule) -> list[Market]:
 def keep_keys(markets: Iterable[Market], known: Iterable[Market]) -> list[Market]:
     """The markets under the keys they are `known` by: a venue may rename a market, its id stays.
 
-    What it is called now is a fact of it. Another market that takes over a known one's name goes by its id.
+    What it is called now is a fact of it. Another market that takes over a known one's name goes by its id. What a
+    market belongs to stays known when its venue does not say it any more (an event that was deleted).
     """
-    stored = list(known)
-    slugs = {(market.venue, market.id): market.slug for market in stored}
-    owners = {market.key: market.id for market in stored}
-    return [_as_known(market, slugs.get((market.venue, market.id)), owners.get(market.key)) for market in markets]
+    stored = {(market.venue, market.id): market for market in known}
+    owners = {market.key: market.id for market in stored.values()}
+    return [_as_known(market, stored.get((market.venue, market.id)), owners.get(market.key)) for market in markets]
 
 
-def _as_known(market: Market, slug: str | None, owner: str | None) -> Market:
-    if slug is None:
+def _as_known(market: Market, known: Market | None, owner: str | None) -> Market:
+    if known:
+        belongs = {name: getattr(market, name) or getattr(known, name) for name in ("category", "event", "series")}
+        market, slug = replace(market, **belongs), known.slug
+    else:
         slug = market.slug if owner in (None, market.id) else market.id
     if slug == market.slug:
         return market

@@ -88,6 +88,7 @@ class Kalshi:
         self._billing = Limiter(Rate(BILLED_A_SECOND, Duration.SECOND)) if pace == PACE else None
         self._events: dict[str, Event] = {}
         self._categories: dict[str, str] = {}
+        self._categories_known = False
         self._cutoff: datetime | None = None
         self._cutoff_known = False
         self._lock = threading.Lock()
@@ -125,9 +126,22 @@ class Kalshi:
         try:
             answer = self._http.get(f"/markets/{quote(market_id, safe='')}")
         except NotFound:
-            answer = self._http.get(f"/historical/markets/{quote(market_id, safe='')}")
+            answer = self._fetch_archived_market(market_id)
         record = _part(answer, "market", dict)
         return parse_market(record, self._event_of(record))
+
+    def _fetch_archived_market(self, ticker: str) -> Any:
+        try:
+            return self._http.get(f"/historical/markets/{quote(ticker, safe='')}")
+        except NotFound:
+            raise NotFound(f"kalshi knows no market {ticker}, live or historical{self._hint(ticker)}") from None
+
+    def _hint(self, ticker: str) -> str:
+        """What else somebody may have meant by it, which the address of a page on Kalshi suggests."""
+        if ticker != ticker.upper():
+            return "; its tickers are in capitals"
+        is_event = bool(self._event_of({"event_ticker": ticker}))
+        return "; that is an event: name one of its markets, which go on after it" if is_event else ""
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
         """Hourly points (`POINTS`) of Yes and No with start <= at < end; `at` is the end of the candle's hour.
@@ -322,6 +336,8 @@ class Kalshi:
         asked = {"with_nested_markets": "true", "status": status}
         for event in self._records("/events", "events", EVENTS_A_PAGE, **asked):
             if isinstance(event, Mapping) and event.get("event_ticker"):
+                if not event.get("category"):
+                    self._learn_categories()
                 yield {**event, **self._remember(event)}
             else:
                 broken[name_of(event)] = Broken(
@@ -335,6 +351,15 @@ class Kalshi:
             kept["category"] = self._category_of(kept["series_ticker"])
         self._events[kept["event_ticker"]] = kept
         return kept
+
+    def _learn_categories(self) -> None:
+        """Those of all series, in one request: a list of events that do not say theirs has thousands of series."""
+        if not self._categories_known:
+            self._categories_known = True
+            with suppress(NotFound, Rejected, Malformed):
+                for series in _part(self._http.get("/series"), "series", list):
+                    if isinstance(series, Mapping) and series.get("ticker"):
+                        self._categories[str(series["ticker"])] = str(series.get("category") or "")
 
     def _category_of(self, series: str) -> str:
         if series not in self._categories:

@@ -39,7 +39,7 @@ _STATUSES: Mapping[str, Status] = {
     "paused": "open",
     "settled": "resolved",
 }
-_RESULTS = {"yes": YES, "no": NO, "scalar": None, "": None}
+_RESULTS = {"yes": YES, "no": NO, "scalar": None, "void": None, "": None}
 _IN_A_KEY = frozenset("|[],/") | frozenset(" \t\r\n")
 
 # The Yes side, a row per candle; a null price is an hour without a trade. A bid of 0 is no bid, an ask of 1 no ask.
@@ -127,7 +127,7 @@ def _title(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
 def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     facts = {
         "settled_at": record.get("settlement_ts"),
-        "settlement": record.get("settlement_value_dollars"),
+        "settlement": record.get("settlement_value_dollars") or as_dollars(record.get("settlement_value")),
         "type": record.get("market_type"),
     }
     return {name: str(value) for name, value in facts.items() if value is not None}
@@ -159,17 +159,21 @@ def parse_candles(candles: Any, ticker: str) -> pa.Table:
     Three shapes are read: whole cents next to `*_dollars` (until January 2026); only `*_dollars` and `*_fp`; dollars
     in text without a suffix (historical). So `close` is in cents where it is a number, in dollars where it is text.
 
-    A candle with a value that does not parse or a price outside 0..1 has a `fault` instead of values.
+    A candle with a value that does not parse, a price outside 0..1, or a time in milliseconds has a `fault` instead of
+    values.
 
     Raises:
-        Unreadable: They are no candles, or a time is not in unix seconds.
+        Unreadable: They are no candles, or a time is neither in unix seconds nor in milliseconds.
     """
     try:
-        at = _stamps(candles)
+        stamps = _stamps(candles)
+        at = np.where(stamps >= _LAST, stamps // 1000, stamps)
+        _expect_seconds(at)
         instants = pa.array(at, pa.timestamp("s", tz="UTC")).cast(CANDLES.field("at").type)
     except _WRONG as error:
         raise Unreadable(f"{ticker}: Kalshi's candles cannot be read ({type(error).__name__}: {error})") from None
     try:
+        _expect_seconds(stamps)
         table = pa.table([instants, *_values(candles), pa.nulls(len(at), pa.string())], schema=CANDLES)
     except _WRONG:
         each = [_candle(candle, instants[place : place + 1], ticker) for place, candle in enumerate(candles)]
@@ -185,6 +189,7 @@ def _values(candles: Sequence[Mapping[str, Any]]) -> list[pa.Array]:
 def _candle(candle: Mapping[str, Any], at: pa.Array, ticker: str) -> pa.Table:
     """One candle, or what is wrong with it."""
     try:
+        _expect_seconds(_stamps([candle]))
         return pa.table([at, *_values([candle]), pa.nulls(1, pa.string())], schema=CANDLES)
     except _WRONG as error:
         why = f"{ticker}: Kalshi's candle of {at[0].as_py():%Y-%m-%d %H:%M} UTC cannot be ({error})"
@@ -197,9 +202,12 @@ def _stamps(candles: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.int64]:
     if any(isinstance(stamp, str) for stamp in stamps):
         stamps = [int(stamp) for stamp in stamps]
     at: npt.NDArray[np.int64] = pa.array(stamps, pa.int64()).to_numpy(zero_copy_only=False)
+    return at
+
+
+def _expect_seconds(at: npt.NDArray[np.int64]) -> None:
     if len(at) and not (at.min() > _FIRST and at.max() < _LAST):
         raise ValueError(f"time {at.max() if at.max() >= _LAST else at.min()} is not in unix seconds")
-    return at
 
 
 def _last_of_each(at: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
@@ -260,7 +268,11 @@ def _quantities(candles: Sequence[Mapping[str, Any]], name: str) -> pa.Array:
     sent = [candle.get(fixed_point) for candle in candles]
     if None in sent:
         sent = [candle.get(name) if text is None else text for text, candle in zip(sent, candles, strict=True)]
-    return pa.array([None if value is None else str(value) for value in sent], pa.string()).cast(QUANTITY)
+    column = pa.array([None if value is None else str(value) for value in sent], pa.string()).cast(QUANTITY)
+    lowest = pc.min(column).as_py()
+    if lowest is not None and lowest < 0:
+        raise ValueError(f"{name} {lowest} is below 0")
+    return column
 
 
 def points(candles: Sequence[pa.Table]) -> pa.Table:

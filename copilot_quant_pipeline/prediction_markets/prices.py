@@ -117,8 +117,16 @@ def expects_more(
 
 def last_day_of_life(market: Market, today: date) -> date:
     """The UTC day on which the market ended, or today."""
-    ended = market.closes_at if market.status in ENDED else None  # else it is announced only
-    return min(ended.date(), today) if ended else today
+    ended = _day_of_end(market) if market.status in ENDED else None  # else it is announced only
+    return min(ended, today) if ended else today
+
+
+def _day_of_end(market: Market) -> date | None:
+    if market.closes_at is None:
+        return None
+    # The hour that ends at midnight is the last of the day before.
+    candle = timedelta(microseconds=1) if market.venue in VENUES_OF_CANDLES else timedelta()
+    return (market.closes_at - candle).date()
 
 
 Fate = tuple[str, str | None, str | None]
@@ -284,7 +292,7 @@ def _lived(day: date, market: Market, now: datetime) -> timedelta:
 
 
 def _is_last_day(day: date, market: Market) -> bool:
-    return market.closes_at is not None and day == market.closes_at.date()
+    return day == _day_of_end(market)
 
 
 def _why_not_alive(day: date, market: Market) -> str:

@@ -129,10 +129,12 @@ class MarketSources:
             VendorError: The venue does not answer.
         """
         slugs = tuple(key.partition(":")[2] for key in rule.ids if key.partition(":")[0] == venue)
-        named = self._confirmed(self.venue(venue), slugs) if slugs else Catalog(())
-        if venue not in rule.venues:
-            return named
-        listed = self.venue(venue).fetch_markets(MarketQuery(rule.categories, limit=rule.top, with_ended=False))
+        client, listed, named = self.venue(venue), Catalog(()), Catalog(())
+        if venue in rule.venues:
+            # First, because Kalshi's client then knows the events of most named ones.
+            listed = client.fetch_markets(MarketQuery(rule.categories, limit=rule.top, with_ended=False))
+        if slugs:
+            named = self._confirmed(client, slugs)
         return Catalog((*named.markets, *listed.markets), (*named.broken, *listed.broken))
 
     def _confirmed(self, venue: Venue, names: tuple[str, ...]) -> Catalog:
@@ -266,13 +268,12 @@ class MarketSources:
             return None
         if refresh and (backfill is None or kept.fetched_at < backfill.since):
             return None
-        over = min(_midnight(ask.days[-1] + timedelta(days=1)), self._now - PROVISIONAL_FOR)
         usable = is_usable(
             kept,
             ask.days[0],
             ask.days[-1],
             now=self._now,
-            last_completed_close=over,
+            last_completed_close=_good_since(ask.days, self._now),
             ttl=self.settings.landing_ttl,
         )
         return _Answer(kept.payload, (kept.start, kept.end)) if usable else None
@@ -418,6 +419,13 @@ def _points_or_error(venue: Venue, market: Market, start: datetime, end: datetim
         return venue.fetch_prices(market, start, end)
     except VendorError as error:
         return error
+
+
+def _good_since(days: Sequence[date], now: datetime) -> datetime:
+    """From when on an answer can serve `days`, ascending: it holds all of those that are over, and enough of today."""
+    # At most one day is not over, so the last two tell.
+    ends = [_midnight(day + timedelta(days=1)) for day in days[-2:]]
+    return max(end if end <= now else now - PROVISIONAL_FOR for end in ends)
 
 
 def _folder(market: Market) -> str:

@@ -93,7 +93,8 @@ class Backfill:
         asked: the rectangle to settle.
         dates: the grid's date axis.
         refresh: whether settled cells are asked for again, too.
-        confirm: whether settled cells whose day was not over are asked for again.
+        confirm: whether settled cells of a day that is not over are asked for again, too; those of a day that was not
+            over then, and is by now, always are.
     """
 
     job: dg.JobDefinition
@@ -115,7 +116,7 @@ class Backfill:
         started = time.monotonic()
         self.instance.add_dynamic_partitions(self.axis, list(self.asked.keys))
         keys = self.instance.get_dynamic_partitions(self.axis)
-        missing = self._missing()
+        missing = self._missing(self.asked)
         already = len(self.asked) - len(missing)
         left, runs = set(missing), list[str]()
         on_run(already)
@@ -127,18 +128,18 @@ class Backfill:
 
     def _settle(self, rectangle: Rectangle) -> list[str]:
         # Another process may have settled these cells since they were planned.
-        if not (self.refresh or self.confirm) and self._settled(rectangle).issuperset(rectangle):
+        if not self._missing(rectangle):
             return []
         config = {"ops": {self.asset: {"config": {"refresh": self.refresh}}}}
         return [run_in_process(self.job, self.instance, self.asset, range_tags(rectangle), config)]
 
-    def _missing(self) -> set[Cell]:
+    def _missing(self, cells: Rectangle) -> set[Cell]:
         if self.refresh:
-            return set(self.asked)
-        missing = set(self.asked) - self._settled(self.asked)
-        if self.confirm:
-            missing |= read_provisional(self.warehouse, self.grid, self.dates[-1]).intersection(self.asked)
-        return missing
+            return set(cells)
+        newest = self.dates[-1]
+        early = read_provisional(self.warehouse, self.grid, newest).intersection(cells)
+        again = early if self.confirm else {cell for cell in early if cell.date < newest}
+        return set(cells) - self._settled(cells) | again
 
     def _coverage(self, rectangle: Rectangle) -> pa.Table:
         return self.warehouse.coverage(self.grid, rectangle.keys, rectangle.dates[0], rectangle.dates[-1]).select(

@@ -23,7 +23,7 @@ from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN, FailedCell, Outcome, run_in_process
 from copilot_quant_pipeline.warehouse.gaps import Busy, Extent, Gaps, Tries, read_gaps, read_tries
 from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, PASSING
-from copilot_quant_pipeline.warehouse.progress import read_traffic
+from copilot_quant_pipeline.warehouse.progress import read_provisional, read_traffic
 
 if TYPE_CHECKING:
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -258,7 +258,7 @@ def _outcome(warehouse: Warehouse, grid: Grid, asked: Sequence[Cell], runs: Sequ
 def _is_settled(warehouse: Warehouse, grid: Grid, rectangle: Rectangle) -> bool:
     coverage = warehouse.coverage(grid.name, rectangle.keys, rectangle.dates[0], rectangle.dates[-1]).to_pylist()
     settled = {Cell(row["date"], row["key"]) for row in coverage if row["outcome"] == "settled"}
-    return settled.issuperset(rectangle)
+    return (settled - read_provisional(warehouse, grid.name, rectangle.dates[-1])).issuperset(rectangle)
 
 
 def _failed(warehouse: Warehouse, grid: Grid, cells: Sequence[Cell]) -> tuple[FailedCell, ...]:

@@ -1,10 +1,11 @@
-"""The gaps of a grid as coverage tells them: what was tried and failed, and what was left out.
+"""The gaps of a grid as coverage tells them: what was tried and failed, what was left out, what was read too early.
 
 Here: reading them, newest first, given which tries are to be repeated.
 Not here: when a cell is tried again (upkeep/healing.py), which runs that takes (grid/cells.py).
 
 A gap is a failed cell, or one never asked for that lies after its key's first settled cell (and, of a market, between
-its opening and its close). A key never asked for has no gaps, nor has a key or date that is not on the axes.
+its opening and its close), or a market's cell that was settled while its day was not over. A key never asked for has no
+gaps, nor has a key or date that is not on the axes.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Extent:
         grid: which grid.
         keys: its second axis, in the axis' order.
         dates: its date axis, ascending.
-        blank_until: the last date on which a cell nobody asked for counts.
+        blank_until: the last date on which a cell counts that nobody asked for, or not to the end of its day.
     """
 
     grid: str
@@ -75,7 +76,7 @@ def read_tries(warehouse: Warehouse, extent: Extent) -> dict[Tries, int]:
 
 
 def read_gaps(warehouse: Warehouse, extent: Extent, due: Collection[Tries], busy: Collection[Busy], limit: int) -> Gaps:
-    """The failed cells whose history is `due` and the blank ones, without `busy`: the newest `limit` of them."""
+    """The failed cells whose history is `due`, the blank and the early ones, without `busy`: the newest `limit`."""
     bound = {**extent.bound, "blank_until": extent.blank_until, "limit": limit, "given_up": GIVEN_UP}
     with warehouse.connect_read_only() as connection:
         connection.register("due", pa.Table.from_pylist([tries._asdict() for tries in due], _DUE))
@@ -131,6 +132,9 @@ with keys as (
 ), red as (
     select date, key from covered semi join due using (reason, attempts, passing, fetched_at)
     where outcome = 'failed'
+), early as (
+    select date, key from covered
+    where $grid = 'markets' and outcome = 'settled' and date <= $blank_until and fetched_at < date + interval 1 day
 ), departed as (
     select key, max(fetched_at) filter (reason = 'delisted') as since, max(date) filter (rows > 0) as last_bar
     from covered group by key having since is not null
@@ -140,7 +144,8 @@ with keys as (
     where c.reason = $given_up and c.fetched_at < d.since and c.date > d.last_bar
 ), gaps as (
     select date, key, place
-    from (from blank union all from red union from explained) join keys using (key) semi join dates using (date)
+    from (from blank union all from early union all from red union from explained)
+    join keys using (key) semi join dates using (date)
     where not exists (
         from busy b where date between b.first and b.last and place between b.top and b.bottom
     )

@@ -186,7 +186,9 @@ _PROVISIONAL = {
 
 
 def read_provisional(warehouse: Warehouse, grid: str, newest: date) -> set[Cell]:
-    """The settled cells whose rows are not the last word and may be by now; `newest` is the axis' last date."""
+    """The settled cells up to the date `newest` whose rows are not the last word and may be by now."""
+    if grid not in _PROVISIONAL:
+        return set()
     answer = warehouse.read(_PROVISIONAL[grid], {"newest": newest})
     return {Cell(row["date"], row["key"]) for row in answer.to_pylist()}
 

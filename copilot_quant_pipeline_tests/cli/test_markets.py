@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -105,6 +105,37 @@ def test_today_is_provisional_and_read_again(desk: Desk) -> None:
     (later,) = desk.warehouse.read(query).to_pylist()
     assert later["n"] > early["n"]
     assert later["newest"] > early["newest"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("update", "markets"),
+        ("heal",),
+        ("backfill", "markets", "--venue", "kalshi", "--limit", "1", "--start", "2024-03-28", "--end", "2024-03-28"),
+    ],
+)
+def test_a_day_read_before_it_was_over_is_read_to_its_end_however_much_later(
+    desk: Desk, command: tuple[str, ...]
+) -> None:
+    early, late = datetime(2024, 3, 28, 18, 45, tzinfo=UTC), datetime(2024, 4, 2, 14, tzinfo=UTC)
+    for now, asked in ((early, ("update", "markets", "--venue", "kalshi", "--limit", "1")), (late, command)):
+        desk.set({"COPILOT_QUANT_NOW": now.isoformat()})
+        desk.venues.pin_clock(now)
+        assert desk.run(*asked).code == 0
+    query = "select max(\"at\") as newest from prediction_markets.prices where date = '2024-03-28'"
+    assert desk.warehouse.read(query).to_pylist() == [{"newest": datetime(2024, 3, 29, tzinfo=UTC)}]
+
+
+def test_an_answer_kept_from_before_midnight_does_not_serve_the_day_that_has_ended_since(desk: Desk) -> None:
+    update = ("update", "markets", "--venue", "kalshi", "--limit", "1")
+    early, late = datetime(2024, 3, 28, 23, 40, tzinfo=UTC), datetime(2024, 3, 29, 0, 20, tzinfo=UTC)
+    for now, command in ((early, update), (late, ("heal",))):
+        desk.set({"COPILOT_QUANT_NOW": now.isoformat()})
+        desk.venues.pin_clock(now)
+        assert desk.run(*command).code == 0
+    query = "select max(\"at\") as newest from prediction_markets.prices where date = '2024-03-28'"
+    assert desk.warehouse.read(query).to_pylist() == [{"newest": datetime(2024, 3, 29, tzinfo=UTC)}]
 
 
 def test_a_market_is_named_by_venue_and_id_and_an_unknown_one_is_red(desk: Desk) -> None:

@@ -94,6 +94,12 @@ def test_another_market_under_a_known_name_goes_by_its_id() -> None:
     assert kept.key == "polymarket:77"
 
 
+def test_what_a_market_belongs_to_stays_known_when_its_venue_does_not_say_it_any_more() -> None:
+    full = replace(SMALL, event="E", series="S")
+    assert keep_keys([replace(SMALL, category=None)], [full]) == [full]
+    assert keep_keys([replace(SMALL, category="sports")], [full])[0].category == "sports"
+
+
 slugs = st.sampled_from("abcd")
 markets = st.builds(lambda number, slug: replace(OTHER, id=str(number), slug=slug), st.integers(0, 5), slugs)
 

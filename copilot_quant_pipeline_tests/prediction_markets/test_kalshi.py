@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from copilot_quant_pipeline.prediction_markets.venue import POINTS, Market, Mark
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.sandbox.kalshi_candles import is_missing
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarket, SimulatedMarkets
+from copilot_quant_pipeline_tests.prediction_markets.loopback import Answer, Loopback, answer
 
 NOW = datetime(2026, 3, 13, 21, 0, tzinfo=UTC)
 SEED = 7
@@ -147,6 +149,52 @@ def test_one_market_is_found_in_either_tier_with_its_event_and_series(kalshi: Ka
         assert (market.event, market.series, market.category) == (simulated.event, simulated.series, simulated.category)
     with pytest.raises(NotFound):
         kalshi.fetch_market("KXNONE-1")
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        (lambda one: one.event, "that is an event: name one of its markets"),
+        (lambda one: one.ticker.lower(), "its tickers are in capitals"),
+        (lambda one: f"{one.ticker}X", "live or historical$"),
+    ],
+)
+def test_an_unknown_name_is_told_in_one_line_with_what_may_be_meant(
+    kalshi: Kalshi, change: Callable[[SimulatedMarket], str], hint: str
+) -> None:
+    (simulated,) = some(is_open, 1)
+    (broken,) = kalshi.fetch_markets(MarketQuery(ids=(change(simulated),))).broken
+    assert broken.unknown
+    assert re.search(f"^kalshi knows no market {re.escape(change(simulated))}, .*{hint}", broken.why)
+
+
+def test_named_markets_need_no_request_for_events_that_were_listed(sandbox: Sandbox, kalshi: Kalshi) -> None:
+    kalshi.fetch_markets(MarketQuery(with_ended=False))
+    kalshi.fetch_markets(MarketQuery(ids=tuple(market.ticker for market in some(is_open, 20))))
+    assert "/trade-api/v2/events/{event}" not in sandbox.requests()
+
+
+def test_events_without_a_category_have_their_series_asked_for_at_once() -> None:
+    def series(query: dict[str, list[str]], sent: object) -> Answer:
+        return answer(200, {"series": [{"ticker": f"S{n}", "category": "Sports"} for n in range(9)]})
+
+    def events(query: dict[str, list[str]], sent: object) -> Answer:
+        listed = [
+            {"event_ticker": f"E{n}", "series_ticker": f"S{n}", "title": "?", "markets": [_record(f"M{n}", f"E{n}")]}
+            for n in range(9)
+        ]
+        return answer(200, {"events": listed, "cursor": ""})
+
+    with Loopback() as venue:
+        venue.answers = [answer(404, {"error": {"code": "not_found", "message": "not found"}})]
+        venue.routes |= {"/trade-api/v2/events": events, "/trade-api/v2/series": series}
+        found = Kalshi(venue.url, pace=UNPACED, wait=lambda _: 0.0).fetch_markets(MarketQuery(with_ended=False))
+        assert [market.category for market in found.markets] == ["sports"] * 9
+        assert [path for _, path, *_ in venue.requests] == ["/trade-api/v2/events", "/trade-api/v2/series"]
+
+
+def _record(ticker: str, event: str) -> dict[str, str]:
+    return {"ticker": ticker, "event_ticker": event, "status": "active", "title": "?", "volume_fp": "1.00"}
 
 
 def test_a_cursor_that_loops_is_malformed(sandbox: Sandbox, kalshi: Kalshi) -> None:

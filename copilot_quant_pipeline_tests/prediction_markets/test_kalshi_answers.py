@@ -229,6 +229,9 @@ def test_nothing_sent_is_nothing() -> None:
         ({"price": [7]}, "list"),
         ({"volume_fp": "many"}, "many"),
         ({"volume_fp": "1e999"}, "1e999|precision"),
+        ({"volume_fp": "-1.00"}, "volume -1.0+ is below 0"),
+        ({"end_period_ts": AT * 1000}, f"{AT}000 is not in unix seconds"),
+        ({"end_period_ts": str(AT * 1000)}, f"{AT}000 is not in unix seconds"),
     ],
 )
 def test_a_bad_candle_is_a_fault_that_names_it_and_leaves_the_others(wrong: Candle, said: str) -> None:
@@ -245,7 +248,8 @@ def test_a_bad_candle_is_a_fault_that_names_it_and_leaves_the_others(wrong: Cand
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"end_period_ts": AT * 1000}, "unix seconds"),
+        ({"end_period_ts": AT * 10**6}, "unix seconds"),
+        ({"end_period_ts": 7}, "unix seconds"),
         ({"end_period_ts": None}, "unix seconds"),
         ({"end_period_ts": "soon"}, "soon"),
     ],
@@ -358,6 +362,12 @@ def test_results_are_outcomes_and_a_scalar_one_has_its_value(sent: str | None, r
     assert market.result == result
     assert market.facts == {"settled_at": "2026-01-02T03:04:05Z", "settlement": "0.3700", "type": "scalar"}
     assert json.loads(json.dumps(market.facts)) == market.facts
+
+
+def test_what_a_scalar_was_worth_is_read_in_cents_too_and_void_is_no_outcome() -> None:
+    old = MARKET | {"status": "finalized", "settlement_value": 37}
+    assert parse_market(old | {"result": "scalar"}, {}).facts["settlement"] == "0.37"
+    assert parse_market(old | {"result": "void"}, {}).result is None
 
 
 def test_a_market_without_its_title_is_called_by_its_event(answers: Path) -> None:

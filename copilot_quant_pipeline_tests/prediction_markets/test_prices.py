@@ -199,6 +199,15 @@ def test_a_candle_that_ends_at_midnight_belongs_to_the_day_before() -> None:
     assert fates(span, midnight, market("kalshi")) == {date(2024, 1, 14): "settled", date(2024, 1, 15): "no_trade"}
 
 
+def test_of_candles_a_day_that_begins_as_its_market_ends_is_closed() -> None:
+    ended = replace(market("kalshi"), closes_at=datetime(2024, 1, 15, tzinfo=UTC))
+    span = Span("kalshi:will-it", (date(2024, 1, 14), date(2024, 1, 15)))
+    assert fates(span, points(datetime(2024, 1, 15, tzinfo=UTC)), ended) == {
+        date(2024, 1, 14): "settled",
+        date(2024, 1, 15): "closed",
+    }
+
+
 def test_a_venues_error_fails_the_days_of_life_only() -> None:
     span = Span("polymarket:will-it", DAYS)
     found = fates(span, Unavailable("down"), market())

@@ -101,6 +101,21 @@ def test_a_markets_gaps_lie_inside_its_life(warehouse: Warehouse, status: str, l
     assert _gaps(warehouse, keys=[MARKET], grid="markets") == [Cell(day, MARKET) for day in newest_first]
 
 
+def test_a_markets_day_that_was_read_before_it_was_over_is_a_gap_until_it_is_read_again(warehouse: Warehouse) -> None:
+    _record_market(warehouse, opened_at=datetime(2024, 3, 18, tzinfo=UTC), status="open")
+
+    def settle(day: date, at: datetime) -> None:
+        asked = cells(cell(day, MARKET, reason="no_trade", fetched_at=at))
+        warehouse.settle(PRICES, asked, PRICES.arrow.empty_table(), run_id="run")
+
+    for day in DAYS:
+        settle(day, datetime(2024, 3, 20, 23, 59, tzinfo=UTC) if day == DAYS[2] else datetime(2024, 3, 23, tzinfo=UTC))
+    assert _gaps(warehouse, keys=[MARKET], grid="markets") == [Cell(DAYS[2], MARKET)]
+    assert _gaps(warehouse, keys=[MARKET], grid="markets", until=DAYS[1]) == []
+    settle(DAYS[2], datetime(2024, 3, 21, tzinfo=UTC))
+    assert _gaps(warehouse, keys=[MARKET], grid="markets") == []
+
+
 def _record_market(warehouse: Warehouse, **facts: Any) -> None:
     now = datetime(2024, 3, 22, tzinfo=UTC)
     plain = {field.name: "" for field in MARKETS.arrow if not field.nullable and field.type == pa.string()}
