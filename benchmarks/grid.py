@@ -25,7 +25,7 @@ from typing import Any
 
 import requests
 
-from benchmarks.ledger import measure_ledger
+from benchmarks.ledger import measure_ledger, measure_reconcile
 from benchmarks.table import Measured, print_table
 from benchmarks.warehouse import measure_settle
 from copilot_quant_pipeline.calendar import next_session, sessions_in_range
@@ -234,7 +234,7 @@ def measure_floor(venue: Venue, home: Path) -> list[Measured]:
 
 def main() -> None:
     """Measure everything and print the table."""
-    rows = [*measure_ledger(), *measure_settle()]
+    rows = [*measure_ledger(), *measure_reconcile(), *measure_settle()]
     with tempfile.TemporaryDirectory() as folder, open_venue() as venue:
         root = Path(folder)
         floor = measure_floor(venue, root / "floor")

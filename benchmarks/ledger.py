@@ -42,7 +42,7 @@ SECONDS_TO_RECONCILE = 180
 _SETTLED = """
     insert into ops.coverage by name
     select 'equities' as grid, unnest($days::date[]) as date, key, 'settled' as outcome, 1 as rows, 0 as attempts,
-        now() as fetched_at, md5((hash(key) % 40)::varchar) as run_id
+        0 as passing, now() as fetched_at, md5((hash(key) % 40)::varchar) as run_id
     from (select unnest($symbols::varchar[]) as key)
 """
 

@@ -7,6 +7,7 @@ from datetime import date
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.ledger import SECONDS_TO_RECONCILE, measure_reconcile
 from copilot_quant_pipeline.grid.axes import partition_key
 from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline.ledger.picture import Picture
@@ -34,3 +35,9 @@ def test_settled_cells_are_painted_and_others_wiped_exactly_once(
     assert not under_way.intersection(painted, plan.wipe)
     assert not under_way & {*painted, *plan.wipe}
     assert len(plan) == len(painted) + len(plan.wipe)
+
+
+def test_the_benchmark_gives_a_lost_home_every_cell_back() -> None:
+    first, again = measure_reconcile(sessions=2)
+    assert (first.what, first.target) == ("reconcile 1,000 cells", SECONDS_TO_RECONCILE / 500)
+    assert first.value > again.value > 0
