@@ -7,8 +7,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from copilot_quant_pipeline.settings import Settings
+
+# No test depends on how fast the machine is.
+hypothesis_settings.register_profile("untimed", deadline=None)
+hypothesis_settings.load_profile("untimed")
 
 RECORDED = Path(__file__).parents[2] / "shared" / "recorded"
 

@@ -20,7 +20,7 @@ import filelock
 from alembic.script import ScriptDirectory
 from dagster import AssetKey, DagsterInstance
 from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.sql import create_engine, get_alembic_config
@@ -28,8 +28,8 @@ from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 from dagster._utils.concurrency import ConcurrencyClaimStatus
 from dagster_shared.record import copy
+from sqlalchemy import ColumnElement, select
 from sqlalchemy import event as sqlalchemy_event
-from sqlalchemy import select
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
@@ -50,13 +50,14 @@ _INDEX_PAGE_BYTES, _RUN_PAGE_BYTES = 16_384, 1_024
 _LOOK_AGAIN_SECONDS = 0.5
 
 # What a run's own file needs of Dagster's eleven tables and twelve indexes, each of which takes a page: its events and
-# where they are by type. An asset's events are looked for in the index over all runs only. The version comes first,
-# so that a file with events is whole.
+# where they are by type, and the empty table from which Dagster's own storage deletes a run's tags. An asset's events
+# are looked for in the index over all runs only. The version comes first, so that a file with events is whole.
 _VERSION_TABLE = "create table if not exists alembic_version (version_num varchar(32) not null primary key)"
 _VERSION = "insert or ignore into alembic_version values (?)"
 _EVENTS_BY_TYPE = "create index if not exists idx_event_type on event_logs (dagster_event_type, id)"
 _HAS_EVENTS = "select 1 from sqlite_master where name = 'idx_event_type'"
 _MAKING_LOG = ".making-log.lock"
+_CLAIMING = ".claiming.lock"
 
 # Pages that rows leave behind can then be given back while others read and write (see pruning).
 _GIVES_BACK_PAGES = "pragma auto_vacuum = incremental"
@@ -109,8 +110,24 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         self, concurrency_key: str, run_id: str, step_key: str, priority: int | None = None
     ) -> ConcurrencyClaimStatus:
         """As Dagster's own, except that who has to wait looks again soon: a run of a line takes but seconds."""
-        status = super().claim_concurrency_slot(concurrency_key, run_id, step_key, priority)
+        with self._alone_at_the_slots():
+            status = super().claim_concurrency_slot(concurrency_key, run_id, step_key, priority)
         return status if status.is_claimed else copy(status, sleep_interval=_LOOK_AGAIN_SECONDS)
+
+    def free_concurrency_slots_for_run(self, run_id: str) -> None:
+        """Give back all that a run has claimed, to the next who waits for it."""
+        with self._alone_at_the_slots():
+            super().free_concurrency_slots_for_run(run_id)
+
+    def free_concurrency_slot_for_step(self, run_id: str, step_key: str) -> None:
+        """Give back what a step has claimed, to the next who waits for it."""
+        with self._alone_at_the_slots():
+            super().free_concurrency_slot_for_step(run_id, step_key)
+
+    def _alone_at_the_slots(self) -> filelock.BaseFileLock:
+        # Dagster's own looks and then writes, in transactions of their own: two runs that come at once are both given
+        # the only slot, or one that comes while it is freed is given none for ever.
+        return filelock.FileLock(Path(self._base_dir) / _CLAIMING)
 
     def _new_engine(self, shard: str) -> Engine:
         engine = create_engine(
@@ -155,6 +172,7 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
             conn.exec_driver_sql("pragma journal_mode = wal")
             conn.exec_driver_sql(_VERSION_TABLE)
             conn.exec_driver_sql(_VERSION, (_newest_version(),))
+            conn.execute(CreateTable(AssetEventTagsTable, if_not_exists=True))
             conn.execute(CreateTable(SqlEventLogStorageTable, if_not_exists=True))
             conn.exec_driver_sql(_EVENTS_BY_TYPE)
             conn.commit()
@@ -164,10 +182,17 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         of_run = SqlEventLogStorageTable.c.run_id == run_id
         with self.run_connection(run_id) as conn:
             conn.execute(SqlEventLogStorageTable.delete().where(of_run))
-        with self.index_connection() as conn:
-            ids = conn.execute(select(SqlEventLogStorageTable.c.id).where(of_run)).scalars().all()
-        self.forget_events(ids)
+        self._forget_all(of_run)
         self.free_concurrency_slots_for_run(run_id)
+
+    def _delete_mirrored_events_for_asset_key(self, asset_key: AssetKey) -> None:
+        # A part of wiping an asset. Dagster's own leaves the tags for whichever event gets a deleted one's id.
+        self._forget_all(SqlEventLogStorageTable.c.asset_key == asset_key.to_string())
+
+    def _forget_all(self, chosen: ColumnElement[bool]) -> None:
+        with self.index_connection() as conn:
+            ids = conn.execute(select(SqlEventLogStorageTable.c.id).where(chosen)).scalars().all()
+        self.forget_events(ids)
 
     def wipe_asset_partitions(self, asset_key: AssetKey, partition_keys: Sequence[str]) -> None:
         """Have cells look as if nobody had ever asked for them; the logs of the runs that did stay as they are."""

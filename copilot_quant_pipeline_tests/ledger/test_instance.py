@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -205,3 +207,36 @@ def test_processes_that_add_the_same_keys_at_once_all_succeed(tmp_path: Path) ->
     assert [process.exitcode for process in processes] == [0] * 3
     with open_instance(tmp_path) as instance:
         assert len(instance.get_dynamic_partitions("symbol")) == 30 * 20
+
+
+def take_turns(home: Path, together: Barrier, name: str, told: Connection) -> None:
+    with open_instance(home) as instance:
+        log = instance.event_log_storage
+        for n in range(30):
+            together.wait(60)
+            given_up = time.monotonic() + 60
+            while not log.claim_concurrency_slot("yahoo", f"{name}-{n}", "bars").is_claimed:
+                assert time.monotonic() < given_up
+                time.sleep(0.001)
+            begun = time.monotonic()
+            time.sleep(0.001)
+            told.send((begun, time.monotonic()))
+            log.free_concurrency_slots_for_run(f"{name}-{n}")
+
+
+def test_runs_that_come_at_once_have_a_pools_only_slot_one_after_the_other(ledger: dg.DagsterInstance) -> None:
+    ledger.event_log_storage.set_concurrency_slots("yahoo", 1)
+    together = SPAWN.Barrier(3)
+    pipes = [SPAWN.Pipe(duplex=False) for _ in range(3)]
+    processes = [
+        SPAWN.Process(target=take_turns, args=(Path(ledger.root_directory), together, name, theirs))
+        for name, (_, theirs) in zip("abc", pipes, strict=True)
+    ]
+    for process in processes:
+        process.start()
+    turns = sorted(ours.recv() for ours, _ in pipes for _ in range(30))
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 3
+    assert all(ended < begun for (_, ended), (begun, _) in pairwise(turns))
+    assert ledger.event_log_storage.get_concurrency_info("yahoo").active_slot_count == 0

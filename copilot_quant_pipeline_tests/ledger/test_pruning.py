@@ -39,6 +39,7 @@ from copilot_quant_pipeline_tests.ledger.test_sqlite import cells, entry, stored
 pytestmark = pytest.mark.filterwarnings("ignore:Function `AssetMethods.fetch_planned:DeprecationWarning")
 
 SPAWN = multiprocessing.get_context("spawn")
+DATE_TAG = "dagster/partition/date"
 ALL = rectangle("2024-01-02|AAPL", "2024-01-05|MSFT")
 ROW = rectangle("2024-01-02|AAPL", "2024-01-03|AAPL")
 
@@ -226,6 +227,19 @@ def test_an_id_is_never_given_twice(ledger: dg.DagsterInstance) -> None:
     run(ledger, BARS, ROW)
     found = ledger.fetch_materializations(BARS, limit=10).records
     assert min(record.storage_id for record in found) > (highest or 0)
+
+
+def test_a_wiped_asset_leaves_neither_ids_nor_tags_to_later_events(ledger: dg.DagsterInstance) -> None:
+    log = ledger.event_log_storage
+    log.store_event(entry(cells(days=2, symbols=2)))
+    highest = log.get_maximum_record_id() or 0
+    ledger.wipe_assets([BARS])
+    assert log.get_maximum_record_id() == highest
+    assert stored(ledger, "index", "asset_event_tags") == []
+    ledger.report_runless_asset_event(dg.AssetMaterialization(NIGHTS, partition="2024-01-02"))
+    (record,) = ledger.fetch_materializations(NIGHTS, limit=10).records
+    assert record.storage_id > highest
+    assert log.get_latest_tags_by_partition(NIGHTS, record.event_log_entry.dagster_event_type, [DATE_TAG]) == {}
 
 
 def test_wiped_cells_are_blank_and_the_others_as_they_were(ledger: dg.DagsterInstance) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster import DagsterEventType
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, StepMaterializationData
 from dagster._core.events.log import EventLogEntry
 from sqlalchemy import event as sqlalchemy_event
@@ -150,6 +151,20 @@ def test_a_home_begun_with_dagsters_own_storage_is_carried_on(tmp_path: Path) ->
         newest = instance.get_latest_materialization_event(BARS)
         assert newest is not None
         assert newest.run_id == after
+
+
+def test_dagsters_own_storage_carries_on_a_home_of_ours(ledger: dg.DagsterInstance) -> None:
+    runs = [run(ledger, BARS, rectangle("2024-01-02|AAPL", day)) for day in ("2024-01-03|MSFT", "2024-01-02|MSFT")]
+    home = Path(ledger.root_directory)
+    with stock_instance(home) as stock:
+        assert len(stock.get_materialized_partitions(BARS)) == 6
+        assert len(stock.all_logs(runs[0], of_type=DagsterEventType.ASSET_MATERIALIZATION)) == 6
+        runs.append(run(stock, BARS, rectangle("2024-01-04|AAPL", "2024-01-04|MSFT")))
+        stock.delete_run(runs[0])
+        assert {record.run_id for record in stock.fetch_materializations(BARS, limit=10).records} == {*runs[1:]}
+        stock.upgrade()
+        stock.wipe_assets([BARS])
+        assert stock.get_materialized_partitions(BARS) == set()
 
 
 def test_the_batch_size_is_set_where_it_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
