@@ -14,10 +14,12 @@ import filelock
 import psutil
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
 from copilot_quant_pipeline.home import write_whole
 
-PROCESS_TAG = "copilot_quant/process"
+# Dagit shows no tag of this prefix: nobody who looks at the list of runs has a use for it.
+PROCESS_TAG = f"{HIDDEN_TAG_PREFIX}copilot_quant/process"
 
 _CONFIG = "dagster.yaml"
 _OPENING = ".opening.lock"
