@@ -128,6 +128,8 @@ def test_dagit_answers_and_ends_with_all_it_started_when_told(desk: Desk) -> Non
         time.sleep(0.1)
     started = psutil.Process(process.pid).children(recursive=True)
     assert len(started) >= 3  # the webserver, the daemon and the code server
+    # Where alerts say that it is.
+    assert psutil.Process(process.pid).environ()["COPILOT_QUANT_DAGIT_URL"] == f"http://127.0.0.1:{port}"
     process.terminate()
     process.communicate(timeout=60)
     _, left = psutil.wait_procs(started, timeout=60)
