@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import duckdb
@@ -120,3 +121,26 @@ def test_the_grid_may_not_start_in_the_future(desk: Desk, monkeypatch: pytest.Mo
     later = replace(desk.settings, equities_start=desk.settings.equities_start.replace(year=2031))
     monkeypatch.setenv("COPILOT_QUANT_EQUITIES_START", later.environment()["COPILOT_QUANT_EQUITIES_START"])
     _expect_one_line(desk.run(*AAPL), "grid starts on 2031")
+
+
+@pytest.mark.parametrize("group", [(), ("backfill",), ("update",), ("alerts",), ("quarantine",)])
+def test_a_group_without_a_command_shows_its_commands_each_in_a_whole_line(desk: Desk, group: tuple[str, ...]) -> None:
+    said = desk.run(*group)
+    assert said.code == 2
+    _, _, commands = said.err.partition("Commands:\n")
+    assert commands.count("\n") >= 2
+    assert "..." not in commands
+
+
+@pytest.mark.parametrize(
+    "command", [("status",), ("alerts", "list"), ("quarantine", "list"), ("heal",), ("export", "csv", "--out", "x")]
+)
+def test_every_command_can_be_asked_to_show_where_it_broke(desk: Desk, command: tuple[str, ...]) -> None:
+    desk.settings.home.mkdir()
+    desk.settings.warehouse_path.write_text("this is no database")
+    assert "No such option" not in desk.run(*command, "--verbose").err
+
+
+def test_the_version_is_told(desk: Desk) -> None:
+    said = desk.run("--version")
+    assert (said.code, said.out) == (0, f"copilot-quant {version('copilot-quant-pipeline')}\n")
