@@ -53,7 +53,8 @@ def status(
         [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
     )
     print_table(("schedule", "next run, while copilot-quant ui is up"), _planned(upcoming))
-    typer.echo(f"warehouse: {settings.warehouse_path}")
+    nothing = "" if settings.warehouse_path.exists() else " (nothing is stored there yet)"
+    typer.echo(f"warehouse: {settings.warehouse_path}{nothing}")
 
 
 def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str]]:
