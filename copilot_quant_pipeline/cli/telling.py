@@ -51,12 +51,13 @@ class Bar:
 
     @contextmanager
     def shown(self, cells: int, *, hidden: bool) -> Iterator[None]:
-        """On stderr while the block runs, of so many cells."""
+        """On stderr while the block runs, of so many cells; where that is no terminal, nothing."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), disable=hidden) as self._progress:
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, disable=hidden or not console.is_terminal) as self._progress:
             self._progress.add_task("cells", total=cells)
             try:
                 yield

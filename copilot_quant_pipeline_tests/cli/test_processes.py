@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -85,7 +86,7 @@ def test_two_commands_at_once_take_turns_and_ask_the_vendor_once_per_symbol(long
 def test_an_interrupted_backfill_keeps_what_it_settled_and_goes_on_from_there(long_desk: Desk) -> None:
     process = long_desk.start(*COMMAND)
     _wait_until_asked(long_desk, len(SYMBOLS) - 1, process)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all that the command started
     out, err = process.communicate()
     assert process.returncode == 130, (out, err)
     assert "goes on from there" in err
