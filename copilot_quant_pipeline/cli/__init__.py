@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -29,18 +29,35 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-# In this order `--help` lists them, the groups last.
-app.command("heal")(settling.heal)
-app.command("status")(upkeep.status)
-app.command("export")(exporting.export)
-app.command("reconcile")(upkeep.reconcile)
-app.command("prune")(upkeep.prune)
-app.command("sandbox")(serving.sandbox)
-app.command("ui")(serving.ui)
+# In this order `--help` lists them, the groups last; a line of a narrow terminal holds each.
+app.command("heal", short_help="Ask again for what failed or was left out.")(settling.heal)
+app.command("status", short_help="Show how far each grid has come.")(upkeep.status)
+app.command("export", short_help="Write what is stored as CSV, Parquet or SQLite.")(exporting.export)
+app.command("reconcile", short_help="Make the grid in Dagit the warehouse's picture.")(upkeep.reconcile)
+app.command("prune", short_help="Delete old events and runs of Dagster's.")(upkeep.prune)
+app.command("sandbox", short_help="Serve the simulated venues.")(serving.sandbox)
+app.command("ui", short_help="Open Dagit, with its daemon.")(serving.ui)
 app.add_typer(settling.backfill_app, name="backfill")
 app.add_typer(settling.update_app, name="update")
 app.add_typer(upkeep.alerts_app, name="alerts")
 app.add_typer(quarantine.quarantine_app, name="quarantine")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"copilot-quant {version('copilot-quant-pipeline')}")
+        raise typer.Exit
+
+
+@app.callback(help=app.info.help)
+def _before_any_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
@@ -55,9 +72,12 @@ def main() -> None:
         _fail("interrupted; what was settled stays settled, the same command goes on from there.", 130)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # only what typer raises for wrong usage has one
-        if usage:
-            _fail(f"{usage()} (copilot-quant --help shows what can be written)", 2)
-        _fail(f"broke with {type(error).__name__}: {error} (--verbose shows where)", 1)
+        if not usage:
+            _fail(f"broke with {type(error).__name__}: {error} (--verbose shows where)", 1)
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its text is the help
+            typer.echo(usage(), err=True)
+            sys.exit(2)
+        _fail(f"{usage()} (copilot-quant --help shows what can be written)", 2)
 
 
 def _fail(line: str, code: int) -> NoReturn:

@@ -40,6 +40,8 @@ def asked_sessions(settings: Settings, start: str | None, end: str | None) -> tu
         raise UserError(f"the grid starts on {settings.equities_start} and no session has completed since.")
     first = asked_date("--start", start) or settings.equities_start
     last = asked_date("--end", end) or axis[-1]
+    if first > last and not end:
+        raise UserError(f"--start {first} has no session yet; the newest is {axis[-1]}.")
     if first > last:
         raise UserError(f"--start {first} is after --end {last}; swap them.")
     if first < settings.equities_start:
@@ -136,6 +138,8 @@ def asked_days(settings: Settings, start: str | None, end: str | None) -> tuple[
     if not axis:
         raise UserError(f"the markets' grid starts on {settings.markets_start}, which has not come yet.")
     first, last = asked_date("--start", start) or axis[0], asked_date("--end", end) or axis[-1]
+    if first > last and not end:
+        raise UserError(f"--start {first} has not come yet; the newest day is {axis[-1]}.")
     if first > last:
         raise UserError(f"--start {first} is after --end {last}; swap them.")
     if first < axis[0]:

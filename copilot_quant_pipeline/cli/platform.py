@@ -86,7 +86,7 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
 
             venues = stack.enter_context(Sandbox(now=settings.pinned_now))
             settings = settings.with_venues_at(venues.url)
-        instance = stack.enter_context(open_instance(settings.dagster_home))
+        instance = stack.enter_context(open_instance(settings.dagster_home, capture_output=False))
         release_dead_runs(instance)
         definitions = build_definitions(
             settings,

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from copilot_quant_pipeline.cli.asking import HomeOption, JsonOption, SourceOption, asked_date, asked_symbols
+from copilot_quant_pipeline.cli.asking import (
+    HomeOption,
+    JsonOption,
+    SourceOption,
+    VerboseOption,
+    asked_date,
+    asked_symbols,
+)
 from copilot_quant_pipeline.cli.telling import print_json, print_table
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
@@ -21,7 +28,9 @@ if TYPE_CHECKING:
     from copilot_quant_pipeline.warehouse.quarantine import Choice, Proposal
 
 quarantine_app = typer.Typer(
-    help="Changes of stored values that are too large to be believed: a person decides.", no_args_is_help=True
+    help="Changes of stored values that are too large to be believed: a person decides.",
+    short_help="Decide on changes too large to be believed.",
+    no_args_is_help=True,
 )
 
 DateOption = Annotated[str | None, typer.Option("--date", help="Only of this date, such as 2024-01-31.")]
@@ -29,7 +38,7 @@ AllOption = Annotated[bool, typer.Option("--all", help="Everything that waits.")
 SymbolOption = Annotated[str | None, typer.Option("--symbol", help="Comma-separated, such as AAPL,BRK.B.")]
 
 
-@quarantine_app.command("list")
+@quarantine_app.command("list", short_help="Show what waits.")
 def quarantine_list(
     symbol: SymbolOption = None,
     day: DateOption = None,
@@ -37,6 +46,7 @@ def quarantine_list(
     source: SourceOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Show what waits: the stored and the proposed values, and since when."""
     from copilot_quant_pipeline.warehouse.quarantine import STATES, read_proposals
@@ -55,7 +65,7 @@ def quarantine_list(
         typer.echo("nothing waits." if state == "waiting" else f"nothing is {state}.")
 
 
-@quarantine_app.command("accept")
+@quarantine_app.command("accept", short_help="Store the proposed values.")
 def quarantine_accept(
     symbol: SymbolOption = None,
     day: DateOption = None,
@@ -63,6 +73,7 @@ def quarantine_accept(
     source: SourceOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Store the proposed values; the old ones are kept in ops.restatements."""
     from copilot_quant_pipeline.warehouse.quarantine import accept
@@ -70,7 +81,7 @@ def quarantine_accept(
     _decide(accept, "accepted", (symbol, day, everything), Settings.from_environment(source=source, home=home), as_json)
 
 
-@quarantine_app.command("reject")
+@quarantine_app.command("reject", short_help="Keep the stored values.")
 def quarantine_reject(
     symbol: SymbolOption = None,
     day: DateOption = None,
@@ -78,6 +89,7 @@ def quarantine_reject(
     source: SourceOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Keep the stored values; the same change is not asked about again, another one is."""
     from copilot_quant_pipeline.warehouse.quarantine import reject

@@ -7,6 +7,7 @@ Not here: the venues (sandbox), what Dagit shows (definitions).
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +52,8 @@ def ui(
     install_instance_config(settings.dagster_home)
     with open_instance(settings.dagster_home):
         pass  # makes Dagster's tables before its many processes look for them
+    if settings.dagit_url == Settings.dagit_url:
+        settings = replace(settings, dagit_url=f"http://{host}:{port}")  # where alerts say that it is
     environment = {**os.environ, **settings.environment(), "DAGSTER_HOME": str(settings.dagster_home)}
     # Dagster would have us use a command of a package of its own for developers; what it starts is the same.
     quiet = ("-W", "ignore:Function `dev_command` is superseded")

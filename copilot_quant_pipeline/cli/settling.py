@@ -47,7 +47,7 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Ask again for settle
 HealOption = Annotated[bool, typer.Option("--heal/--no-heal", help="Ask again for older gaps afterwards.")]
 
 
-@backfill_app.command("equities")
+@backfill_app.command("equities", short_help="Daily bars of symbols.")
 def backfill_equities(
     symbols: SymbolsOption = None,
     universe: Annotated[str | None, typer.Option(help="sp500, the default without --symbols.")] = None,
@@ -67,7 +67,7 @@ def backfill_equities(
         _report(platform, *_settle_equities(platform, chosen or platform.fetch_members(), dates, refresh))
 
 
-@update_app.command("equities")
+@update_app.command("equities", short_help="Daily bars of every symbol on the axis.")
 def update_equities(
     symbols: SymbolsOption = None,
     max_age_days: Annotated[int, typer.Option(min=1, help="How many days back counts as newest.")] = 7,
@@ -89,7 +89,7 @@ def update_equities(
         _report(platform, asked, outcome, healed)
 
 
-@backfill_app.command("markets")
+@backfill_app.command("markets", short_help="Hourly prices of prediction markets.")
 def backfill_markets(
     venue: VenueOption = None,
     category: CategoryOption = None,
@@ -111,7 +111,7 @@ def backfill_markets(
         _report(platform, *_settle_markets(platform, platform.follow(rule), dates, refresh))
 
 
-@update_app.command("markets")
+@update_app.command("markets", short_help="Hourly prices of the followed markets.")
 def update_markets(
     venue: VenueOption = None,
     category: CategoryOption = None,
@@ -140,7 +140,7 @@ def update_markets(
         _report(platform, asked, outcome, healed)
 
 
-@update_app.command("all")
+@update_app.command("all", short_help="Both, equities first.")
 def update_all(
     max_age_days: Annotated[int | None, typer.Option(min=1, help="As of each; default: 7 and 1.")] = None,
     force: ForceOption = False,

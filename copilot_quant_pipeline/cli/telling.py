@@ -51,12 +51,13 @@ class Bar:
 
     @contextmanager
     def shown(self, cells: int, *, hidden: bool) -> Iterator[None]:
-        """On stderr while the block runs, of so many cells."""
+        """On stderr while the block runs, of so many cells; where that is no terminal, nothing."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), disable=hidden) as self._progress:
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, disable=hidden or not console.is_terminal) as self._progress:
             self._progress.add_task("cells", total=cells)
             try:
                 yield
@@ -93,7 +94,7 @@ def print_healed(healed: Healed) -> None:
         said.append(f"{healed.given_up:,} were given up, copilot-quant heal --force asks again")
     typer.echo("; ".join(said))
     if outcome.runs:
-        typer.echo(f"{outcome.rows:,} rows in {outcome.runs} runs; {outcome.requests:,} requests")
+        typer.echo(f"{outcome.rows:,} rows in {_runs(outcome)}; {outcome.requests:,} requests")
     if outcome.failed:
         typer.echo(f"{len(outcome.failed):,} cells failed:")
         _print_failures(outcome.failed)
@@ -107,7 +108,7 @@ def print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> Non
         f" {asked.dates[0]} to {asked.dates[-1]}; {outcome.already:,} were before)"
     )
     typer.echo(
-        f"{outcome.rows:,} rows in {outcome.runs} runs and {outcome.seconds:.1f} s;"
+        f"{outcome.rows:,} rows in {_runs(outcome)} and {outcome.seconds:.1f} s;"
         f" {outcome.requests:,} requests, {outcome.retries:,} retries; in {settings.warehouse_path}"
     )
     if outcome.restated:
@@ -119,6 +120,10 @@ def print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> Non
     if outcome.failed:
         typer.echo(f"{len(outcome.failed):,} cells failed:")
         _print_failures(outcome.failed)
+
+
+def _runs(outcome: Outcome) -> str:
+    return f"{outcome.runs:,} {'run' if outcome.runs == 1 else 'runs'}"
 
 
 def _print_failures(failed: Sequence[FailedCell]) -> None:
@@ -146,6 +151,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     from rich.table import Column, Table
 
     table = Table(*(Column(name, overflow="fold", no_wrap=name.endswith("date")) for name in columns))
+    for column, first in zip(table.columns, next(iter(rows), ()), strict=False):
+        column.justify = "right" if isinstance(first, int) else "left"
     for row in rows:
         table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
     console = Console()

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 alerts_app = typer.Typer(help="Who is told when something is wrong.", no_args_is_help=True)
 
 
-def status(source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def status(
+    source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False, verbose: VerboseOption = False
+) -> None:
     """Show per grid how many cells are settled, failed and missing; whether the newest date is in; what runs when."""
     from copilot_quant_pipeline.grid.axes import days_on_axis, sessions_on_axis
     from copilot_quant_pipeline.upkeep.schedules import next_runs
@@ -45,13 +47,14 @@ def status(source: SourceOption = None, home: HomeOption = None, as_json: JsonOp
         grids = [asdict(grid) for grid in progress]
         print_json({"warehouse": str(settings.warehouse_path), "grids": grids, "schedules": schedules})
         return
-    columns = ("grid", "settled", "failed", "missing", "keys", "newest date", "")
+    columns = ("grid", "settled", "failed", "missing", "keys", "newest date", "freshness")
     print_table(
         columns,
         [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
     )
     print_table(("schedule", "next run, while copilot-quant ui is up"), _planned(upcoming))
-    typer.echo(f"warehouse: {settings.warehouse_path}")
+    nothing = "" if settings.warehouse_path.exists() else " (nothing is stored there yet)"
+    typer.echo(f"warehouse: {settings.warehouse_path}{nothing}")
 
 
 def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str]]:
@@ -114,8 +117,10 @@ def prune(
     )
 
 
-@alerts_app.command("test")
-def alerts_test(source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+@alerts_app.command("test", short_help="Send one message to every channel.")
+def alerts_test(
+    source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False, verbose: VerboseOption = False
+) -> None:
     """Send one message to every URL of COPILOT_QUANT_ALERT_URLS and tell what came of each."""
     from copilot_quant_pipeline.alerts.channels import expect_channels
     from copilot_quant_pipeline.alerts.delivery import send_test
@@ -137,8 +142,10 @@ def alerts_test(source: SourceOption = None, home: HomeOption = None, as_json: J
         raise typer.Exit(1)
 
 
-@alerts_app.command("list")
-def alerts_list(source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+@alerts_app.command("list", short_help="Show what is wrong as last told.")
+def alerts_list(
+    source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False, verbose: VerboseOption = False
+) -> None:
     """Show what is wrong as last told, and how many messages wait for a channel."""
     from copilot_quant_pipeline.alerts.telling import book_of
     from copilot_quant_pipeline.alerts.wording import counted, headline, written

@@ -14,13 +14,19 @@ import filelock
 import psutil
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
 from copilot_quant_pipeline.home import write_whole
 
-PROCESS_TAG = "copilot_quant/process"
+# Dagit shows no tag of this prefix: nobody who looks at the list of runs has a use for it.
+PROCESS_TAG = f"{HIDDEN_TAG_PREFIX}copilot_quant/process"
 
 _CONFIG = "dagster.yaml"
 _OPENING = ".opening.lock"
+_NOTHING_CAPTURED = {
+    "module": "dagster._core.storage.noop_compute_log_manager",
+    "class": "NoOpComputeLogManager",
+}
 _LEDGER = {"module": "copilot_quant_pipeline.ledger.sqlite", "class": "GridEventLogStorage"}
 _UNFINISHED = [
     DagsterRunStatus.NOT_STARTED,
@@ -41,9 +47,11 @@ def install_instance_config(dagster_home: Path) -> Path:
     return installed
 
 
-def open_instance(dagster_home: Path) -> DagsterInstance:
+def open_instance(dagster_home: Path, *, capture_output: bool = True) -> DagsterInstance:
     """The instance configured in `dagster_home`, a context manager; sets nothing in the environment.
 
+    Without `capture_output` what a run in this process prints goes where this process prints: capturing it starts four
+    more processes a run, through which a progress bar would go, and which Ctrl-C in a terminal has print stack traces.
     The ledger is opened in this home whatever DAGSTER_HOME says; a user's own event-log storage is respected.
     Processes that open a new home at once take turns, because Dagster's storages cannot create their tables together.
     """
@@ -51,9 +59,11 @@ def open_instance(dagster_home: Path) -> DagsterInstance:
     ref = InstanceRef.from_dir(str(home))
     data = ref.event_storage_data
     base_dir = data.config_dict.get("base_dir") if data and data.class_name == _LEDGER["class"] else None
+    overrides: dict[str, object] = {} if capture_output else {"compute_logs": _NOTHING_CAPTURED}
     if isinstance(base_dir, str):
-        here = {**_LEDGER, "config": {"base_dir": str(home / base_dir)}}
-        ref = InstanceRef.from_dir(str(home), overrides={"event_log_storage": here})
+        overrides["event_log_storage"] = {**_LEDGER, "config": {"base_dir": str(home / base_dir)}}
+    if overrides:
+        ref = InstanceRef.from_dir(str(home), overrides=overrides)
     home.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(home / _OPENING):
         instance = DagsterInstance.from_ref(ref)

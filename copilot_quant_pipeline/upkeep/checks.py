@@ -11,6 +11,7 @@ backfill from Dagit, hundreds of them, would run it too, over everything that is
 No `from __future__ import annotations` here: Dagster reads the annotations of a check's parameters.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -180,7 +181,7 @@ def _weighed(wrong: dict[str, Found], doubtful: dict[str, Found], counted: dict[
 
 
 def _check(asset: str, name: str, judge: Judge, settings: Settings) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=asset, name=name, description=judge.__doc__, required_resource_keys={"warehouse"})
+    @dg.asset_check(asset=asset, name=name, description=inspect.getdoc(judge), required_resource_keys={"warehouse"})
     def checked(context) -> dg.AssetCheckResult:  # type: ignore[no-untyped-def]  # Dagster reads the annotation
         return _result(judge(Evidence(settings, context.resources.warehouse, context.instance)))
 

@@ -7,7 +7,7 @@ Not here: the transaction itself (warehouse.py), how events are recorded (ledger
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -23,7 +23,7 @@ from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.tables import TABLES, GridTable, Table, View
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 
-# A failure's text names this many cells; its metadata table holds them all, up to what one event can carry.
+# A failure's text has this many lines; its metadata table holds all cells, up to what one event can carry.
 SPELLED_OUT = 20
 TABULATED = 20_000
 
@@ -171,10 +171,7 @@ def _told(settled: Settled, failed: int, harvest: Harvest) -> str:
 
 
 def _failure(failed: pa.Table, asked: int, changes: Mapping[str, int]) -> dg.Failure:
-    shown = failed.slice(0, SPELLED_OUT).to_pylist()
-    lines = [f"{row['date']} {row['key']}: {_why(row)}" for row in shown]
-    if failed.num_rows > SPELLED_OUT:
-        lines.append(f"and {failed.num_rows - SPELLED_OUT:,} more, in this failure's metadata")
+    lines = _spelled_out(failed.to_pylist())
     return dg.Failure(
         f"{failed.num_rows:,} of {asked:,} cells failed, the others are settled.\n" + "\n".join(lines),
         metadata={
@@ -185,6 +182,22 @@ def _failure(failed: pa.Table, asked: int, changes: Mapping[str, int]) -> dg.Fai
         },
         allow_retries=False,
     )
+
+
+def _spelled_out(failed: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line per cell; where they are many, one per key and reason, or one bad symbol would hide all others."""
+    together: dict[Any, list[Any]] = {}
+    for row in failed:
+        own = row["date"] if len(failed) <= SPELLED_OUT else None
+        together.setdefault((row["key"], _why(row), own), []).append(row["date"])
+    lines = [
+        f"{min(days)} {key}: {why}"
+        if len(days) == 1
+        else f"{key}: {why}, {len(days):,} cells, {min(days)} to {max(days)}"
+        for (key, why, _), days in together.items()
+    ]
+    left = sum(len(days) for days in list(together.values())[SPELLED_OUT:])
+    return [*lines[:SPELLED_OUT], *([f"and {left:,} more, in this failure's metadata"] if left else [])]
 
 
 def _why(row: Mapping[str, Any]) -> str:

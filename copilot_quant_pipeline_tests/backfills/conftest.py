@@ -131,11 +131,6 @@ class World:
         """The cells of `symbols` that Dagit paints red."""
         return self._painted("get_failed_subset", symbols)
 
-    def counts(self) -> tuple[int, int]:
-        """How many cells of the whole grid are green, and how many red."""
-        everything = self.instance.get_dynamic_partitions(SYMBOL)
-        return len(self.green(everything)), len(self.red(everything))
-
     def stored(self, symbols: Sequence[str]) -> set[str]:
         """The cells of `symbols` with a bar in the warehouse."""
         rows = self.warehouse.read("select date, symbol from equities.bars").to_pylist()

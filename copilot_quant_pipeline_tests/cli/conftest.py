@@ -45,13 +45,14 @@ class Desk:
         return Warehouse(self.settings.warehouse_path)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The command in a process of its own."""
+        """The command in a process and a process group of its own."""
         process = subprocess.Popen(
             [sys.executable, "-m", "copilot_quant_pipeline.cli", *arguments],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self.started.append(process)
         return process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import duckdb
@@ -31,6 +32,7 @@ def test_what_is_no_symbol_is_refused_with_what_to_write(desk: Desk, symbol: str
     ("arguments", "words"),
     [
         (("--start", "2024-03-01", "--end", "2024-02-01"), ("after", "swap")),
+        (("--start", "2024-03-29"), ("no session yet", "2024-03-28")),
         (("--start", "2019-12-31"), ("before the grid", "COPILOT_QUANT_EQUITIES_START")),
         (("--end", "2030-01-01"), ("not over yet", "2024-03-28")),
         (("--start", "2024-03-30", "--end", "2024-03-31"), ("not over yet",)),
@@ -120,3 +122,34 @@ def test_the_grid_may_not_start_in_the_future(desk: Desk, monkeypatch: pytest.Mo
     later = replace(desk.settings, equities_start=desk.settings.equities_start.replace(year=2031))
     monkeypatch.setenv("COPILOT_QUANT_EQUITIES_START", later.environment()["COPILOT_QUANT_EQUITIES_START"])
     _expect_one_line(desk.run(*AAPL), "grid starts on 2031")
+
+
+@pytest.mark.parametrize("group", [(), ("backfill",), ("update",), ("alerts",), ("quarantine",)])
+def test_a_group_without_a_command_shows_its_commands_each_in_a_whole_line(desk: Desk, group: tuple[str, ...]) -> None:
+    said = desk.run(*group)
+    assert said.code == 2
+    _, _, commands = said.err.partition("Commands:\n")
+    assert commands.count("\n") >= 2
+    assert "..." not in commands
+
+
+@pytest.mark.parametrize(
+    "command", [("status",), ("alerts", "list"), ("quarantine", "list"), ("heal",), ("export", "csv", "--out", "x")]
+)
+def test_every_command_can_be_asked_to_show_where_it_broke(desk: Desk, command: tuple[str, ...]) -> None:
+    desk.settings.home.mkdir()
+    desk.settings.warehouse_path.write_text("this is no database")
+    assert "No such option" not in desk.run(*command, "--verbose").err
+
+
+def test_markets_of_a_day_to_come_are_refused_with_the_newest(desk: Desk) -> None:
+    _expect_one_line(desk.run("backfill", "markets", "--start", "2024-04-01"), "not come yet", "2024-03-29")
+
+
+def test_the_status_of_a_home_without_anything_says_so(desk: Desk) -> None:
+    assert "nothing is stored there yet" in desk.run("status").out
+
+
+def test_the_version_is_told(desk: Desk) -> None:
+    said = desk.run("--version")
+    assert (said.code, said.out) == (0, f"copilot-quant {version('copilot-quant-pipeline')}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -85,7 +86,7 @@ def test_two_commands_at_once_take_turns_and_ask_the_vendor_once_per_symbol(long
 def test_an_interrupted_backfill_keeps_what_it_settled_and_goes_on_from_there(long_desk: Desk) -> None:
     process = long_desk.start(*COMMAND)
     _wait_until_asked(long_desk, len(SYMBOLS) - 1, process)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all that the command started
     out, err = process.communicate()
     assert process.returncode == 130, (out, err)
     assert "goes on from there" in err
@@ -128,6 +129,8 @@ def test_dagit_answers_and_ends_with_all_it_started_when_told(desk: Desk) -> Non
         time.sleep(0.1)
     started = psutil.Process(process.pid).children(recursive=True)
     assert len(started) >= 3  # the webserver, the daemon and the code server
+    # Where alerts say that it is.
+    assert psutil.Process(process.pid).environ()["COPILOT_QUANT_DAGIT_URL"] == f"http://127.0.0.1:{port}"
     process.terminate()
     process.communicate(timeout=60)
     _, left = psutil.wait_procs(started, timeout=60)

@@ -37,6 +37,10 @@ def test_the_bar_moves_with_every_symbol(desk: Desk, stood_at: list[float]) -> N
     assert stood_at == [0, 4, 8, 12, 12]
 
 
+def test_what_is_no_terminal_gets_no_bar(desk: Desk) -> None:
+    assert desk.run("backfill", "equities", "--symbols", "AAPL", "--start", "2024-03-25").err == ""
+
+
 def test_what_was_settled_before_is_where_the_bar_begins(desk: Desk, stood_at: list[float]) -> None:
     days = ("--start", "2024-03-25", "--end", "2024-03-28")
     desk.run("backfill", "equities", "--symbols", "AAPL", *days)

@@ -1,7 +1,7 @@
 """Claims about the I/O manager inside real runs on the ledger: what becomes green, what is loaded downstream."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -13,7 +13,7 @@ from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.grid.runs import range_tags
 from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
 from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
-from copilot_quant_pipeline.warehouse.io_manager import GridIOManager, described
+from copilot_quant_pipeline.warehouse.io_manager import GridIOManager, _failure, described
 from copilot_quant_pipeline.warehouse.tables import BARS, MEMBERS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -137,6 +137,21 @@ def test_failed_cells_are_not_green_and_the_run_names_them(instance: dg.DagsterI
     assert "2024-01-03 MSFT: missing_at_source" in str(result.failure_data_for_node("bars"))
     del fates[DAYS[1], "MSFT"]
     assert _reasons_shown(instance) == {f"{day}|{symbol}": fate for (day, symbol), fate in fates.items()}
+
+
+def test_a_symbol_that_fails_a_hundred_times_hides_no_other() -> None:
+    many = [date(2024, 1, 2) + timedelta(days=n) for n in range(100)]
+    cells = [
+        {**dict.fromkeys(CELLS.names), "date": day, "key": key, "outcome": "failed", "reason": reason}
+        for key, reason, days in (("NOPE", "unknown_symbol", many), ("TSLA", "missing_at_source", many[:1]))
+        for day in days
+    ]
+    told = _failure(pa.Table.from_pylist(cells, CELLS), 300, {}).description
+    assert (told or "").splitlines() == [
+        "101 of 300 cells failed, the others are settled.",
+        "NOPE: unknown_symbol, 100 cells, 2024-01-02 to 2024-04-10",
+        "2024-01-02 TSLA: missing_at_source",
+    ]
 
 
 def test_a_run_whose_cells_all_failed_stores_and_paints_nothing(
