@@ -290,14 +290,17 @@ class Kalshi:
 
     def _named(self, ids: Sequence[str], broken: dict[str, Broken]) -> Iterator[Market]:
         missing = dict.fromkeys(ids)
-        tickers = [ticker for ticker in missing if is_ticker(ticker)]
-        for first in range(0, len(tickers), TICKERS_A_PAGE):
-            page = {"tickers": ",".join(tickers[first : first + TICKERS_A_PAGE]), "mve_filter": "exclude"}
-            # Where the list is refused, each is asked for by itself.
-            with suppress(Rejected):
-                for record in self._records("/markets", "markets", MARKETS_A_PAGE, **page):
-                    missing.pop(name_of(record), None)
-                    yield from self._readable([record], broken)
+        # The historical list takes no second filter.
+        for path, others in (("/markets", {"mve_filter": "exclude"}), ("/historical/markets", {})):
+            tickers = [ticker for ticker in missing if is_ticker(ticker)]
+            for first in range(0, len(tickers), TICKERS_A_PAGE):
+                page = {"tickers": ",".join(tickers[first : first + TICKERS_A_PAGE]), **others}
+                # Where the list is refused, each is asked for by itself.
+                with suppress(Rejected, NotFound):
+                    for record in self._records(path, "markets", MARKETS_A_PAGE, **page):
+                        if name_of(record) in missing:
+                            del missing[name_of(record)]
+                            yield from self._readable([record], broken)
         for ticker in missing:
             try:
                 yield self.fetch_market(ticker)

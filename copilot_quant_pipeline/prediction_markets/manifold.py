@@ -98,7 +98,7 @@ class Manifold:
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
         """The probability after the last bet of each hour, at the instant of that bet."""
-        return parse_prices(market, self._fetch_bets(market.id, start, end), start, end)
+        return parse_prices(market, self._fetch_bets(market, start, end), start, end)
 
     def _fetch_listed(self, record: dict[str, Any]) -> Market:
         name = quote(parsed(lambda one: str(one["id"]), record), safe="")
@@ -127,10 +127,13 @@ class Manifold:
             yield page
             offset += len(page)
 
-    def _fetch_bets(self, market_id: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    def _fetch_bets(self, market: Market, start: datetime, end: datetime) -> list[dict[str, Any]]:
         """The bets of the window, newest first, each once."""
         bets: dict[str, dict[str, Any]] = {}
-        asked = {"contractId": market_id, "afterTime": _milliseconds(start) - 1, "order": "desc", "limit": PAGE}
+        asked = {"contractId": market.id, "afterTime": _milliseconds(start) - 1, "order": "desc", "limit": PAGE}
+        if market.outcomes != (YES, NO):
+            # A bet on one answer moves the others by bets of no shares, which are left out unless asked for.
+            asked["includeZeroShareRedemptions"] = "true"
         before = _milliseconds(end)
         while True:
             page = _expect_records(self._http.get("/v0/bets", {**asked, "beforeTime": before}))

@@ -91,7 +91,8 @@ class Metaculus:
     def _fetch_post(self, number: str) -> Any:
         if not number.isdecimal():
             raise NotFound(f"metaculus knows no question {number!r}; its questions are numbers, like 3530")
-        return self._http.get(f"/api/posts/{number}/")
+        # Whether a post comes with its forecasts by default has changed over time.
+        return self._http.get(f"/api/posts/{number}/", {"with_cp": "true", "include_cp_history": "true"})
 
     def _posts(self, with_ended: bool) -> Iterator[dict[str, Any]]:
         """Every post of a kind that has probabilities, those with the most forecasts first."""

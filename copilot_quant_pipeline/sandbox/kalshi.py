@@ -26,6 +26,7 @@ from starlette.routing import Route
 from copilot_quant_pipeline.sandbox.faults import Fault, Kinds, Refusals, answer_through_faults
 from copilot_quant_pipeline.sandbox.kalshi_candles import candles
 from copilot_quant_pipeline.sandbox.kalshi_records import (
+    Quote,
     Record,
     combination,
     event_record,
@@ -67,23 +68,29 @@ STATUSES_WITH: Mapping[str, set[str | None]] = {
 class KalshiError(Exception):
     """What Kalshi refuses, with its status and words."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, details: str | None = None) -> None:
         super().__init__(message)
-        self.status, self.code = status, code
+        self.status, self.code, self.details = status, code, details
 
     def response(self) -> Response:
         """The error as Kalshi sends it."""
-        return JSONResponse({"error": {"code": self.code, "message": str(self)}}, self.status)
+        details = {"details": self.details} if self.details else {}
+        return JSONResponse({"error": {"code": self.code, "message": str(self), **details}}, self.status)
 
 
-def bad_request(message: str = "bad request") -> KalshiError:
-    """Kalshi's 400."""
-    return KalshiError(400, "bad_request", message)
+def bad_request(details: str | None = None) -> KalshiError:
+    """Kalshi's 400; some say what was wrong in `details`."""
+    return KalshiError(400, "bad_request", "bad request", details)
 
 
 def not_found() -> KalshiError:
     """Kalshi's 404."""
     return KalshiError(404, "not_found", "not found")
+
+
+def not_archived() -> KalshiError:
+    """The 404 of the historical tier, which has words of its own."""
+    return KalshiError(404, "failed_to_get_market_by_ticker:_not_found", "failed to get market by ticker: not found")
 
 
 def broken(status: int) -> Response:
@@ -115,9 +122,9 @@ class Span:
     last: int
 
     @property
-    def periods(self) -> int:
-        """How many candles are asked for."""
-        return (self.last - self.first) // HOUR + 1
+    def periods(self) -> float:
+        """How many candles are asked for, as Kalshi counts: the length in periods, however many lie in it."""
+        return (self.last - self.first) / HOUR
 
 
 def read_span(params: Mapping[str, str]) -> Span:
@@ -132,14 +139,26 @@ def read_span(params: Mapping[str, str]) -> Span:
     return span
 
 
-def expect_within(asked: int, most: int) -> None:
-    """Refuse more candles than Kalshi gives at once.
+def expect_a_life(span: Span) -> None:
+    """Refuse more candles of one market than Kalshi gives at once.
 
     Raises:
         KalshiError: In the words it was seen to use.
     """
-    if asked > most:
-        raise bad_request(f"requested time range with candlesticks: {asked}, max candlesticks: {most}")
+    if span.periods > MAX_PERIODS:
+        raise bad_request(
+            f"requested time range with candlesticks: {span.periods:.6f}, max candlesticks: {MAX_PERIODS}"
+        )
+
+
+def expect_a_batch(span: Span, tickers: int) -> None:
+    """Refuse more candles of several markets than Kalshi gives at once.
+
+    Raises:
+        KalshiError: In the words it was seen to use.
+    """
+    if (asked := span.periods * tickers) > MAX_CANDLES:
+        raise bad_request(f"requested candlesticks across all markets: {asked:.0f}, max candlesticks: {MAX_CANDLES}")
 
 
 def cursor_to(route: str, offset: int) -> str:
@@ -193,8 +212,9 @@ class Kalshi:
         if not markets:
             raise not_found()
         nested = params.get("with_nested_markets") == "true"
-        records = {} if nested else {"markets": self._records(self._in_tier(markets, archived=False))}
-        return {"event": self._event(markets, nested)} | records
+        records = self._records(self._in_tier(markets, archived=False), quoted=True)
+        within = {"markets": records} if nested else {}
+        return {"event": event_record(markets) | within, "markets": [] if nested else records}
 
     def series(self, params: Mapping[str, str]) -> Record:
         """GET /series."""
@@ -229,20 +249,20 @@ class Kalshi:
 
     def market(self, params: Mapping[str, str], ticker: str, *, archived: bool = False) -> Record:
         """GET /markets/{ticker} and /historical/markets/{ticker}."""
-        return {"market": self._records([self._find(ticker, archived)])[0]}
+        return {"market": self._records([self._find(ticker, archived)], quoted=True)[0]}
 
     def candles(self, params: Mapping[str, str], series: str, ticker: str) -> str:
         """GET /series/{series}/markets/{ticker}/candlesticks."""
         market, span = self._find(ticker, archived=False), read_span(params)
         if market.series != series:
             raise not_found()
-        expect_within(span.periods, MAX_PERIODS)
+        expect_a_life(span)
         return f'{{"ticker":"{ticker}","candlesticks":{self._candles(market, span)}}}'
 
     def archived_candles(self, params: Mapping[str, str], ticker: str) -> str:
         """GET /historical/markets/{ticker}/candlesticks."""
         market, span = self._find(ticker, archived=True), read_span(params)
-        expect_within(span.periods, MAX_PERIODS)
+        expect_a_life(span)
         return f'{{"ticker":"{ticker}","candlesticks":{self._candles(market, span, "historical")}}}'
 
     def batch(self, params: Mapping[str, str]) -> str:
@@ -250,8 +270,8 @@ class Kalshi:
         span, tickers = read_span(params), [each for each in params.get("market_tickers", "").split(",") if each]
         if not 1 <= len(tickers) <= MAX_TICKERS:
             raise bad_request()
-        expect_within(len(tickers) * span.periods, MAX_CANDLES)
-        expect_within(span.periods, MAX_PERIODS)
+        expect_a_batch(span, len(tickers))
+        expect_a_life(span)
         live = {market.ticker: market for market in self._in_tier(self._known(tickers), archived=False)}
         entries = [f'{{"market_ticker":"{each}","candlesticks":{self._candles(live[each], span)}}}' for each in live]
         return f'{{"markets":[{",".join(entries)}]}}'
@@ -301,7 +321,7 @@ class Kalshi:
     def _find(self, ticker: str, archived: bool) -> SimulatedMarket:
         found = self._in_tier(self._known([ticker]), archived=archived)
         if not found:
-            raise not_found()
+            raise not_archived() if archived else not_found()
         return found[0]
 
     def _by_event(self) -> dict[str, list[SimulatedMarket]]:
@@ -316,6 +336,7 @@ class Kalshi:
         return (
             (status is None or any(market.status_at(now) == status for market in markets))
             and params.get("series_ticker", markets[0].series) == markets[0].series
+            and markets[0].event in params.get("tickers", markets[0].event).split(",")
             and closes >= whole(params, "min_close_ts", 0)
         )
 
@@ -361,15 +382,26 @@ class Kalshi:
             return self._records(markets)
         return generated if mve_filter == "only" else generated + self._records(markets)
 
-    def _records(self, markets: Iterable[SimulatedMarket]) -> list[Record]:
+    def _records(self, markets: Iterable[SimulatedMarket], *, quoted: bool = False) -> list[Record]:
+        # To draw the lives of a thousand markets takes a second: lists show empty books.
         now, faults = self._now(), self._world.faults
         records = []
         for market in markets:
-            record = market_record(market, now)
+            record = market_record(market, now, self._quote(market) if quoted else None)
             if fault := faults.take_one("kalshi_broken_market", VENUE, market.ticker):
                 record |= BROKEN[fault.options.get("how", "status")]
             records.append(record)
         return records
+
+    def _quote(self, market: SimulatedMarket) -> Quote | None:
+        """The last price and the book of a market that can be traded now."""
+        now = self._now()
+        if market.status_at(now) != "open" or not market.volume:
+            return None
+        prices = self._markets.prices(market, now - timedelta(hours=2), now + timedelta(seconds=1))
+        return (
+            Quote(*(float(each[-1]) for each in (prices.probability, prices.bid, prices.ask))) if len(prices) else None
+        )
 
     def _page(self, route: str, items: list[Any], limit: int, params: Mapping[str, str]) -> tuple[list[Any], str]:
         faults, cursor = self._world.faults, params.get("cursor", "")

@@ -20,6 +20,7 @@ Write = Callable[[str, int | None], str]
 
 _DOLLARS = [f'"{thousandths / 1000:.4f}"' for thousandths in range(1001)]
 _NAMES = ("close", "high", "low", "open")
+_OF_TRADES = ("close", "high", "low", "mean", "open")
 
 
 def _cents(name: str, price: int | None) -> str:
@@ -73,10 +74,13 @@ def is_missing(market: SimulatedMarket, prices: HourlyPrices) -> npt.NDArray[np.
 
 def _trades(prices: HourlyPrices, shape: str) -> list[str]:
     texts, untraded = _texts(shape)
-    columns = [_thousandths(each) for each in (prices.probability, prices.high, prices.low, prices.open)]
+    mean = (prices.high + prices.low) / 2
+    columns = [_thousandths(each) for each in (prices.probability, prices.high, prices.low, mean, prices.open)]
     return [
-        f"{texts[0][close]},{texts[1][high]},{texts[2][low]},{texts[3][before]}" if volume else untraded[before]
-        for close, high, low, before, volume in zip(*columns, prices.volume.tolist(), strict=True)
+        f"{texts[0][close]},{texts[1][high]},{texts[2][low]},{texts[3][middle]},{texts[4][before]}"
+        if volume
+        else untraded[before]
+        for close, high, low, middle, before, volume in zip(*columns, prices.volume.tolist(), strict=True)
     ]
 
 
@@ -97,10 +101,10 @@ def _thousandths(prices: Floats) -> list[int]:
 def _texts(shape: str) -> tuple[list[list[str]], list[str]]:
     """Each price of a traded hour by its name, the open with the previous one; and all of an hour without a trade."""
     write = SHAPES[shape]
-    traded = [[write(name, price) for price in range(1001)] for name in _NAMES]
+    traded = [[write(name, price) for price in range(1001)] for name in _OF_TRADES]
     previous = [write("previous", price) for price in range(1001)]
     traded[-1] = [f"{before},{same}" for before, same in zip(traded[-1], previous, strict=True)]
-    nothing = [write(name, None) for name in _NAMES]
+    nothing = [write(name, None) for name in _OF_TRADES]
     return traded, [",".join(filter(None, [*nothing, same])) for same in previous]
 
 

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarket
 
 Record = dict[str, Any]
 
 
-def market_record(market: SimulatedMarket, now: datetime) -> Record:
+class Quote(NamedTuple):
+    """What a market's Yes costs now: the last price, and the book."""
+
+    price: float
+    bid: float
+    ask: float
+
+
+# Nobody has traded it or does any more.
+NO_QUOTE = Quote(0.0, 0.0, 1.0)
+
+
+def market_record(market: SimulatedMarket, now: datetime, quote: Quote | None = None) -> Record:
     """A market as of mid-2026: dollars and counts in text."""
     status, volume = status_word(market, now), f"{market.volume_at(now):.2f}"
     record = {
@@ -30,11 +42,15 @@ def market_record(market: SimulatedMarket, now: datetime) -> Record:
         "updated_time": zulu(market.announced_at),
         "open_time": zulu(market.opened_at),
         "close_time": zulu(market.ends_at(now)),
+        "expected_expiration_time": zulu(market.scheduled_at),
+        "expiration_time": zulu(market.scheduled_at + timedelta(days=7)),
         "latest_expiration_time": zulu(market.scheduled_at + timedelta(days=7)),
         "status": status,
         "result": ("yes", "no")[market.winner] if status in ("determined", "finalized") else "",
         "expiration_value": "",
         "can_close_early": True,
+        "exchange_index": 0,
+        **_quoted(quote or NO_QUOTE),
         "notional_value_dollars": "1.0000",
         "volume_fp": volume,
         "volume_24h_fp": "0.00",
@@ -50,6 +66,21 @@ def market_record(market: SimulatedMarket, now: datetime) -> Record:
         worth = "1.0000" if market.winner == 0 else "0.0000"
         record |= {"settlement_ts": zulu(market.resolved_at), "settlement_value_dollars": worth}
     return record
+
+
+def _quoted(quote: Quote) -> Record:
+    dollars = {
+        "last_price": quote.price,
+        "yes_bid": quote.bid,
+        "yes_ask": quote.ask,
+        "no_bid": 1 - quote.ask,
+        "no_ask": 1 - quote.bid,
+        "previous_price": quote.price,
+        "previous_yes_bid": quote.bid,
+        "previous_yes_ask": quote.ask,
+    }
+    sizes = {"yes_bid_size_fp": "100.00", "yes_ask_size_fp": "100.00"}
+    return {f"{name}_dollars": f"{price:.4f}" for name, price in dollars.items()} | sizes
 
 
 def status_word(market: SimulatedMarket, now: datetime) -> str:
@@ -86,6 +117,9 @@ def event_record(markets: Sequence[SimulatedMarket]) -> Record:
         "collateral_return_type": "",
         "mutually_exclusive": False,
         "available_on_brokers": False,
+        "exchange_index": 0,
+        "last_updated_ts": zulu(first.announced_at),
+        "settlement_sources": [],
         "strike_period": "",
     }
 
@@ -99,6 +133,11 @@ def series_record(market: SimulatedMarket) -> Record:
         "frequency": "custom",
         "tags": ["Simulated"],
         "settlement_sources": [],
+        "additional_prohibitions": None,
+        "contract_terms_url": "",
+        "contract_url": "",
+        "fee_multiplier": 1,
+        "fee_type": "quadratic",
     }
 
 

@@ -38,7 +38,7 @@ PARAMETERS = {
     },
     "/v0/bets": {
         "id", "userId", "username", "contractId", "contractSlug", "answerId", "limit", "before", "after",
-        "beforeTime", "afterTime", "order", "kinds", "filterRedemptions",
+        "beforeTime", "afterTime", "order", "kinds", "filterRedemptions", "includeZeroShareRedemptions",
     },
 }  # fmt: skip
 
@@ -99,9 +99,10 @@ class Manifold:
             return as_json([])
         now = _milliseconds(self._world.clock())
         before = min(int(asked.get("beforeTime", now + 1)), now + 1)
-        return as_json(
-            list(islice(self._bets(market, int(asked.get("afterTime", 0)), before), int(asked.get("limit", MOST))))
-        )
+        every = self._bets(market, int(asked.get("afterTime", 0)), before)
+        if asked.get("includeZeroShareRedemptions") != "true":
+            every = (bet for bet in every if bet["shares"] or not bet["isRedemption"])
+        return as_json(list(islice(every, int(asked.get("limit", MOST)))))
 
     def _newest_first(self) -> list[SimulatedMarket]:
         listed = [market for market in self._markets.markets(VENUE) if self._is_listed(market)]
@@ -191,14 +192,16 @@ def _instants(hour: int) -> list[tuple[float, str]]:
 def _bet(market: SimulatedMarket, outcome: int, at: int, kind: str, prices: tuple[float, float]) -> dict[str, Any]:
     opened, closed = prices
     before, after = {"first": (opened, opened), "last": (opened, closed), "rests": (closed, closed)}[kind]
+    # Somebody bets on the first answer; the others are moved.
+    bought = kind != "rests" and outcome == 0
     record = {
         "id": f"bet-{market.id}-{at}-{outcome}",
         "contractId": market.id,
         "userId": "simulated",
         "createdTime": at,
         "outcome": "YES" if after >= before else "NO",
-        "amount": 0 if kind == "rests" else 10,
-        "shares": 0 if kind == "rests" else 17.350459904608414,
+        "amount": 10 if bought else 0,
+        "shares": 17.350459904608414 if bought else 0,
         "probBefore": before,
         "probAfter": after,
         "isRedemption": kind != "rests" and outcome > 0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,45 @@ def test_exchange_status_and_series_look_as_recorded(sandbox: Sandbox, recorded:
     status = json.loads((recorded / "kalshi" / "exchange_status_response.json").read_text())["response"]
     assert body(ask(sandbox, "/exchange/status")) == status
     series = json.loads((recorded / "kalshi" / "series_single_response.json").read_text())["response"]["series"]
-    assert set(body(ask(sandbox, f"/series/{OPEN.series}"))["series"]) <= set(series)
+    assert set(body(ask(sandbox, f"/series/{OPEN.series}"))["series"]) == set(series)
 
 
-def test_markets_have_the_recorded_fields(sandbox: Sandbox, recorded: Path) -> None:
-    known = json.loads((recorded / "kalshi" / "pmvl_kalshi_events.json").read_text())["events"][0]["markets"][0]
+def test_markets_and_events_have_the_recorded_fields(sandbox: Sandbox, recorded: Path) -> None:
+    recording = json.loads((recorded / "kalshi" / "pmvl_kalshi_events.json").read_text())["events"][0]
+    answer = body(ask(sandbox, f"/events/{OPEN.event}", with_nested_markets="true"))
+    assert set(answer["event"]) == set(recording)
+    known = recording["markets"][0]
+    nested = next(one for one in answer["event"]["markets"] if one["ticker"] == OPEN.ticker)
+    for market in (nested, body(ask(sandbox, f"/markets/{OPEN.ticker}"))["market"]):
+        assert set(market) - set(known) <= {"subtitle"}
+        assert set(known) - set(market) <= {"early_close_condition"}
+        assert all(isinstance(market[name], type(known[name])) for name in set(market) & set(known))
+
+
+def test_an_open_markets_quote_is_that_of_its_last_candle(sandbox: Sandbox) -> None:
     market = body(ask(sandbox, f"/markets/{OPEN.ticker}"))["market"]
-    assert set(market) - set(known) <= {"subtitle"}
+    last = body(ask(sandbox, candles_path(OPEN), **span()))["candlesticks"][-1]
+    assert market["yes_bid_dollars"] == last["yes_bid"]["close_dollars"]
+    assert Decimal(market["no_ask_dollars"]) == 1 - Decimal(market["yes_bid_dollars"])
+
+
+def test_events_can_be_asked_for_by_their_tickers(sandbox: Sandbox) -> None:
+    events = body(ask(sandbox, "/events", tickers=f"{OPEN.event},{ARCHIVED.event},KXNONE"))["events"]
+    assert {event["event_ticker"] for event in events} == {OPEN.event, ARCHIVED.event}
+
+
+def test_candles_have_the_recorded_fields(sandbox: Sandbox, recorded: Path) -> None:
+    recording = json.loads((recorded / "kalshi" / "series_candlesticks_response.json").read_text())["response"]
+    sandbox.fault("kalshi_cents", symbol=OPEN.ticker)
+    candles = body(ask(sandbox, candles_path(OPEN), **span(days=30)))["candlesticks"]
+    for traded in (True, False):
+        sent, known = (
+            next(one for one in some if bool(one["volume"]) is traded) for some in (candles, recording["candlesticks"])
+        )
+        assert set(sent) == set(known)
+        assert all(set(sent[side]) == set(known[side]) for side in ("yes_bid", "yes_ask"))
+        # Always null in the recording.
+        assert set(known["price"]) - set(sent["price"]) == {"max", "min"}
 
 
 def test_a_category_of_series_is_spelled_exactly(sandbox: Sandbox) -> None:
@@ -220,13 +253,16 @@ def test_both_ends_of_a_window_are_included_and_the_future_is_not(sandbox: Sandb
 
 def test_more_candles_than_a_route_gives_are_refused_in_its_words(sandbox: Sandbox) -> None:
     for path in (candles_path(OPEN), f"/historical/markets/{ARCHIVED.ticker}/candlesticks"):
-        answer = ask(sandbox, path, start_ts=0, end_ts=5000 * HOUR, period_interval=60)
+        assert ask(sandbox, path, start_ts=0, end_ts=5000 * HOUR, period_interval=60).status == 200
+        answer = ask(sandbox, path, start_ts=0, end_ts=5001 * HOUR, period_interval=60)
         assert answer.status == 400
-        assert answer.json["error"]["message"] == "requested time range with candlesticks: 5001, max candlesticks: 5000"
+        said = "requested time range with candlesticks: 5001.000000, max candlesticks: 5000"
+        assert answer.json["error"] == {"code": "bad_request", "message": "bad request", "details": said}
     batch = {"market_tickers": f"{OPEN.ticker},{ARCHIVED.ticker},X", "start_ts": 0, "period_interval": 60}
-    answer = ask(sandbox, "/markets/candlesticks", end_ts=3333 * HOUR, **batch)
-    assert "max candlesticks: 10000" in answer.json["error"]["message"]
-    assert ask(sandbox, "/markets/candlesticks", end_ts=3332 * HOUR, **batch).status == 200
+    answer = ask(sandbox, "/markets/candlesticks", end_ts=3334 * HOUR, **batch)
+    said = "requested candlesticks across all markets: 10002, max candlesticks: 10000"
+    assert answer.json["error"]["details"] == said
+    assert ask(sandbox, "/markets/candlesticks", end_ts=3333 * HOUR, **batch).status == 200
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def ask(sandbox: Sandbox, path: str, **params: Any) -> Answer:
 
 
 def bets(sandbox: Sandbox, **params: Any) -> list[dict[str, Any]]:
-    answer = ask(sandbox, "bets", contractId=ALIVE.id, **params)
+    answer = ask(sandbox, "bets", **{"contractId": ALIVE.id, "includeZeroShareRedemptions": "true", **params})
     assert answer.status == 200, answer
     return list(answer.json)
 
@@ -100,6 +100,14 @@ def test_answers_are_bet_on_at_one_instant_and_keep_summing_to_one(manifold: San
         of.setdefault(bet["createdTime"], []).append(bet["probAfter"])
     assert {len(prices) for prices in of.values()} == {len(ALIVE.outcomes)}
     assert all(sum(prices) == pytest.approx(1, abs=0.05) for prices in of.values())
+
+
+def test_the_answers_that_a_bet_moves_are_told_only_where_that_is_asked_for(manifold: Sandbox) -> None:
+    day = {"afterTime": milliseconds(NOW - timedelta(days=1))}
+    every = bets(manifold, **day)
+    assert any(bet["isRedemption"] and not bet["shares"] for bet in every)
+    usual = bets(manifold, **day, includeZeroShareRedemptions="false")
+    assert usual == [bet for bet in every if not bet["isRedemption"]]
 
 
 @pytest.mark.parametrize(
