@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
 
 from copilot_quant_pipeline.settings import Settings
 
@@ -14,6 +16,10 @@ RECORDED = Path(__file__).parents[2] / "shared" / "recorded"
 
 # Good Friday morning in New York: a holiday before a weekend, the newest session is Thursday 2024-03-28.
 NOW = datetime(2024, 3, 29, 14, 0, tzinfo=UTC)
+
+# How fast a machine is, or how much else it does, is no property of the code.
+examples.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+examples.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
