@@ -7,18 +7,19 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import settings as hypothesis_settings
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
 
 from copilot_quant_pipeline.settings import Settings
-
-# No test depends on how fast the machine is.
-hypothesis_settings.register_profile("untimed", deadline=None)
-hypothesis_settings.load_profile("untimed")
 
 RECORDED = Path(__file__).parents[2] / "shared" / "recorded"
 
 # Good Friday morning in New York: a holiday before a weekend, the newest session is Thursday 2024-03-28.
 NOW = datetime(2024, 3, 29, 14, 0, tzinfo=UTC)
+
+# How fast a machine is, or how much else it does, is no property of the code.
+examples.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+examples.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -40,10 +40,7 @@ def asked_sessions(settings: Settings, start: str | None, end: str | None) -> tu
         raise UserError(f"the grid starts on {settings.equities_start} and no session has completed since.")
     first = asked_date("--start", start) or settings.equities_start
     last = asked_date("--end", end) or axis[-1]
-    if first > last and not end:
-        raise UserError(f"--start {first} has no session yet; the newest is {axis[-1]}.")
-    if first > last:
-        raise UserError(f"--start {first} is after --end {last}; swap them.")
+    _expect_in_order(start, end, first, last)
     if first < settings.equities_start:
         raise UserError(
             f"--start {first} is before the grid's first date {settings.equities_start};"
@@ -58,6 +55,17 @@ def asked_sessions(settings: Settings, start: str | None, end: str | None) -> tu
     if not sessions:
         raise UserError(f"the exchange was closed from {first} to {last}; choose a range with a session in it.")
     return sessions
+
+
+def _expect_in_order(start: str | None, end: str | None, first: date, last: date) -> None:
+    """Refuse a range that ends before it starts; what was not typed is an end of the axis."""
+    if first <= last:
+        return
+    if not end:
+        raise UserError(f"--start {first} is after the newest date on the grid, {last}; start there or before.")
+    if not start:
+        raise UserError(f"--end {last} is before the grid's first date {first}; end there or later.")
+    raise UserError(f"--start {first} is after --end {last}; swap them.")
 
 
 def asked_date(option: str, text: str | None) -> date | None:
@@ -138,10 +146,7 @@ def asked_days(settings: Settings, start: str | None, end: str | None) -> tuple[
     if not axis:
         raise UserError(f"the markets' grid starts on {settings.markets_start}, which has not come yet.")
     first, last = asked_date("--start", start) or axis[0], asked_date("--end", end) or axis[-1]
-    if first > last and not end:
-        raise UserError(f"--start {first} has not come yet; the newest day is {axis[-1]}.")
-    if first > last:
-        raise UserError(f"--start {first} is after --end {last}; swap them.")
+    _expect_in_order(start, end, first, last)
     if first < axis[0]:
         raise UserError(
             f"--start {first} is before the grid's first date {axis[0]};"

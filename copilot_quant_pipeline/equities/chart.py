@@ -41,6 +41,9 @@ BARS_AS_SENT = pa.schema(
 
 _STATUS_OF_CODE = {"Not Found": 404, "Bad Request": 400, "Unprocessable Entity": 422}
 
+# What reading an answer of any other shape can raise, however odd: a number too large, a folder for a time zone.
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
+
 
 @dataclass(frozen=True)
 class VendorBars:
@@ -71,16 +74,26 @@ def parse_chart(text: str, *, symbol: str, start: date, end: date, fetched_at: d
         VendorError: The answer carries Yahoo's error, or (`Malformed`) is no daily chart.
     """
     chart = _read_json(text, symbol)
-    if chart.get("error"):
-        raise parse_error(_STATUS_OF_CODE.get(chart["error"].get("code", ""), 500), text, symbol=symbol)
+    if error := chart.get("error"):
+        raise _error_within(error, text, symbol)
     try:
         result = chart["result"][0]
         meta = result["meta"]
         bars = _bars(result, meta, end)
         listed = _day(meta["firstTradeDate"], _zone(meta)) if meta.get("firstTradeDate") is not None else None
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError) as error:
+    except _UNREADABLE as error:
         raise Malformed(f"{symbol}: Yahoo's answer is no daily chart ({type(error).__name__}: {error})") from None
     return VendorBars(symbol, bars, listed, start, end, fetched_at)
+
+
+def _error_within(error: Any, text: str, symbol: str) -> VendorError:
+    """The error of an answer with status 200."""
+    if not isinstance(error, dict):
+        return Malformed(f"{symbol}: Yahoo's answer is an error without words: {_shortened(text)}")
+    code = str(error.get("code"))
+    if code in _STATUS_OF_CODE:
+        return parse_error(_STATUS_OF_CODE[code], text, symbol=symbol)
+    return Unavailable(f"{symbol}: Yahoo reports {code} ({error.get('description')})")
 
 
 def parse_error(status: int, text: str, *, symbol: str, retry_after: float | None = None) -> VendorError:
@@ -106,11 +119,15 @@ def _read_json(text: str, symbol: str) -> dict[str, Any]:
     try:
         # Not a faster reader: Yahoo has sent the bare word Infinity, which only this one takes.
         chart = json.loads(text)["chart"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         chart = None
     if not isinstance(chart, dict):
-        raise Malformed(f"{symbol}: Yahoo's answer is no chart: {' '.join(text[:60].split())!r}")
+        raise Malformed(f"{symbol}: Yahoo's answer is no chart: {_shortened(text)}")
     return chart
+
+
+def _shortened(text: str) -> str:
+    return repr(" ".join(text[:60].split()))
 
 
 def _zone(meta: Mapping[str, Any]) -> ZoneInfo:
@@ -135,19 +152,17 @@ def _bars(result: Mapping[str, Any], meta: Mapping[str, Any], end: date) -> pa.T
         raise ValueError(f"bars of {meta['dataGranularity']}")
     zone = _zone(meta)
     dates = pa.array([_day(stamp, zone) for stamp in stamps], pa.date32()).to_numpy(zero_copy_only=False)
-    wanted = _wanted(dates, stamps, meta, end)
+    wanted = _wanted(dates, stamps, end)
     sent = {name: column[wanted] for name, column in _columns(result["indicators"], len(stamps)).items()}
     return _with_events(dates[wanted], sent, result.get("events") or {}, zone, end)
 
 
-def _wanted(
-    dates: npt.NDArray[np.datetime64], stamps: Sequence[float], meta: Mapping[str, Any], end: date
-) -> npt.NDArray[np.bool_]:
+def _wanted(dates: npt.NDArray[np.datetime64], stamps: Sequence[float], end: date) -> npt.NDArray[np.bool_]:
     # Yahoo often appends the latest price, whatever end was asked.
     wanted: npt.NDArray[np.bool_] = dates <= np.datetime64(end)
-    # While the exchange is open today's bar comes twice: as of some minutes ago, and live, stamped with the
-    # last trade. The live one has the fuller volume (yfinance: fix_Yahoo_returning_live_separate).
-    if len(dates) > 1 and dates[-1] == dates[-2] and stamps[-1] == meta.get("regularMarketTime"):
+    # While the exchange is open today's bar comes twice: stamped with the open, as of some minutes ago, and live,
+    # stamped with the last trade. The live one has the fuller volume (yfinance: fix_Yahoo_returning_live_separate).
+    if len(dates) > 1 and dates[-1] == dates[-2] and stamps[-1] > stamps[-2]:
         wanted[-2] = False
     return wanted
 

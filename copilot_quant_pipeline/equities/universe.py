@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 WIKIPEDIA = "https://en.wikipedia.org"
 PAGE = "/wiki/List_of_S%26P_500_companies"
 
-# Wikimedia refuses clients that do not say who they are: https://w.wiki/4wJS
-USER_AGENT = "copilot-quant-pipeline/0.1 (reads the S&P 500 list once a day) python-requests"
+# Wikimedia refuses clients that do not say who they are (https://w.wiki/4wJS), or go by their library's name.
+USER_AGENT = "copilot-quant-pipeline/0.1 (reads the S&P 500 list once a day)"
 
 # 500 companies, a few with two share classes; a page far from that is broken or vandalised.
 FEWEST, MOST = 480, 520

@@ -32,7 +32,9 @@ def test_what_is_no_symbol_is_refused_with_what_to_write(desk: Desk, symbol: str
     ("arguments", "words"),
     [
         (("--start", "2024-03-01", "--end", "2024-02-01"), ("after", "swap")),
-        (("--start", "2024-03-29"), ("no session yet", "2024-03-28")),
+        (("--start", "2024-03-29"), ("after the newest date", "2024-03-28")),
+        (("--start", "2030-01-01"), ("after the newest date", "2024-03-28")),
+        (("--end", "2019-12-31"), ("before the grid's first date", "later")),
         (("--start", "2019-12-31"), ("before the grid", "COPILOT_QUANT_EQUITIES_START")),
         (("--end", "2030-01-01"), ("not over yet", "2024-03-28")),
         (("--start", "2024-03-30", "--end", "2024-03-31"), ("not over yet",)),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from copilot_quant_pipeline.equities.bars import settle_span
 from copilot_quant_pipeline.equities.chart import VendorBars, parse_chart, parse_error
 from copilot_quant_pipeline.errors import (
     BeforeFirstBar,
@@ -20,6 +24,9 @@ from copilot_quant_pipeline.errors import (
     Unavailable,
     VendorError,
 )
+from copilot_quant_pipeline.grid.cells import Span
+from copilot_quant_pipeline.warehouse.harvest import ASKED
+from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
 from copilot_quant_pipeline_tests.equities.conftest import chart_body
 
 MONDAY, TUESDAY, WEDNESDAY = date(2024, 3, 25), date(2024, 3, 26), date(2024, 3, 27)
@@ -88,12 +95,23 @@ def test_a_date_that_comes_twice_carries_its_split_once() -> None:
     assert column(answer, "split_ratio") == [1.0, 2.0, 1.0]
 
 
-def test_while_the_exchange_is_open_the_live_bar_replaces_the_delayed_one() -> None:
+@pytest.mark.parametrize("regular_market_time", [None, 0, 1])
+def test_while_the_exchange_is_open_the_live_bar_replaces_the_delayed_one(regular_market_time: int | None) -> None:
     made = body([MONDAY, TUESDAY, TUESDAY])
-    made["chart"]["result"][0]["indicators"]["quote"][0]["volume"] = [1, 2, 3]
-    assert column(parsed(made), "volume") == [1.0, 2.0, 3.0]
-    made["chart"]["result"][0]["meta"]["regularMarketTime"] = stamp(TUESDAY)
+    result = made["chart"]["result"][0]
+    result["indicators"]["quote"][0]["volume"] = [1, 2, 3]
+    result["timestamp"][-1] += 3 * 3600
+    # What meta says of the last trade need not be that to the second.
+    if regular_market_time is not None:
+        result["meta"]["regularMarketTime"] = result["timestamp"][-1] + regular_market_time
     assert column(parsed(made), "volume") == [1.0, 3.0]
+
+
+@pytest.mark.parametrize("days", [[MONDAY, TUESDAY, TUESDAY], [MONDAY, MONDAY, TUESDAY]])
+def test_a_bar_that_comes_twice_with_the_same_stamp_is_no_live_bar(days: list[date]) -> None:
+    made = body(days)
+    made["chart"]["result"][0]["meta"]["regularMarketTime"] = stamp(TUESDAY)
+    assert column(parsed(made), "date") == days
 
 
 def test_a_price_from_after_the_asked_window_is_left_out() -> None:
@@ -135,6 +153,11 @@ BROKEN = {
     "too few closes": json.dumps(body([MONDAY], timestamp=[stamp(MONDAY), stamp(TUESDAY)])),
     "minute bars": chart_body([MONDAY]).replace('"1d"', '"1m"'),
     "words for prices": chart_body([MONDAY]).replace("10.0", '"ten"'),
+    "an error of one word": '{"chart": {"result": null, "error": "boom"}, "finance": {}}',
+    "brackets without end": '{"chart":' + "[" * 100_000,
+    "a stamp beyond all time": json.dumps(body([MONDAY], timestamp=[10**19])),
+    "a volume beyond all numbers": chart_body([MONDAY]).replace("1000", "1" + "0" * 400),
+    "a folder for a time zone": chart_body([MONDAY]).replace("America/New_York", "America"),
     "a split by nothing": json.dumps(
         body([MONDAY], events=events("splits", (MONDAY, {"numerator": 2, "denominator": 0})))
     ),
@@ -167,6 +190,12 @@ def test_each_recorded_refusal_is_its_own_error(recorded: Path, name: str) -> No
 def test_a_refusal_says_the_same_when_it_comes_with_status_200(recorded: Path, name: str) -> None:
     with pytest.raises(REFUSALS[name][1]):
         parsed((recorded / "yahoo" / "errors" / name).read_text())
+
+
+@pytest.mark.parametrize("code", ['"Internal Server Error"', "null", "500"])
+def test_an_error_of_another_kind_with_status_200_is_yahoos_trouble(code: str) -> None:
+    with pytest.raises(Unavailable, match="backend is gone"):
+        parsed(f'{{"chart": {{"result": null, "error": {{"code": {code}, "description": "backend is gone"}}}}}}')
 
 
 def test_the_recorded_empty_window_is_an_answer_without_bars(recorded: Path) -> None:
@@ -214,3 +243,51 @@ def test_what_the_stored_bars_do_not_need_may_be_missing_and_midnight_utc_is_tha
         bars = _bare_bars(stamps, adjclose=adjclose)
         assert bars.column("date").to_pylist() == [date(2024, 1, 2), date(2024, 1, 3)]
         assert bars.column("adj_close").null_count == 2
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**400), 10**400)
+    | st.integers(-(10**11), 10**11)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["America", "..", "1d", "US/Pacific", "4:1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _places(inner: Any, *path: str | int) -> Iterator[tuple[str | int, ...]]:
+    """The way to every value of some JSON."""
+    if path:
+        yield path
+    if isinstance(inner, dict | list):
+        for step in inner if isinstance(inner, dict) else range(len(inner)):
+            yield from _places(inner[step], *path, step)
+
+
+@given(st.data(), JUNK)
+def test_whatever_yahoo_sends_is_read_or_refused_and_breaks_nothing(data: st.DataObject, junk: Any) -> None:
+    made = body(
+        [MONDAY, TUESDAY, WEDNESDAY],
+        events={
+            **events("dividends", (TUESDAY, {"amount": 0.2})),
+            **events("splits", (TUESDAY, {"numerator": 4, "denominator": 1})),
+        },
+    )
+    path = data.draw(st.sampled_from(list(_places(made))))
+    inner: Any = made
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = junk
+    try:
+        answer = parsed(made)
+    except VendorError:
+        return
+    span = Span("TEST", (MONDAY, TUESDAY, WEDNESDAY))
+    settled = settle_span(span, answer, now=answer.fetched_at, source="yahoo")
+    assert settled.cells.num_rows == 3
+    ASKED.validated(settled.cells)
+    BARS.validated(settled.rows)
+    ACTIONS.validated(settled.actions)

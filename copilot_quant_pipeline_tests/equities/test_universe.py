@@ -304,7 +304,7 @@ symbols = st.sampled_from(["A", "B", "C"])
 days = st.dates(date(2000, 1, 1), date(2000, 3, 1))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.dictionaries(symbols, st.one_of(st.none(), days)),
     st.lists(st.builds(Change, days, symbols, st.just("name"), st.booleans()), max_size=12),
