@@ -145,7 +145,7 @@ def test_every_command_can_be_asked_to_show_where_it_broke(desk: Desk, command: 
 
 
 def test_markets_of_a_day_to_come_are_refused_with_the_newest(desk: Desk) -> None:
-    _expect_one_line(desk.run("backfill", "markets", "--start", "2024-04-01"), "not come yet", "2024-03-29")
+    _expect_one_line(desk.run("backfill", "markets", "--start", "2024-04-01"), "after the newest date", "2024-03-29")
 
 
 def test_the_status_of_a_home_without_anything_says_so(desk: Desk) -> None:
