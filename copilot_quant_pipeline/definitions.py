@@ -20,7 +20,7 @@ from copilot_quant_pipeline.ledger.instance import note_process
 from copilot_quant_pipeline.prediction_markets.assets import build_prediction_markets
 from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
-from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.settings import Settings, keep_loopback_off_proxies
 from copilot_quant_pipeline.upkeep.backfill import RUN_LOGGER
 from copilot_quant_pipeline.upkeep.checks import build_upkeep_checks
 from copilot_quant_pipeline.upkeep.freshness import with_policies
@@ -90,4 +90,5 @@ def _quiet(_context: dg.InitLoggerContext) -> logging.Logger:
     return runs
 
 
+keep_loopback_off_proxies()
 defs = build_definitions(Settings.from_environment())

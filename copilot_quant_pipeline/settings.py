@@ -1,18 +1,19 @@
 """The one Settings object, read from COPILOT_QUANT_* once at the edge and handed down.
 
-Here: what a user can set, its defaults and its validation.
+Here: what a user can set, its defaults and its validation; what of the environment must hold for all of a process.
 Not here: anything computed from data. No other module reads the environment for a setting.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
+from copilot_quant_pipeline.calendar import FIRST_DATE
 from copilot_quant_pipeline.errors import UserError
 
 Source = Literal["sandbox", "live"]
@@ -30,6 +31,8 @@ VENUE_URLS = (
     "predictit_url",
     "metaculus_url",
 )
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ class Settings:
         """Refuse what no environment could hand to another process."""
         if not self.markets_venues:
             raise UserError("no venue is followed; write for example COPILOT_QUANT_MARKETS_VENUES=polymarket,kalshi.")
+        if self.equities_start < FIRST_DATE:
+            raise UserError(
+                f"the grid cannot start on {self.equities_start}: the exchange's holidays are known from {FIRST_DATE}"
+                " on; write COPILOT_QUANT_EQUITIES_START of that day or later."
+            )
 
     @classmethod
     def from_environment(
@@ -188,6 +196,21 @@ class Settings:
     def logs_path(self) -> Path:
         """The folder of the command's log files."""
         return self.home / "logs"
+
+
+def keep_loopback_off_proxies(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Add this machine to what is asked without a proxy, where the environment sets one up.
+
+    Stand-ins, the sandbox and Dagster's own servers are on loopback, where no proxy reaches them; curl and requests
+    would ask it all the same.
+    """
+    if not any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in environ):
+        return
+    exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    hosts = [host.strip() for host in exempt.split(",") if host.strip()]
+    if hosts != ["*"]:
+        exempt = ",".join(dict.fromkeys([*hosts, *_LOOPBACK]))
+    environ["no_proxy"] = environ["NO_PROXY"] = exempt
 
 
 @dataclass(frozen=True)

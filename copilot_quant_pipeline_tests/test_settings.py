@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_quant_pipeline.errors import UserError
-from copilot_quant_pipeline.settings import VENUE_URLS, Settings
+from copilot_quant_pipeline.settings import VENUE_URLS, Settings, keep_loopback_off_proxies
 
 NOW = datetime(2024, 3, 29, 14, 0, tzinfo=UTC)
 URLS = st.none() | st.integers(1, 65535).map(lambda port: f"http://127.0.0.1:{port}")
@@ -115,3 +115,30 @@ def test_the_token_of_metaculus_is_asked_for_by_its_variable_and_never_shown() -
     settings = Settings.from_environment({"COPILOT_QUANT_METACULUS_TOKEN": "hush", "COPILOT_QUANT_SOURCE": "live"})
     assert settings.expect_metaculus_token() == "hush"
     assert "hush" not in repr(settings)
+
+
+def test_a_grid_from_before_the_known_holidays_is_refused() -> None:
+    assert Settings.from_environment({"COPILOT_QUANT_EQUITIES_START": "1990-01-01"}).equities_start.year == 1990
+    with pytest.raises(UserError, match="holidays are known from 1990-01-01 on; write COPILOT_QUANT_EQUITIES_START"):
+        Settings.from_environment({"COPILOT_QUANT_EQUITIES_START": "1985-01-02"})
+
+
+@pytest.mark.parametrize("proxy", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
+@pytest.mark.parametrize(
+    ("given", "exempt"),
+    [
+        ({}, "localhost,127.0.0.1,::1"),
+        ({"NO_PROXY": "quant.example, 127.0.0.1"}, "quant.example,127.0.0.1,localhost,::1"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+)
+def test_loopback_is_asked_without_a_proxy(proxy: str, given: dict[str, str], exempt: str) -> None:
+    environ = {proxy: "http://proxy.example:3128", **given}
+    keep_loopback_off_proxies(environ)
+    assert environ == {proxy: "http://proxy.example:3128", "no_proxy": exempt, "NO_PROXY": exempt}
+
+
+def test_without_a_proxy_the_environment_stays_as_it_is() -> None:
+    environ = {"NO_PROXY": "quant.example"}
+    keep_loopback_off_proxies(environ)
+    assert environ == {"NO_PROXY": "quant.example"}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NEW_YORK = ZoneInfo("America/New_York")
 
-# Older than any grid a user would start; the sandbox's market reaches back to 2015.
+# No grid starts before it: what exchange_calendars says of older holidays is not reliable (1962-01-01 is a session).
 FIRST_DATE = date(1990, 1, 1)
 
 

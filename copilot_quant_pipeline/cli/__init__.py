@@ -20,6 +20,7 @@ import typer
 from copilot_quant_pipeline.cli import exporting, quarantine, serving, settling, upkeep
 from copilot_quant_pipeline.cli.platform import InterruptedByUserError
 from copilot_quant_pipeline.errors import UserError, VendorError
+from copilot_quant_pipeline.settings import keep_loopback_off_proxies
 
 app = typer.Typer(
     name="copilot-quant",
@@ -62,6 +63,7 @@ def _before_any_command(
 
 def main() -> None:
     """The command's entry point: every error a user can cause is one line on stderr and exit code 2."""
+    keep_loopback_off_proxies()
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except UserError as error:

@@ -81,6 +81,9 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
         path = stack.enter_context(logging_into(settings, command, verbose=verbose))
         stack.enter_context(interrupts_told())
         log.debug("%s with %s, log in %s", command, settings, path)
+        warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
+        with warehouse.connect_read_only():
+            pass  # a file that cannot be used is told before anything is asked
         if settings.needs_sandbox:
             from copilot_quant_pipeline.sandbox import Sandbox
 
@@ -94,7 +97,6 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
             market_sources=MarketSources.reached_by(settings, bar.advance),
         )
         job = definitions.resolve_implicit_global_asset_job_def()
-        warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
         yield Platform(settings, job, instance, warehouse, bar, as_json)
 
 

@@ -141,3 +141,14 @@ def _answers(url: str) -> bool:
     with suppress(requests.ConnectionError):
         return requests.get(url, timeout=10).ok
     return False
+
+
+def test_a_proxy_of_the_machine_is_not_in_the_way_of_loopback(desk: Desk) -> None:
+    with closing(socket.socket()) as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and never listens
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        desk.environment.update(http_proxy=address, HTTP_PROXY=address)
+        process = desk.start("backfill", "equities", "--start", "2024-03-28", "--symbols", "AAPL,BRK.B")
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "2 of 2 cells settled" in out
