@@ -26,8 +26,9 @@ from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 # How far apart the two tries lie at least.
 AGREES_AFTER = timedelta(hours=24)
 
-# For so long Yahoo is not asked again for the later sessions of a symbol; then it might have a new life.
-DECIDED_FOR = timedelta(days=28)
+# For so long Yahoo is not asked again for the later sessions of a symbol. Then it may have a new life, or Yahoo had
+# lost it for a while: its delisted cells are gaps once later bars come (warehouse/gaps.py).
+DECIDED_FOR = timedelta(days=7)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.calendar import NEW_YORK, last_completed_session, session_close
+from copilot_quant_pipeline.calendar import NEW_YORK, last_completed_session, previous_session, session_close
 from copilot_quant_pipeline.equities.bars import Settled, actions_told, bars_beside, settle_span
 from copilot_quant_pipeline.equities.brake import Brake
 from copilot_quant_pipeline.equities.chart import VendorBars
@@ -72,11 +72,12 @@ class Fetching:
 def plan_window(span: Span, grid_start: date, today: date, *, in_backfill: bool) -> Window:
     """The tail where it holds all that is asked, else the history.
 
+    The tail begins a session early: the bar before the first asked one may be provisional still, and is seen again.
     In a Dagit backfill always the history: it is kept, and serves the backfill's other runs too.
     """
     tail_start = today - timedelta(days=TAIL_DAYS)
     if span.start >= tail_start and not in_backfill:
-        return Window("tail", tail_start, today)
+        return Window("tail", previous_session(tail_start), today)
     return history_window(span, grid_start, today)
 
 

@@ -4,8 +4,9 @@ Here: reading them, newest first, given which tries are to be repeated.
 Not here: when a cell is tried again (upkeep/healing.py), which runs that takes (grid/cells.py).
 
 A gap is a failed cell, or one never asked for that lies after its key's first settled cell (and, of a market, between
-its opening and its close), or a market's cell that was settled while its day was not over. A key never asked for has no
-gaps, nor has a key or date that is not on the axes.
+its opening and its close), or a market's cell that was settled while its day was not over, or one that was settled as
+delisted though rows of later dates came. A key never asked for has no gaps, nor has a key or date that is not on the
+axes.
 """
 
 from __future__ import annotations
@@ -142,9 +143,12 @@ with keys as (
     -- Given up before its symbol was found to be delisted: that settles it.
     select c.date, c.key from covered c join departed d using (key)
     where c.reason = $given_up and c.fetched_at < d.since and c.date > d.last_bar
+), revived as (
+    -- It has rows of later dates: it had only been forgotten for a while.
+    select c.date, c.key from covered c join departed d using (key) where c.reason = 'delisted' and c.date < d.last_bar
 ), gaps as (
     select date, key, place
-    from (from blank union all from early union all from red union from explained)
+    from (from blank union all from early union all from red union from explained union from revived)
     join keys using (key) semi join dates using (date)
     where not exists (
         from busy b where date between b.first and b.last and place between b.top and b.bottom

@@ -88,6 +88,13 @@ def test_an_update_asks_for_the_new_session_alone_and_confirms_the_one_before(ke
     assert asked == [2 * len(SESSIONS), 2]
 
 
+def test_a_bar_becomes_final_though_nobody_asked_for_a_week(kept: Desk) -> None:
+    after(kept, date(2024, 4, 7))  # the oldest session of that week is just what an update asks for
+    updated(kept)
+    provisional = kept.warehouse.read("select distinct date from equities.bars where not is_final").to_pylist()
+    assert provisional == [{"date": date(2024, 4, 5)}]
+
+
 def test_a_late_correction_is_restated_by_the_next_update_and_told(kept: Desk) -> None:
     before = closes(kept)
     kept.venues.fault("correction", symbol="KO", date=CORRECTED, factor=1.01)

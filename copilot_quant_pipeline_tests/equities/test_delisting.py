@@ -75,16 +75,17 @@ def test_two_tries_a_day_apart_settle_it_from_the_session_after_its_last_bar_on(
     assert world.venues.requests()[CHART] == 1  # for the other symbol
 
 
-def test_after_some_weeks_it_is_asked_for_again_and_may_be_back(world: World) -> None:
+def test_after_a_week_it_is_asked_for_again_and_what_was_taken_for_delisted_heals(world: World) -> None:
     world.settle((GONE,), WEEK[-1:])
     world.now += DAY
     world.settle((GONE,), WEEK[-1:])
-    world.now += 28 * DAY
-    world.venues.pin_clock(world.now)
     world.venues.clear_faults()
-    new_life = date(2024, 4, 18)
-    world.settle((GONE,), [new_life])
-    assert _cells(world)[new_life] == ("settled", None)
+    world.let_pass(6 * DAY, every=DAY)
+    missed = {WEEK[-1], *sessions_in_range(date(2024, 3, 22), date(2024, 3, 28))}
+    assert {day for day, cell in _cells(world).items() if cell == ("settled", "delisted")} == missed
+    world.let_pass(5 * DAY, every=DAY / 2)  # to Wednesday, over Good Friday and a weekend
+    assert list(_cells(world)) == sessions_in_range(WEEK[0], date(2024, 4, 2))
+    assert set(_cells(world).values()) == {("settled", None)}
 
 
 def test_a_symbol_that_never_had_a_bar_stays_unknown(world: World) -> None:

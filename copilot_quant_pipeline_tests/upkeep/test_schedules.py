@@ -189,6 +189,20 @@ def test_the_markets_are_listed_and_then_todays_and_yesterdays_cells_are_read(sm
     assert len(small.outcomes("markets")) == 4
 
 
+def test_after_four_days_without_the_machine_the_markets_days_are_caught_up_by_one_run(small: Platform) -> None:
+    small.start(datetime(2024, 3, 20, 11, tzinfo=UTC), MARKETS)
+    small.tick(datetime(2024, 3, 20, 12, tzinfo=UTC))
+    small.tick(datetime(2024, 3, 20, 18, tzinfo=UTC))
+    back = datetime(2024, 3, 24, 19, tzinfo=UTC)
+    (catalog, prices) = small.tick(back)
+    assert (assets(catalog), assets(prices)) == ({"prediction_markets"}, {"prediction_market_prices"})
+    markets = small.instance.get_dynamic_partitions(MARKET)
+    # From the day on that was not over when it was read last.
+    assert box(prices) == (f"2024-03-20|{markets[0]}", f"2024-03-24|{markets[-1]}")
+    assert len(small.outcomes("markets")) == 2 * 6
+    assert small.tick(back + timedelta(hours=1)) == []
+
+
 def test_a_venue_that_is_down_fails_the_catalog_and_not_the_others_prices(small: Platform) -> None:
     small.settings = replace(small.settings, markets_venues=("kalshi", "manifold"))
     small.start(datetime(2024, 3, 20, 11, tzinfo=UTC), MARKETS)

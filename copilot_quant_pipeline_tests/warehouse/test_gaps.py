@@ -140,3 +140,12 @@ def test_what_was_given_up_before_its_symbol_was_found_delisted_is_a_gap_once(wa
     later = datetime(2024, 3, 30, tzinfo=UTC)
     _settle(warehouse, cell(DAYS[2], "A", "failed", "missing_at_source", fetched_at=later))
     assert given_up() == []
+
+
+def test_what_was_taken_for_delisted_is_a_gap_once_later_bars_come(warehouse: Warehouse) -> None:
+    _settle(warehouse, cell(DAYS[0], "A"), *(cell(day, "A", reason="delisted") for day in DAYS[1:4]))
+    assert _gaps(warehouse, until=DAYS[3]) == []
+    _settle(warehouse, cell(DAYS[4], "A"))
+    assert _gaps(warehouse) == [Cell(day, "A") for day in (DAYS[3], DAYS[2], DAYS[1])]
+    _settle(warehouse, *(cell(day, "A") for day in DAYS[1:4]))
+    assert _gaps(warehouse) == []
