@@ -33,6 +33,7 @@ SCHEDULES = {
     "prediction_markets_refresh",
     "universe_weekly",
     "verify_history",
+    "report_daily",
     "checks_hourly",
     "ledger_pruned_weekly",
 }

@@ -6,6 +6,7 @@ Not here: the venues (sandbox), what Dagit shows (definitions).
 
 from __future__ import annotations
 
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Annotated
 import typer
 
 from copilot_quant_pipeline.cli.asking import HomeOption, SourceOption, VerboseOption
+from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 
 
@@ -48,6 +50,7 @@ def ui(
         from copilot_quant_pipeline.alerts.channels import expect_channels
 
         expect_channels(settings.alert_urls)
+    _expect_free(host, port)
     prepare_home(settings)
     install_instance_config(settings.dagster_home)
     with open_instance(settings.dagster_home):
@@ -67,3 +70,13 @@ def ui(
     os.execve(  # noqa: S606 - our own interpreter, arguments typer has checked
         sys.executable, [*dagster, "--host", host, "--port", str(port), "--log-level", level], environment
     )
+
+
+def _expect_free(host: str, port: int) -> None:
+    """Told before anything is started: Dagster would go on without its pages, and with everything else."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise UserError(
+            f"Dagit cannot be served at {host}:{port} ({error.strerror}); end what is there, or choose with --port."
+        ) from None

@@ -36,6 +36,7 @@ from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 BARS, MEMBERS = dg.AssetKey("equity_bars"), dg.AssetKey("sp500_members")
 PRICES, CATALOG = dg.AssetKey("prediction_market_prices"), dg.AssetKey("prediction_markets")
 VERIFIED, HISTORY = dg.AssetKey("history_verified"), dg.AssetKey("dagster_history")
+REPORTED = tuple(map(dg.AssetKey, ("coverage_report", "adjusted_bars", "prediction_market_daily")))
 
 # Dagster gives the evaluation of a tick a minute.
 PATIENCE = 30.0
@@ -66,6 +67,8 @@ EQUITIES_AFTER_CLOSE = Timing(
 MARKETS_REFRESH = Timing("prediction_markets_refresh", "0 */6 * * *", "UTC", "00:00, 06:00, 12:00 and 18:00 UTC")
 UNIVERSE_WEEKLY = Timing("universe_weekly", "0 5 * * 2", "America/New_York", "05:00 New York on Tuesdays")
 VERIFY_HISTORY = Timing("verify_history", "0 22 * * 0", "America/New_York", "22:00 New York on Sundays")
+# After the session's bars, before the exchange opens.
+REPORT_DAILY = Timing("report_daily", "30 7 * * *", "America/New_York", "07:30 New York every day")
 CHECKS_HOURLY = Timing("checks_hourly", "30 * * * *", "UTC", "half past every hour")
 # Nothing else is planned then, and the exchange is closed.
 LEDGER_PRUNED_WEEKLY = Timing("ledger_pruned_weekly", "0 4 * * 0", "America/New_York", "04:00 New York on Sundays")
@@ -74,6 +77,7 @@ TIMINGS = (
     MARKETS_REFRESH,
     UNIVERSE_WEEKLY,
     VERIFY_HISTORY,
+    REPORT_DAILY,
     CHECKS_HOURLY,
     LEDGER_PRUNED_WEEKLY,
 )
@@ -87,6 +91,11 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         _plain(UNIVERSE_WEEKLY, dg.AssetSelection.assets(MEMBERS), "Reads the list of the S&P 500's members anew."),
         _verify_history(),
         _plain(LEDGER_PRUNED_WEEKLY, dg.AssetSelection.assets(HISTORY), "Deletes what nothing on the grid stands on."),
+        _plain(
+            REPORT_DAILY,
+            dg.AssetSelection.assets(*REPORTED),
+            "Has Dagit show what is stored: the report and the views.",
+        ),
         _plain(CHECKS_HOURLY, dg.AssetSelection.all_asset_checks(), "Runs all asset checks, and nothing else."),
     ]
 

@@ -8,6 +8,7 @@ Not here: the transaction itself (warehouse.py), how events are recorded (ledger
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -51,8 +52,10 @@ def described(table: Table | View) -> dict[str, Any]:
 def summary_of(view: View, key: str, duckdb: DuckDBResource) -> dict[str, Any]:
     """What a view holds, computed once, as metadata; `key` is its column of symbols or markets."""
     counts = f'select count(*), count(distinct "{key}"), min(date), max(date) from {view.schema}.{view.name}'  # noqa: S608
-    with duckdb.get_connection() as connection:
-        rows, keys, first, newest = connection.execute(counts).fetchone() or (0, 0, None, None)
+    rows, keys, first, newest = 0, 0, None, None
+    if Path(duckdb.database).exists():  # a fresh home has none
+        with duckdb.get_connection() as connection:
+            rows, keys, first, newest = connection.execute(counts).fetchone() or (0, 0, None, None)
     return {"dagster/row_count": rows, f"{key}s": keys, "first date": str(first), "newest date": str(newest)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -152,6 +153,14 @@ def test_markets_of_a_day_to_come_are_refused_with_the_newest(desk: Desk) -> Non
 
 def test_the_status_of_a_home_without_anything_says_so(desk: Desk) -> None:
     assert "nothing is stored there yet" in desk.run("status").out
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
+def test_an_address_dagit_cannot_be_served_at_is_named_before_anything_is_started(desk: Desk, host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        _expect_one_line(desk.run("ui", "--host", host, "--port", port), host, port, "--port")
+    assert not desk.settings.home.exists()
 
 
 def test_the_version_is_told(desk: Desk) -> None:

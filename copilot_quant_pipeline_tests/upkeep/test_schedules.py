@@ -255,6 +255,22 @@ def test_the_hourly_job_runs_all_checks_and_materializes_nothing(platform: Platf
     assert [evaluation.check_name for evaluation in checked if not evaluation.passed] == ["universe_fresh"]
 
 
+@pytest.mark.parametrize("stored", [("2024-03-27|AAPL", "2024-03-28|AAPL"), ()])
+def test_the_daily_report_shows_what_is_stored_though_it_be_nothing(
+    platform: Platform, stored: tuple[str, ...]
+) -> None:
+    platform.follow("AAPL")
+    platform.start(new_york(3, 29, 7), "report_daily")
+    if stored:
+        platform.settle(*stored)
+    (run,) = platform.tick(new_york(3, 29, 7, 30))
+    assert run.status == dg.DagsterRunStatus.SUCCESS
+    for asset in ("coverage_report", "adjusted_bars", "prediction_market_daily"):
+        event = platform.instance.get_latest_materialization_event(dg.AssetKey(asset))
+        assert event is not None
+        assert event.run_id == run.run_id
+
+
 @pytest.mark.parametrize(
     ("name", "now", "following"),
     [
@@ -264,6 +280,7 @@ def test_the_hourly_job_runs_all_checks_and_materializes_nothing(platform: Platf
         (MARKETS, "2024-03-29T12:00+00:00", "2024-03-29T18:00+00:00"),
         ("universe_weekly", "2024-03-29T14:00+00:00", "2024-04-02T05:00-04:00"),
         ("verify_history", "2024-03-29T14:00+00:00", "2024-03-31T22:00-04:00"),
+        ("report_daily", "2024-03-09T14:00+00:00", "2024-03-10T07:30-04:00"),
         ("checks_hourly", "2024-03-29T14:00+00:00", "2024-03-29T14:30+00:00"),
     ],
 )
