@@ -177,7 +177,7 @@ class Gate:
             raise UserError(self._full(f"{free / 1e6:.0f} MB are free, {_ROOM_BYTES / 1e6:.0f} are needed"))
 
     def _full(self, reason: str) -> str:
-        return f"the disk of {self.path} is full ({reason}): make room and ask again. What was settled before stays settled."
+        return f"the disk of {self.path} is full ({reason}): make room and ask again; what is stored stays."
 
     def _refuse(self, error: Exception) -> NoReturn:
         reason = str(error).splitlines()[0]
