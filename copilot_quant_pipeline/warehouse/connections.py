@@ -12,6 +12,7 @@ readers cannot starve a writer.
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -33,7 +34,15 @@ _STORAGE_ERRORS = (
     duckdb.SerializationException,
     duckdb.FatalException,
     duckdb.InternalException,
+    duckdb.TransactionException,  # a commit that could not be written
 )
+
+# Half a million bars take less than this.
+_ROOM_BYTES = 64_000_000
+
+# A commit goes into the file at once, not into DuckDB's log beside it: what two killed processes have left there,
+# DuckDB 1.5 reads in part or twice, once there are more rows than a row group holds (122,880).
+_NO_LOG = "set wal_autocheckpoint = '0KB'"
 
 
 class _BusyError(Exception):
@@ -66,6 +75,7 @@ class Gate:
             connection = self._patiently(lambda: self._connect(read_only=True), deadline)
         else:
             with turn:
+                self._absorb_log(deadline)
                 connection = self._patiently(lambda: self._connect(read_only=True), deadline)
         with self._used(connection):
             yield connection
@@ -75,7 +85,7 @@ class Gate:
         """A connection that writes while nobody else has the file open; makes the file where there is none.
 
         Raises:
-            UserError: As for reading, or the folder cannot be written.
+            UserError: As for reading, or the folder cannot be written, or the disk is full.
         """
         deadline = time.monotonic() + self.timeout
         try:
@@ -86,11 +96,11 @@ class Gate:
                 f"{self.path.parent} cannot be written ({error.strerror}): "
                 "make it writable, or choose another home with COPILOT_QUANT_HOME."
             ) from error
-        with (
-            turn,
-            self._used(self._patiently(lambda: self._connect(read_only=False), deadline)) as connection,
-        ):
-            yield connection
+        with turn:
+            self._expect_room()
+            self._absorb_log(deadline)
+            with self._used(self._patiently(lambda: self._connect(read_only=False), deadline)) as connection:
+                yield connection
 
     def _take_turn(self) -> AbstractContextManager[object]:
         try:
@@ -113,9 +123,24 @@ class Gate:
         # Session settings, not connect(config=...): a file that is open with another config cannot be opened.
         connection.execute("set TimeZone = 'UTC'")
         connection.execute("set python_enable_replacements = false")
+        if not read_only:
+            connection.execute(_NO_LOG)
         return connection
 
+    def _absorb_log(self, deadline: float) -> None:
+        """Put into the file what another program that was killed has left in a log beside it."""
+        if self.path.exists() and self._log.exists():
+            with self._used(self._patiently(lambda: self._connect(read_only=False), deadline)) as connection:
+                connection.execute("checkpoint")
+
+    @property
+    def _log(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.wal")
+
     def _create(self) -> None:
+        # DuckDB would add the log of a file that was moved away to the new one.
+        if self._log.exists():
+            self._log.replace(self._log.with_name(f"{self._log.name}.of-the-file-before"))
         # Moved into place when whole: whatever interrupts this, there is a sound file or none.
         new = self.path.with_name(f"{self.path.name}.new")
         new.unlink(missing_ok=True)
@@ -146,9 +171,19 @@ class Gate:
             "wait for it or raise COPILOT_QUANT_LOCK_TIMEOUT."
         ) from busy
 
+    def _expect_room(self) -> None:
+        free = shutil.disk_usage(self.path.parent).free
+        if free < _ROOM_BYTES:
+            raise UserError(self._full(f"{free / 1e6:.0f} MB are free, {_ROOM_BYTES / 1e6:.0f} are needed"))
+
+    def _full(self, reason: str) -> str:
+        return f"the disk of {self.path} is full ({reason}): make room and ask again; what is stored stays."
+
     def _refuse(self, error: Exception) -> NoReturn:
         reason = str(error).splitlines()[0]
+        if "No space left" in str(error):
+            raise UserError(self._full(reason)) from error
         raise UserError(
-            f"{self.path} cannot be used as a DuckDB file ({reason}): "
-            "put a backup in its place, or move it away and settle the grid again."
+            f"{self.path} cannot be used as a DuckDB file ({reason}): put a backup in its place and remove "
+            f"{self._log.name} beside it, or move both away and settle the grid again."
         ) from error

@@ -8,7 +8,7 @@ import pytest
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.warehouse.tables import BARS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
-from copilot_quant_pipeline_tests.warehouse.world import MON, bar, settle_bars
+from copilot_quant_pipeline_tests.warehouse.world import MON, TUE, bar, settle_bars, stored
 
 
 def test_reading_before_anything_is_stored_gives_empty_tables_and_makes_no_file(tmp_path: Path) -> None:
@@ -52,6 +52,17 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path / "file" / "home" / "warehouse.duckdb")
     with pytest.raises(UserError, match="cannot be written .*choose another home"):
         settle_bars(warehouse, bar(MON, "AAPL"))
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+    settle_bars(warehouse, bar(MON, "AAPL"))
+    monkeypatch.setattr("copilot_quant_pipeline.warehouse.connections._ROOM_BYTES", 1e18)
+    with pytest.raises(UserError, match=r"the disk of .* is full .*MB are free.*make room"):
+        settle_bars(warehouse, bar(TUE, "AAPL"))
+    assert stored(warehouse) == [(MON, "AAPL", 100.0)]
 
 
 def test_a_home_that_can_only_be_read_is_read(tmp_path: Path) -> None:
