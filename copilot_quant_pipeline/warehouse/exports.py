@@ -127,11 +127,13 @@ def export(
     for name in chosen:
         _expect_replaceable(out / file_of(name, form), form, EXPORTS[name])
     limits = {"symbols": None if symbols is None else list(symbols), "start": start, "end": end}
-    write = _write_database if form == "sqlite" else _write_copies
-    with warehouse.connect_read_only() as connection:
-        _expect_asked(connection, symbols or ())
-        with _new_files(out) as folder, _refusals_told(out, folder):
-            rows = write(connection, folder, form, chosen, limits)
+    _expect_asked(warehouse, symbols or ())
+    with _new_files(out) as folder:
+        with warehouse.connect_read_only() as connection, _refusals_told(out, folder):
+            rows = _copy(connection, folder, form, chosen, limits)
+        with _refusals_told(out, folder):
+            if form == "sqlite":
+                _gather(folder, chosen)
             for file in folder.iterdir():
                 file.replace(out / file.name)
     return [Exported(name, out / file_of(name, form), count) for name, count in rows.items()]
@@ -151,9 +153,9 @@ def _chosen(tables: Sequence[str], *, with_symbols: bool) -> list[str]:
     return list(dict.fromkeys(tables)) or [name for name in EXPORTS if EXPORTS[name].symbols or not with_symbols]
 
 
-def _expect_asked(connection: duckdb.DuckDBPyConnection, symbols: Sequence[str]) -> None:
-    asked = "select distinct key from ops.coverage where grid = 'equities'"
-    unknown = set(symbols) - {key for (key,) in connection.execute(asked).fetchall()}
+def _expect_asked(warehouse: Warehouse, symbols: Sequence[str]) -> None:
+    asked = warehouse.read("select distinct key from ops.coverage where grid = 'equities'")
+    unknown = set(symbols) - set(asked.column("key").to_pylist())
     if unknown:
         first = min(unknown)
         raise UserError(f"nothing was ever asked of {first}; write copilot-quant backfill equities --symbols {first}.")
@@ -215,45 +217,41 @@ def _unwritable(out: Path, error: Exception) -> UserError:
     return UserError(f"{out} cannot be written ({why}); make room there, or choose another folder with --out DIR.")
 
 
-def _write_copies(
+def _copy(
     connection: duckdb.DuckDBPyConnection, folder: Path, form: str, tables: Sequence[str], limits: Mapping[str, Any]
 ) -> dict[str, int]:
-    """A CSV or Parquet file of each table; gives their rows."""
+    """A CSV or Parquet file of each table, for SQLite a Parquet file of what it will hold; gives their rows."""
     rows = {}
     options = "format csv, header" if form == "csv" else "format parquet"
     for name in tables:
-        statement = f"copy ({EXPORTS[name].query(as_text=form == 'csv')}) to $path ({options})"
-        answer = connection.execute(statement, {**limits, "path": str(folder / file_of(name, form))}).fetchone()
-        (rows[name],) = answer or (0,)
+        path = folder / (f"{name}.csv" if form == "csv" else f"{name}.parquet")
+        statement = f"copy ({EXPORTS[name].query(as_text=form != 'parquet')}) to $path ({options})"
+        (rows[name],) = connection.execute(statement, {**limits, "path": str(path)}).fetchone() or (0,)
     return rows
 
 
-def _write_database(
-    connection: duckdb.DuckDBPyConnection, folder: Path, form: str, tables: Sequence[str], limits: Mapping[str, Any]
-) -> dict[str, int]:
-    """One SQLite file of all tables; gives their rows."""
-    with closing(sqlite3.connect(folder / file_of("", form), isolation_level=None)) as database:
+def _gather(folder: Path, tables: Sequence[str]) -> None:
+    """One SQLite file in place of the Parquet files; it takes its time, while the warehouse is free for others."""
+    with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as database:
         # Nobody sees this file before it is whole: it needs no journal, and no waiting for the disk.
         for pragma in ("journal_mode = off", "synchronous = off", f"application_id = {_APPLICATION_ID}"):
             database.execute(f"pragma {pragma}")
-        return {name: _fill(database, connection, name, limits) for name in tables}
+        for name in tables:
+            part = folder / f"{name}.parquet"
+            _fill(database, name, pq.ParquetFile(part))
+            part.unlink()
 
 
-def _fill(
-    database: sqlite3.Connection, connection: duckdb.DuckDBPyConnection, name: str, limits: Mapping[str, Any]
-) -> int:
+def _fill(database: sqlite3.Connection, name: str, part: pq.ParquetFile) -> None:
     export = EXPORTS[name]
     columns = ", ".join(f'"{column.name}" {_sqlite_type(column)}' for column in export.columns)
     key = ", ".join(f'"{column}"' for column in export.key)
     database.execute(f'create table "{name}" ({columns}, primary key ({key})) without rowid')
     insert = f'insert into "{name}" values ({", ".join("?" * len(export.columns))})'  # noqa: S608 declared names
-    answer, rows = connection.execute(export.query(as_text=True), dict(limits)), 0
     database.execute("begin")
-    while batch := answer.fetchmany(_BATCH):
-        database.executemany(insert, batch)
-        rows += len(batch)
+    for batch in part.iter_batches(_BATCH):
+        database.executemany(insert, zip(*(column.to_pylist() for column in batch.columns), strict=True))
     database.execute("commit")
-    return rows
 
 
 def _sqlite_type(column: Column) -> str:
