@@ -51,6 +51,25 @@ def test_sessions_lost_for_two_days_heal_when_they_are_back(world: World) -> Non
     assert world.venues.requests()[CHART] <= 2 * len(SYMBOLS) * len(world.asked_at)
 
 
+def test_a_session_that_never_comes_is_given_up_at_the_eighth_try_and_not_asked_for_again(world: World) -> None:
+    world.venues.fault("lost_session", dates=["2024-03-21"])
+    world.settle(SYMBOLS[:2], WEEK)
+    world.let_pass(HOUR)
+    world.let_pass(3 * HOUR, every=HOUR / 2)
+    world.let_pass(78 * HOUR, every=2 * HOUR)
+    tried = "select distinct reason, attempts from ops.coverage where date = '2024-03-21'"
+    assert world.warehouse.read(tried).to_pylist() == [{"reason": "missing_at_source", "attempts": 7}]
+    world.let_pass(6 * HOUR, every=2 * HOUR)
+    given_up = [{"reason": "given_up", "attempts": 8}]
+    assert world.warehouse.read(tried).to_pylist() == given_up
+    assert world.now - FRIDAY < 4 * DAY
+    asked = len(world.asked_at)
+    world.let_pass(2 * DAY, every=4 * HOUR)
+    assert world.warehouse.read(tried).to_pylist() == given_up
+    assert len(world.asked_at) == asked + 2  # for the two sessions since
+    assert set(world.red().values()) == {"given_up"}
+
+
 def test_a_venue_that_says_429_for_an_hour_is_asked_gently_and_heals(world: World) -> None:
     world.venues.fault("rate_limit")
     world.settle(SYMBOLS, WEEK)
