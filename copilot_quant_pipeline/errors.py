@@ -1,11 +1,15 @@
 """Every error this platform raises on purpose.
 
-Here: the one error for a user's mistake and the small family for what a vendor can answer.
+Here: the one error for a user's mistake and the small family for what a vendor can answer, with the pause it asks for.
 Not here: programming errors (they stay ordinary exceptions) and texts for a cell's reason other than a vendor's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import ClassVar
 
 
@@ -72,3 +76,15 @@ class Malformed(VendorError):
 
     reason = "malformed_response"
     transient = True
+
+
+def retry_after(headers: Mapping[str, str | None]) -> float | None:
+    """The seconds that `Retry-After` asks for, which it may do by a date: the venue's own clock tells how far off."""
+    asked = (headers.get("Retry-After") or "").strip()
+    with suppress(ValueError):
+        return max(0.0, float(asked))
+    with suppress(ValueError, TypeError):
+        sent = headers.get("Date")
+        now = parsedate_to_datetime(sent) if sent else datetime.now(UTC)
+        return max(0.0, (parsedate_to_datetime(asked) - now).total_seconds())
+    return None

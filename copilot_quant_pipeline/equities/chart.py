@@ -101,7 +101,7 @@ def parse_error(status: int, text: str, *, symbol: str, retry_after: float | Non
     if status == 429:
         return RateLimited(f"{symbol}: Yahoo asks for a pause (429)", retry_after)
     if status in (401, 403) or status >= 500:
-        return Unavailable(f"{symbol}: Yahoo answers {status}")
+        return Unavailable(f"{symbol}: Yahoo answers {status}", retry_after)
     try:
         said = str((_read_json(text, symbol)["error"] or {})["description"])
     except (Malformed, KeyError, TypeError):

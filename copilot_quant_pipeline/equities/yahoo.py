@@ -10,7 +10,6 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
@@ -22,7 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from copilot_quant_pipeline.equities.brake import Brake
 from copilot_quant_pipeline.equities.chart import VendorBars, parse_chart, parse_error
 from copilot_quant_pipeline.equities.symbols import to_yahoo
-from copilot_quant_pipeline.errors import RateLimited, Unavailable, VendorError
+from copilot_quant_pipeline.errors import RateLimited, Unavailable, VendorError, retry_after
 
 if TYPE_CHECKING:
     from curl_cffi.requests import Response
@@ -99,7 +98,7 @@ class YahooClient:
         answers_before = brake.answers
         retrying = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
-            wait=lambda state: max(self._wait(state), _asked_pause(state) or 0.0),
+            wait=lambda state: max(self._wait(state), _asked_pause(_error_of(state))),
             retry=retry_if_exception(lambda error: _is_worth_waiting(error) and not brake.pulled),
             before_sleep=lambda state: self._before_retry(state, brake),
             sleep=brake.sleep,
@@ -120,7 +119,7 @@ class YahooClient:
         fetched_at = self._clock()
         answer = self._send(to_yahoo(symbol), start, end)
         if answer.status_code >= 400:
-            pause = _seconds(answer.headers.get("Retry-After"))
+            pause = retry_after(answer.headers)
             raise parse_error(answer.status_code, answer.text, symbol=symbol, retry_after=pause)
         return parse_chart(answer.text, symbol=symbol, start=start, end=end, fetched_at=fetched_at)
 
@@ -205,20 +204,12 @@ def _error_of(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
 
 
-def _asked_pause(state: RetryCallState) -> float | None:
-    error = _error_of(state)
-    return error.retry_after if isinstance(error, RateLimited) else None
+def _asked_pause(error: BaseException | None) -> float:
+    return error.retry_after or 0.0 if isinstance(error, RateLimited | Unavailable) else 0.0
 
 
 def _is_worth_waiting(error: BaseException) -> bool:
-    pause = error.retry_after or 0.0 if isinstance(error, RateLimited) else 0.0
-    return isinstance(error, VendorError) and error.transient and pause <= LONGEST_PAUSE
-
-
-def _seconds(header: str | None) -> float | None:
-    with suppress(TypeError, ValueError):
-        return max(0.0, float(header or ""))
-    return None
+    return isinstance(error, VendorError) and error.transient and _asked_pause(error) <= LONGEST_PAUSE
 
 
 def _one_line(error: Exception | None) -> str:

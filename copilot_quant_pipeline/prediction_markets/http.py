@@ -10,11 +10,9 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import requests
@@ -30,6 +28,7 @@ from copilot_quant_pipeline.errors import (
     Rejected,
     Unavailable,
     VendorError,
+    retry_after,
 )
 from copilot_quant_pipeline.prediction_markets.venue import Traffic
 
@@ -128,11 +127,11 @@ class HttpClient:
         status = answer.status_code
         said = f"{self._venue} answers {status} to {path}: {' '.join(_text(body).split())[:200]}"
         if status == 429:
-            return RateLimited(said, _pause(answer.headers))
+            return RateLimited(said, retry_after(answer.headers))
         if status in (405, 501):
             return NoSuchRoute(said)
         if status >= 500 or status in (408, 425):
-            return Unavailable(said, _pause(answer.headers))
+            return Unavailable(said, retry_after(answer.headers))
         return NotFound(said) if status == 404 else Rejected(said)
 
     def _session(self) -> requests.Session:
@@ -235,14 +234,3 @@ def _worth_repeating(error: BaseException) -> bool:
 def _asked_pause(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     return (error.retry_after or 0.0) if isinstance(error, RateLimited | Unavailable) else 0.0
-
-
-def _pause(headers: Mapping[str, str]) -> float | None:
-    """The seconds that `Retry-After` asks for, which it may do by a date: the venue's own clock tells how far off."""
-    asked = headers.get("Retry-After", "").strip()
-    with suppress(ValueError):
-        return max(0.0, float(asked))
-    with suppress(ValueError, TypeError):
-        now = parsedate_to_datetime(headers["Date"]) if "Date" in headers else datetime.now(UTC)
-        return max(0.0, (parsedate_to_datetime(asked) - now).total_seconds())
-    return None

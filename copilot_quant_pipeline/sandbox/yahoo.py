@@ -106,7 +106,7 @@ class SimulatedBook:
 
 
 class RecordedBook:
-    """Series of recorded frames, cut off at the present instant."""
+    """Series of recorded frames, cut off at the present instant; only today's bar has another stamp."""
 
     def __init__(self, series: dict[str, Series]) -> None:
         self._series = series
@@ -116,7 +116,11 @@ class RecordedBook:
         found = self._series.get(symbol)
         if found is None or found.at[0] > now.timestamp():
             return None
-        return without_sessions(found, found.date[found.at > now.timestamp()].tolist())
+        past = without_sessions(found, found.date[found.at > now.timestamp()].tolist())
+        session: date = past.date[-1].item()
+        if session != now.astimezone(NEW_YORK).date():
+            return past
+        return stamped(past, last_trade(session, now))
 
 
 @cache

@@ -63,7 +63,7 @@ def _handler(replay: Replay) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             body = answer.body.encode()
-            self.send_response(answer.status)
+            self.send_response_only(answer.status)
             headers = {**answer.headers, "Content-Length": str(len(body)), "Connection": "close"}
             for name, value in headers.items():
                 self.send_header(name, value)

@@ -261,11 +261,20 @@ class Stopwatch(Brake):
         self.paused.append(seconds)
 
 
-def test_a_pause_that_yahoo_names_is_kept_by_all(replay: Replay, client: YahooClient) -> None:
-    replay.answers(Answer(BUSY.body, 429, {"Retry-After": "37"}), GOOD)
+@pytest.mark.parametrize("asked", ["37", "Wed, 21 Oct 2026 07:28:37 GMT"])
+def test_a_pause_that_yahoo_names_is_kept_by_all(replay: Replay, client: YahooClient, asked: str) -> None:
+    told = {"Retry-After": asked, "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}
+    replay.answers(Answer(BUSY.body, 429, told), GOOD)
     brake = Stopwatch()
     client.fetch_bars("AAPL", START, END, brake=brake)
     assert (brake.slept, brake.paused) == ([37.0], [37.0])
+
+
+def test_a_server_that_says_when_it_is_back_is_waited_for_by_its_symbol(replay: Replay, client: YahooClient) -> None:
+    replay.answers(Answer(DOWN.body, 503, {"Retry-After": "12"}), GOOD)
+    brake = Stopwatch()
+    client.fetch_bars("AAPL", START, END, brake=brake)
+    assert (brake.slept, brake.paused) == ([12.0], [])
 
 
 def test_waits_grow(replay: Replay, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,19 @@ def test_a_symbol_that_starts_late_in_the_frame_is_taken_to_list_then(sandbox: S
     assert chart(sandbox, "ABNB", **before).status == 400
     assert result(chart(sandbox, "AAPL", **before))["indicators"] == {"quote": [{}]}
     assert chart(sandbox, "NOPE").status == 404
+
+
+def test_todays_recorded_bar_is_stamped_with_the_last_trade(frame: Path) -> None:
+    stamps = {}
+    with Sandbox(recorded=frame, now=NOW) as sandbox:
+        for at in ("2026-03-13T16:00:00", "2026-03-13T23:00:00", "2026-03-14T12:00:00"):
+            sandbox.pin_clock(datetime.fromisoformat(f"{at}+00:00"))
+            stamps[at] = result(chart(sandbox, "AAPL", range="5d"))["timestamp"][-1]
+    assert stamps == {
+        "2026-03-13T16:00:00": seconds("2026-03-13T16:00:00"),
+        "2026-03-13T23:00:00": seconds("2026-03-13T20:00:01"),
+        "2026-03-14T12:00:00": seconds("2026-03-13T13:30:00"),
+    }
 
 
 def test_frames_that_overlap_must_be_named(recorded: Path) -> None:
