@@ -61,6 +61,15 @@ class Venue:
         requests.post(f"{self.url}/__requests/reset", timeout=10)
         return int(counts.get(CHART, 0))
 
+    def counts(self) -> dict[str, int]:
+        """Requests since the last reset, by route."""
+        return dict(requests.get(f"{self.url}/__requests", timeout=10).json())
+
+    def busiest(self, seconds: float, *under: str) -> int:
+        """The most requests that came within so many seconds, of all routes that begin with one of `under`."""
+        asked = [("seconds", str(seconds)), *(("under", prefix) for prefix in under)]
+        return int(requests.get(f"{self.url}/__requests/busiest", asked, timeout=60).json()["requests"])
+
     def set_clock(self, now: datetime) -> None:
         """Let the simulated market be at `now`."""
         requests.post(f"{self.url}/__clock", json={"now": now.isoformat()}, timeout=10).raise_for_status()

@@ -36,11 +36,10 @@ class Check:
 CHECKS = (
     Check(
         "prices_are_probabilities",
-        "Every price, bid and ask lies from 0 to 1.",
+        "Every price, bid and ask lies from 0 to 1, and so do the hour's open, high and low.",
         """
-        select market, "at", outcome || ' ' || price as what from looked_at
-        where not (coalesce(price, 0) between 0 and 1 and coalesce(bid, 0) between 0 and 1
-            and coalesce(ask, 0) between 0 and 1)
+        select market, "at", outcome || ' ' || concat_ws(' ', price, "open", high, low, bid, ask) as what from looked_at
+        where greatest(price, "open", high, low, bid, ask) > 1 or least(price, "open", high, low, bid, ask) < 0
         """,
     ),
     Check(
@@ -61,11 +60,12 @@ CHECKS = (
     ),
     Check(
         "no_points_outside_a_markets_life",
-        "No point lies more than a day before its market opened or after it closed.",
+        "No point lies more than a day before its market opened or after it closed, whatever end is announced.",
         """
         select market, "at", outcome as what
         from looked_at join prediction_markets.markets using (market)
-        where "at" < opened_at - interval 1 day or "at" > closes_at + interval 1 day
+        where "at" < opened_at - interval 1 day
+            or ("at" > closes_at + interval 1 day and status in ('closed', 'resolved', 'gone'))
         """,
     ),
     Check(
@@ -147,7 +147,7 @@ def broken_rows(
 
 _LOOK_AT = """
     create temp table looked_at as
-    select market, "at", outcome, price, bid, ask, price_kind from prediction_markets.prices
+    select market, "at", outcome, price, "open", high, low, bid, ask, price_kind from prediction_markets.prices
     where market in (select unnest($markets::varchar[]))
 """
 

@@ -181,7 +181,8 @@ class Patience:
     def ask(self, fetch: Callable[[], T], *, counts: bool = True) -> T | VendorError:
         """What `fetch` gives or the error it ends in; without asking the last one once patience is at an end.
 
-        A refusal is an answer. With `counts` off a failure casts doubt only: what was asked may be asked otherwise.
+        A refusal is an answer. With `counts` off a failure casts doubt only: what was asked may be asked otherwise;
+        but for what is asked too often already there is no other way.
         """
         with self.turn():
             if ended := self.ended_by:
@@ -189,7 +190,7 @@ class Patience:
             try:
                 answer = fetch()
             except VendorError as error:
-                self._note(error if error.transient else None, counts)
+                self._note(error if error.transient else None, counts or isinstance(error, RateLimited))
                 return error
             self._note(None, counts)
             return answer

@@ -30,8 +30,8 @@ from copilot_quant_pipeline.prediction_markets.venue import (
 
 # A window given by its bounds may be no longer; CLOB answers 400 else.
 LONGEST_WINDOW = timedelta(days=15)
-# Unix seconds of 2001 and of 5138: what lies outside is in milliseconds or no time at all.
-FIRST_SECOND, LAST_SECOND = 10**9, 10**11
+# Unix seconds of 2001 and of 5138; what lies a thousandfold higher is in milliseconds, all else no time at all.
+FIRST_SECOND, LAST_SECOND, MILLI = 10**9, 10**11, 1000
 MICRO = Decimal("0.000001")
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -215,33 +215,38 @@ def _columns(points: Any, time_name: str, price_name: str, of: str) -> tuple[lis
 
 
 def _history(seconds: list[Any], prices: list[Any], kinds: list[str], of: str) -> pa.Table:
-    at = np.array([_second(second, of) for second in seconds], dtype=np.int64) * 1_000_000
-    known = _probabilities(prices)
+    times = np.array([_time(second, of) for second in seconds], dtype=np.int64)
+    in_milliseconds = times >= LAST_SECOND
+    at = np.where(in_milliseconds, times // MILLI, times) * 1_000_000
+    # Whoever tells the time in another unit than ever before may mean something else by the price, too.
+    known = pc.if_else(pa.array(in_milliseconds), pa.scalar(None, PROBABILITY), _probabilities(prices))
     columns = [pa.array(at, HISTORY.field("at").type), known, pa.array(kinds, pa.string())]
-    return pa.table([*columns, _faults(at, prices, known, of)], schema=HISTORY)
+    return pa.table([*columns, _faults(at, times, prices, known, of)], schema=HISTORY)
 
 
-def _faults(at: Any, prices: list[Any], known: pa.Array, of: str) -> pa.Array:
+def _faults(at: Any, times: Any, prices: list[Any], known: pa.Array, of: str) -> pa.Array:
     if not known.null_count:
         return pa.nulls(len(at), pa.string())
-    is_good = known.is_valid().to_pylist()
-    each = zip(is_good, at.tolist(), prices, strict=True)
-    return pa.array([None if good else _fault(second, price, of) for good, second, price in each], pa.string())
+    each = zip(known.is_valid().to_pylist(), at.tolist(), times.tolist(), prices, strict=True)
+    said = (None if good else _fault(second, given, price, of) for good, second, given, price in each)
+    return pa.array(list(said), pa.string())
 
 
-def _fault(microsecond: int, price: Any, of: str) -> str:
-    when = datetime.fromtimestamp(microsecond / 1_000_000, UTC)
-    return f"{of}: price {str(price)[:40]!r} of {when:%Y-%m-%d %H:%M:%S} UTC is no probability"
+def _fault(microsecond: int, given: int, price: Any, of: str) -> str:
+    when = f"{datetime.fromtimestamp(microsecond / 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if given >= LAST_SECOND:
+        return f"{of}: time {given} ({when}) is in milliseconds"
+    return f"{of}: price {str(price)[:40]!r} of {when} is no probability"
 
 
-def _second(given: Any, of: str) -> int:
-    """A time in whole unix seconds; it may be written as text, or with a point that nothing follows."""
+def _time(given: Any, of: str) -> int:
+    """A time in whole unix seconds, or milliseconds; it may be text, or with a point that nothing follows."""
     is_whole = isinstance(given, Decimal) and given.is_finite() and given == int(given)
     is_digits = isinstance(given, str) and given.isascii() and given.isdigit()
-    second = int(given) if is_whole or is_digits else given
-    if type(second) is not int or not FIRST_SECOND <= second < LAST_SECOND:
+    number = int(given) if is_whole or is_digits else given
+    if type(number) is not int or not any(FIRST_SECOND <= one < LAST_SECOND for one in (number, number // MILLI)):
         raise Malformed(f"{of}: time {str(given)[:40]!r} is not in unix seconds")
-    return second
+    return number
 
 
 def _probabilities(prices: list[Any]) -> pa.Array:

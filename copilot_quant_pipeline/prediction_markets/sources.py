@@ -152,10 +152,11 @@ class MarketSources:
         pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
         asks = [self._ask(span, market) for span in spans if isinstance(market := markets[span.key], Market)]
         for some in _by_venue(asks):
-            stored = self._stored(some)
+            # What is asked before midnight and stored after it is not that day's last word.
+            stored, asked_at = self._stored(some), self._now
             answers = self._answers(some, stored, refresh=refresh, backfill=backfill)
             # Taken out one by one: points and rows of all of them at once would need twice the memory.
-            pieces += [self._settled(ask, answers.pop(ask.market.key, None), stored) for ask in some]
+            pieces += [self._settled(ask, answers.pop(ask.market.key, None), stored, asked_at) for ask in some]
             self.on_cells(sum(len(ask.span.dates) for ask in some))
         traffic = self._traffic()
         return Harvest(
@@ -214,10 +215,10 @@ class MarketSources:
     def _ask(self, span: Span, market: Market) -> _Ask:
         return _Ask(span, market, days_of_life(market, span, self._now.date()))
 
-    def _settled(self, ask: _Ask, answer: _Answer | None, stored: _Extents) -> Settled:
+    def _settled(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> Settled:
         found, source = (answer.found if answer else None), ask.market.venue + self._label
         evidence = self._evidence(ask, answer, stored)
-        return settle_span(ask.span, ask.market, found, now=self._now, source=source, evidence=evidence)
+        return settle_span(ask.span, ask.market, found, now=now, source=source, evidence=evidence)
 
     def _evidence(self, ask: _Ask, answer: _Answer | None, stored: _Extents) -> Evidence:
         looked = answer.looked if answer else (ask.span.dates[0], ask.span.dates[-1])
@@ -256,7 +257,7 @@ class MarketSources:
         return self._fetched(asks, {ask.market.key: self._window(ask, whole_life=True) for ask in asks}, backfill)
 
     def _fails_by(self, ask: _Ask, answer: _Answer, stored: _Extents) -> bool:
-        return "failed" in self._settled(ask, answer, stored).cells.column("outcome").unique().to_pylist()
+        return "failed" in self._settled(ask, answer, stored, self._now).cells.column("outcome").unique().to_pylist()
 
     def _kept(self, ask: _Ask, *, refresh: bool, backfill: InBackfill | None) -> _Answer | None:
         folder, key, asked = _folder(ask.market), ask.market.key, (ask.days[0], ask.days[-1])
@@ -286,12 +287,13 @@ class MarketSources:
             return {}
         first = min(start for start, _ in windows.values())
         last = max(end for _, end in windows.values())
+        asked_at = self._now
         answers = self._points([ask.market for ask in asks], first, last)
         for ask in asks:
             market = ask.market
             answer = answers[market.key] = self._with_memory(market, answers[market.key])
             if isinstance(answer, pa.Table):
-                self.landing.keep(_folder(market), market.key, Kept(answer, first, last, self._now))
+                self.landing.keep(_folder(market), market.key, Kept(answer, first, last, asked_at))
             else:
                 self._keep_refusal(_folder(market), market.key, answer, (first, last), backfill)
         return {key: _Answer(answer, (first, last)) for key, answer in answers.items()}

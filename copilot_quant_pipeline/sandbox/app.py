@@ -1,14 +1,15 @@
 """The sandbox's web application: every venue's routes on one port, counted, with faults and clock on request.
 
-Here: assembly, request counts, and the control routes `/__requests`, `/__faults` and `/__clock`.
+Here: assembly, request counts, and the control routes `/__requests`, `/__requests/busiest`, `/__faults`, `/__clock`.
 Not here: any venue's answers; the process or thread that serves this (server.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from copilot_quant_pipeline.sandbox.market import Market
 from copilot_quant_pipeline.sandbox.polymarket_book import is_recorded_folder, recorded_folder
 from copilot_quant_pipeline.sandbox.venue import Venue, World
 
+# So many of the newest requests are remembered with their instants.
+REMEMBERED = 200_000
+
 VENUES: tuple[Venue, ...] = (yahoo, wikipedia, polymarket, kalshi, manifold, predictit, metaculus)
 UNROUTED = "unrouted"
 
@@ -38,6 +42,17 @@ class Control:
         self._venue_of = {kind: venue.VENUE for venue in VENUES for kind in venue.FAULTS}
         self.faults = FaultBoard({kind: options for venue in VENUES for kind, options in venue.FAULTS.items()})
         self.requests: Counter[str] = Counter()
+        self.arrivals: deque[tuple[float, str]] = deque(maxlen=REMEMBERED)
+
+    def count(self, template: str) -> None:
+        """Note that a request of this route template came."""
+        self.requests[template] += 1
+        self.arrivals.append((time.monotonic(), template))
+
+    def forget(self) -> None:
+        """Count from zero."""
+        self.requests.clear()
+        self.arrivals.clear()
 
     def now(self) -> datetime:
         """The sandbox's instant: pinned, or the clock's."""
@@ -66,6 +81,7 @@ class Control:
         """The control routes; they are not counted."""
         return [
             Route("/__requests", self._read_requests),
+            Route("/__requests/busiest", self._read_busiest),
             Route("/__requests/reset", self._reset_requests, methods=["POST"]),
             Route("/__faults", self._change_faults, methods=["POST", "DELETE"]),
             Route("/__clock", self._pin_clock, methods=["POST"]),
@@ -74,8 +90,14 @@ class Control:
     async def _read_requests(self, request: Request) -> Response:
         return JSONResponse(dict(self.requests))
 
+    async def _read_busiest(self, request: Request) -> Response:
+        """The most requests within so many `seconds`, of all routes that begin with one of `under`."""
+        prefixes = tuple(request.query_params.getlist("under"))
+        at = [instant for instant, template in self.arrivals if template.startswith(prefixes or "")]
+        return JSONResponse({"requests": most_within(at, float(request.query_params.get("seconds", "1")))})
+
     async def _reset_requests(self, request: Request) -> Response:
-        self.requests.clear()
+        self.forget()
         return Response(status_code=204)
 
     async def _change_faults(self, request: Request) -> Response:
@@ -86,6 +108,17 @@ class Control:
 
     async def _pin_clock(self, request: Request) -> Response:
         return await _obeyed(request, lambda body: self.pin(as_instant(body["now"])))
+
+
+def most_within(instants: Iterable[float], seconds: float) -> int:
+    """How many of the ascending `instants` lie within a span of so many seconds, wherever they are most."""
+    span, most = deque[float](), 0
+    for instant in instants:
+        span.append(instant)
+        while instant - span[0] >= seconds:
+            span.popleft()
+        most = max(most, len(span))
+    return most
 
 
 async def _obeyed(request: Request, obey: Callable[[Any], None]) -> Response:
@@ -100,13 +133,13 @@ async def _obeyed(request: Request, obey: Callable[[Any], None]) -> Response:
 class Counted:
     """Counts requests per route template and holds each answer back for `delay` seconds."""
 
-    def __init__(self, app: ASGIApp, routes: list[Route], counts: Counter[str], delay: float) -> None:
-        self._app, self._routes, self._counts, self._delay = app, routes, counts, delay
+    def __init__(self, app: ASGIApp, routes: list[Route], count: Callable[[str], None], delay: float) -> None:
+        self._app, self._routes, self._count, self._delay = app, routes, count, delay
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http" and not scope["path"].startswith("/__"):
-            self._counts[self._template(scope)] += 1
+            self._count(self._template(scope))
             if self._delay:
                 await asyncio.sleep(self._delay)
         await self._app(scope, receive, send)
@@ -125,4 +158,4 @@ def build_app(control: Control, market: Market, *, recorded: Path | None, seed: 
     frames = None if recorded and is_recorded_folder(recorded) else recorded
     world = World(seed, market, clock=control.now, faults=control.faults, recorded=frames, recorded_markets=markets)
     venues = [route for venue in VENUES for route in venue.routes(world)]
-    return Counted(Starlette(routes=[*control.routes(), *venues]), venues, control.requests, delay)
+    return Counted(Starlette(routes=[*control.routes(), *venues]), venues, control.count, delay)

@@ -78,9 +78,15 @@ COARSE = 720
 # From how many seconds a bucket on, and for how many days back, data-api v2 keeps points; the first that fits.
 KEPT_DAYS = ((10_800, math.inf), (1_800, 90), (300, 60), (60, 7))
 FIRST_KEPT = datetime.fromisoformat("2022-11-18T00:00:00+00:00")
+# Who asks for no bucket gets the finest of these that is kept for all of the window and makes no more points of it;
+# that of a minute for windows of half a day only.
+BUCKETS, MOST_POINTS, LONGEST_BY_MINUTE = (60, 300, 1_800, 10_800, 43_200), 2_500, 43_200
+WHOLE_LIFE = ("max", "all")
+SPELLED = {"tokenId": "token_id", "bucketSeconds": "bucket_seconds", "asOf": "as_of"}
 POINTS_A_PAGE = 1_000
 LARGEST_POINTS_PAGE = 10_000
-ORDERS = frozenset({"id", "volumeNum", "liquidityNum", "startDate", "endDate", "createdAt", "closedTime", "volume"})
+INSTANTS, AMOUNTS = ("startDate", "endDate", "createdAt", "closedTime"), ("volumeNum", "liquidityNum", "volume24hr")
+ORDERS = frozenset(("id", "volume", *INSTANTS, *AMOUNTS))
 
 
 class Refused(Exception):  # noqa: N818 it is an answer, not an error of the sandbox
@@ -109,7 +115,7 @@ def unclear(what: str) -> Refused:
 
 def wrong(parameter: str, why: str) -> Refused:
     """Data-api v2's refusal of a parameter."""
-    return Refused(400, {**_data_error(why, "invalid_parameter", retryable=False), "parameter": parameter})
+    return Refused(400, {**_data_error(why, "invalid_request", retryable=False), "parameter": parameter})
 
 
 def _data_error(why: str, code: str, *, retryable: bool) -> Record:
@@ -125,7 +131,7 @@ DATA = Refusals(
         _data_error("rate limit exceeded", "rate_limited", retryable=True), 429, {"Retry-After": "1"}
     ),
     broken=lambda status: as_json(
-        _data_error("service unavailable", "unavailable", retryable=True), status, {"Retry-After": "1"}
+        _data_error("service unavailable", "dependency_unavailable", retryable=True), status, {"Retry-After": "1"}
     ),
 )
 
@@ -173,6 +179,8 @@ def listing(kind: str, records: list[Record], params: QueryParams) -> Record:
     Raises:
         Refused: The order, limit or cursor is not taken.
     """
+    if "offset" in params:
+        raise Refused(422, {"type": "validation error", "error": "offset is not supported, use after_cursor"})
     order, descending = params.get("order", "id"), params.get("ascending", "true") == "false"
     if order not in ORDERS:
         raise invalid("order")
@@ -195,7 +203,7 @@ def _keys(record: Record, order: str) -> tuple[Any, ...]:
         return (number,)
     value = record.get(order)
     # `volume` is text, and sorts as such.
-    missing: Any = 0.0 if order.endswith("Num") else ""
+    missing: Any = 0.0 if order in AMOUNTS else ""
     return (missing if value is None else value, number)
 
 
@@ -258,8 +266,9 @@ def _event(markets: list[Record]) -> Record:
     return {
         **event,
         "conditionId": "",
+        "estimateValue": False,
         "closed": all(one["closed"] for one in markets),
-        "volumeNum": sum(one["volumeNum"] for one in markets),
+        **dict.fromkeys(("volume", "volumeNum"), sum(one["volumeNum"] for one in markets)),
         "tags": markets[0].get("tags", []),
         "markets": nested,
     }
@@ -339,9 +348,11 @@ class Polymarket:
 
     async def data(self, request: Request) -> Response:
         """GET /v2/prices-history."""
-        token = request.query_params.get("token_id", "")
+        # It takes both spellings.
+        params = QueryParams([(SPELLED.get(name, name), value) for name, value in request.query_params.multi_items()])
+        token = params.get("token_id", "")
         slug = self._book.slug(token) or token
-        return await self._answered(request, slug, DATA, lambda: as_json(self._data(token, request.query_params)))
+        return await self._answered(request, slug, DATA, lambda: as_json(self._data(token, params)))
 
     async def _answered(
         self, request: Request, symbol: str, refusals: Refusals, answer: Callable[[], Response]
@@ -456,23 +467,23 @@ class Polymarket:
 
     def _data(self, token: str, params: QueryParams) -> Record:
         if not token:
-            raise wrong("token_id", "token_id is required")
-        bucket = _within(params.get("bucket_seconds", "60"), "bucket_seconds", 60, DAY)
+            raise wrong("token_id", "required query param 'token_id' not provided")
+        now = self._world.clock()
         limit = _within(params.get("limit", str(POINTS_A_PAGE)), "limit", 1, LARGEST_POINTS_PAGE)
         offset = _read_offset(params.get("cursor"))
-        start, end = _bounds(params, bucket, self._world.clock())
+        start, end = _bounds(params, now)
+        bucket = _bucket(params, start, end, now)
         if self._book.slug(token) is None:
             return {"data": None, "pagination": _pagination(limit, offset, 0)}
         points = self._data_points(token, start, end, bucket)
+        points = points[-1:] if "as_of" in params else points
         page = points[offset : offset + limit]
         return {"data": page, "pagination": _pagination(limit, offset, len(points))}
 
     def _data_points(self, token: str, start: int, end: int, bucket: int) -> list[Record]:
         """Points from `start` to before `end`, without those no longer kept at this grain, and the settlement."""
         now = self._world.clock()
-        days = next(days for seconds, days in KEPT_DAYS if bucket >= seconds)
-        kept = FIRST_KEPT if days == math.inf else max(FIRST_KEPT, now - timedelta(days=days))
-        points = self._shown(token, max(start, kept.timestamp()), end - 1, bucket // 60)
+        points = self._shown(token, max(start, _kept_since(bucket, now).timestamp()), end - 1, bucket // 60)
         # A bucket's instant is its own, without the jitter of CLOB.
         at = points.t // 60 * 60
         inside = at >= start
@@ -500,29 +511,54 @@ def _within(text: str, name: str, least: int, most: int) -> int:
     raise wrong(name, f"{name} must be between {least} and {most}")
 
 
-def _bounds(params: QueryParams, bucket: int, now: datetime) -> tuple[int, int]:
-    """The window asked of data-api v2: by its start, by a named range, or at an instant."""
+def _bounds(params: QueryParams, now: datetime) -> tuple[int, int]:
+    """The window asked of data-api v2: by its start, by a named range, or what may hold the newest at an instant."""
     given = [name for name in ("start", "interval", "as_of") if name in params]
     if len(given) != 1:
-        raise wrong("start", "exactly one of start, interval and as_of is required")
+        raise wrong("start", "exactly one of 'start', 'interval' or 'as_of' is required")
+    if "offset" in params:
+        raise wrong("offset", "'offset' is not supported, use 'cursor'")
     present = int(now.timestamp())
     if given == ["interval"]:
         name = params["interval"]
-        floor = {"max": 600, "all": 600, "1m": 600, "1w": 300}.get(name, 60)
-        if bucket < floor:
-            raise wrong("bucket_seconds", f"bucket_seconds must be at least {floor} for interval {name}")
-        seconds = present - 1 if name in ("max", "all") else INTERVALS.get(name)
+        seconds = present - 1 if name in WHOLE_LIFE else INTERVALS.get(name)
         if seconds is None:
-            raise wrong("interval", "interval is not known")
+            raise wrong("interval", "interval must be one of max, all, 1m, 1w, 1d, 6h, 1h")
         return present - seconds, present
     if given == ["as_of"]:
         instant = _within(params["as_of"], "as_of", 1, 10**11)
-        return instant - bucket, instant + 1
+        return max(1, instant - LONGEST_WINDOW), instant + 1
     start = _within(params["start"], "start", 1, 10**11)
     end = _within(params.get("end", str(present)), "end", 1, 10**11)
     if end - start > LONGEST_WINDOW:
-        raise wrong("end", "the window must be 15 days or less")
+        raise wrong("end", "'start' and 'end' must span at most 15 days")
     return start, end
+
+
+def _bucket(params: QueryParams, start: int, end: int, now: datetime) -> int:
+    """Seconds between points: as asked for, or what the service chooses."""
+    name = params.get("interval")
+    if "bucket_seconds" in params:
+        bucket = _within(params["bucket_seconds"], "bucket_seconds", 60, DAY)
+        floor = {"max": 600, "all": 600, "1m": 600, "1w": 300}.get(name or "", 60)
+        if bucket < floor:
+            raise wrong("bucket_seconds", f"bucket_seconds must be at least {floor} for interval {name}")
+        return bucket
+    if "as_of" in params:
+        return next(one for one in BUCKETS if _kept_since(one, now).timestamp() <= end)
+    fitting = [one for one in BUCKETS if _fits(one, start, end) and _kept_since(one, now).timestamp() <= start]
+    return BUCKETS[-1] if name in WHOLE_LIFE or not fitting else fitting[0]
+
+
+def _fits(bucket: int, start: int, end: int) -> bool:
+    by_minute_for_long = bucket == BUCKETS[0] and end - start > LONGEST_BY_MINUTE
+    return (end - start) / bucket <= MOST_POINTS and not by_minute_for_long
+
+
+def _kept_since(bucket: int, now: datetime) -> datetime:
+    """From when on points are there in buckets of so many seconds."""
+    days = next(days for seconds, days in KEPT_DAYS if bucket >= seconds)
+    return FIRST_KEPT if days == math.inf else max(FIRST_KEPT, now - timedelta(days=days))
 
 
 def _read_offset(cursor: str | None) -> int:
@@ -535,7 +571,7 @@ def _read_offset(cursor: str | None) -> int:
 
 def _pagination(limit: int, offset: int, count: int) -> Record:
     if offset + limit >= count:
-        return {"limit": limit, "offset": offset, "has_more": False}
+        return {"limit": limit, "offset": offset, "has_more": False, "next_cursor": None}
     told = orjson.dumps({"data": {"type": "prices_history", "offset": offset + limit}, "sig": "simulated"})
     cursor = urlsafe_b64encode(told).decode().rstrip("=")
     return {"limit": limit, "offset": offset, "has_more": True, "next_cursor": cursor}

@@ -28,6 +28,52 @@ RECORDED_MARKETS = "bow_polymarket_markets.csv"
 
 Record = dict[str, Any]
 
+# What clients of the real service count on in every record, and what is the same in all of ours.
+_NO = ("new", "featured", "negRisk", "cyom", "pendingDeployment", "deploying", "requiresTranslation")
+_NO_OF_MARKETS = (
+    *("ready", "funded", "pagerDutyNotificationEnabled", "showGmpSeries", "showGmpOutcome", "manualActivation"),
+    *("negRiskOther", "rfqEnabled", "holdingRewardsEnabled", "feesEnabled"),
+)
+_NO_OF_EVENTS = ("showMarketImages", "enableNegRisk", "negRiskAugmented", "cumulativeMarkets")
+_YES = ("restricted", "automaticallyActive", "enableOrderBook")
+_EMPTY = ("resolutionSource", "image", "icon")
+_EMPTY_OF_MARKETS = ("marketMakerAddress", "submitted_by", "resolvedBy", "groupItemTitle", "negRiskRequestID")
+COMMON: Record = {
+    **dict.fromkeys((*_NO, *_NO_OF_MARKETS, "archived"), False),
+    **dict.fromkeys((*_YES, "hasReviewedDates", "approved", "clearBookOnStart"), True),
+    **dict.fromkeys((*_EMPTY, *_EMPTY_OF_MARKETS, "seriesColor"), ""),
+    **dict.fromkeys(("makerBaseFee", "takerBaseFee", "customLiveness", "rewardsMinSize", "rewardsMaxSpread"), 0),
+    **dict.fromkeys(("oneMonthPriceChange", "oneYearPriceChange"), 0.0),
+    "comboStatus": "disabled",
+    "competitive": 0.9,
+    "feeSchedule": {"exponent": 1, "rate": 0.05, "takerOnly": True, "rebateRate": 0.25},
+    "feeType": "general_fees",
+    "groupItemThreshold": "0",
+    "orderMinSize": 5,
+    "umaBond": "500",
+    "umaResolutionStatuses": "[]",
+    "umaReward": "5",
+}
+COMMON_OF_EVENTS: Record = {
+    **dict.fromkeys((*_NO, *_NO_OF_EVENTS, "archived"), False),
+    **dict.fromkeys((*_YES, "active", "showAllOutcomes"), True),
+    **dict.fromkeys(_EMPTY, ""),
+    **dict.fromkeys(("liquidity", "liquidityClob", "openInterest"), 0.0),
+    "commentCount": 0,
+    "competitive": 0.9,
+    "eventMetadata": {},
+    "gmpChartMode": "default",
+    "sortBy": "price",
+}
+COMMON_OF_TAGS: Record = {
+    **dict.fromkeys(("forceShow", "forceHide", "requiresTranslation"), False),
+    **dict.fromkeys(("createdAt", "updatedAt"), "2023-10-25T18:55:50.681Z"),
+    "publishedAt": "2023-10-25 18:55:50.674+00",
+    "updatedBy": 13,
+}
+# The volumes of the last so many days that a record tells besides the whole.
+RECENT = {"24hr": 1, "1wk": 7, "1mo": 30, "1yr": 365}
+
 
 @dataclass(frozen=True)
 class Points:
@@ -96,7 +142,8 @@ class SimulatedBook:
             return record
         tokens = json.loads(record["clobTokenIds"])
         market, _ = self._tokens[tokens[0]]
-        return record | {"outcomePrices": json.dumps(self._prices(market, tokens, now))}
+        prices = self._prices(market, tokens, now)
+        return record | {"outcomePrices": json.dumps(prices)} | _quoted(market, float(prices[0]), record["closed"])
 
     def slug(self, token: str) -> str | None:
         """The slug of the market with an outcome of this token."""
@@ -143,26 +190,36 @@ class SimulatedBook:
     def _record(self, market: SimulatedMarket, now: datetime) -> Record:
         status = market.status_at(now)
         closed, volume = status in ("closed", "resolved"), market.volume_at(now)
+        liquidity, recently = (0.0 if closed else round(market.volume / 50, 2)), _recently(market, now)
         record = {
+            **COMMON,
             "id": market.id,
             "question": market.title,
             "conditionId": "0x" + _digest(f"{self._seed}/{market.slug}").hex(),
+            "questionID": "0x" + _digest(f"{self._seed}/{market.slug}/question").hex(),
             "slug": market.slug,
+            "description": f"SIMULATED. This market is about: {market.title}",
             "endDate": _iso(market.scheduled_at),
+            "endDateIso": f"{market.scheduled_at:%Y-%m-%d}",
             "startDate": _iso(market.opened_at),
+            "startDateIso": f"{market.opened_at:%Y-%m-%d}",
+            **dict.fromkeys(("acceptingOrdersTimestamp", "deployingTimestamp"), _iso(market.opened_at)),
             "createdAt": _iso(market.announced_at),
             "updatedAt": _iso(now),
             "outcomes": json.dumps(market.outcomes),
             "volume": f"{volume:.6f}",
             "volumeNum": volume,
-            "liquidityNum": 0 if closed else round(market.volume / 50, 2),
+            "volumeClob": volume,
+            **{f"{name}Clob": recent for name, recent in recently.items()},
+            **recently,
+            "liquidity": f"{liquidity:g}",
+            "liquidityNum": liquidity,
+            "liquidityClob": liquidity,
             "active": status != "unopened",
             "closed": closed,
-            "archived": False,
             "acceptingOrders": status == "open",
-            "enableOrderBook": True,
             "orderPriceMinTickSize": market.tick,
-            "events": [_event(market, now)],
+            "events": [_event(market, status, now)],
             "tags": _tags(market.category),
         }
         return record | self._deployed(market) | _ended(market, status) if status != "unopened" else record
@@ -177,6 +234,18 @@ class SimulatedBook:
         at = min(now, market.closes_at).timestamp()
         newest = [self.points(token, at - 12 * HOUR, at, 1, now).p[-1:] for token in tokens]
         return [f"{price[0]:g}" if len(price) else "0.5" for price in newest]
+
+
+def _quoted(market: SimulatedMarket, price: float, closed: bool) -> Record:
+    """What is bid and asked for the first outcome; nothing once trading has ended."""
+    bid, ask = (0.0, 1.0) if closed else (max(0.0, price - market.tick), min(1.0, price + market.tick))
+    told = {"lastTradePrice": price, "bestBid": bid, "bestAsk": ask, "spread": ask - bid}
+    return {name: round(value, 4) for name, value in told.items()}
+
+
+def _recently(market: SimulatedMarket, now: datetime) -> Record:
+    before = {name: market.volume_at(now - timedelta(days=days)) for name, days in RECENT.items()}
+    return {f"volume{name}": round(market.volume_at(now) - volume, 2) for name, volume in before.items()}
 
 
 def _digest(text: str) -> bytes:
@@ -195,26 +264,36 @@ def _ended(market: SimulatedMarket, status: str) -> Record:
     if status not in ("closed", "resolved"):
         return {}
     word = "resolved" if status == "resolved" else "proposed"
-    return {"closedTime": _spaced(market.closes_at), "umaResolutionStatus": word}
+    return {"closedTime": _spaced(market.closes_at), "umaResolutionStatus": word, "feeType": None}
 
 
-def _event(market: SimulatedMarket, now: datetime) -> Record:
+def _event(market: SimulatedMarket, status: str, now: datetime) -> Record:
     slug = f"simulated-event-{market.event.removeprefix('KXSIM').lower()}"
     series = market.series.removeprefix("KX").lower()
     return {
+        **COMMON_OF_EVENTS,
         "id": str(90_000 + market.number // 3),
         "ticker": slug,
         "slug": slug,
         "title": market.event_title,
+        "description": f"SIMULATED. {market.event_title}",
         "startDate": _iso(market.opened_at),
+        "creationDate": _iso(market.announced_at),
+        "endDate": _iso(market.scheduled_at),
+        "closed": status in ("closed", "resolved"),
+        "volume": market.volume_at(now),
+        "createdAt": _iso(market.announced_at),
         "updatedAt": _iso(now),
+        **_recently(market, now),
         "series": [{"id": str(1000 + sum(series.encode())), "ticker": series, "slug": series}],
     }
 
 
 def _tags(category: str) -> list[Record]:
     slugs = (TAGS.get(category, category), "all", "simulated")
-    return [{"id": str(1 + sum(slug.encode())), "label": slug.title(), "slug": slug} for slug in slugs]
+    return [
+        {**COMMON_OF_TAGS, "id": str(1 + sum(slug.encode())), "label": slug.title(), "slug": slug} for slug in slugs
+    ]
 
 
 class RecordedBook:

@@ -90,7 +90,7 @@ class Sandbox:
 
     def reset_requests(self) -> None:
         """Count from zero."""
-        self._control.requests.clear()
+        self._control.forget()
 
     def fault(self, kind: str, symbol: str | None = None, times: int | None = None, **options: Any) -> None:
         """Put a fault in force for one symbol or all (None), for so many requests or for ever (None).

@@ -4,9 +4,9 @@ Here: reading them, newest first, given which tries are to be repeated.
 Not here: when a cell is tried again (upkeep/healing.py), which runs that takes (grid/cells.py).
 
 A gap is a failed cell, or one never asked for that lies after its key's first settled cell (and, of a market, between
-its opening and its close), or a market's cell that was settled while its day was not over, or one that was settled as
-delisted though rows of later dates came. A key never asked for has no gaps, nor has a key or date that is not on the
-axes.
+its opening and its close), or a market's cell that was settled while its day was not over, or by a life its market
+turned out not to have, or one that was settled as delisted though rows of later dates came. A key never asked for has
+no gaps, nor has a key or date that is not on the axes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP
+from copilot_quant_pipeline.warehouse.progress import PROVISIONAL
 from copilot_quant_pipeline.warehouse.tables import UTC_TIME
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -78,7 +79,7 @@ def read_tries(warehouse: Warehouse, extent: Extent) -> dict[Tries, int]:
 
 def read_gaps(warehouse: Warehouse, extent: Extent, due: Collection[Tries], busy: Collection[Busy], limit: int) -> Gaps:
     """The failed cells whose history is `due`, the blank and the early ones, without `busy`: the newest `limit`."""
-    bound = {**extent.bound, "blank_until": extent.blank_until, "limit": limit, "given_up": GIVEN_UP}
+    bound = {**extent.bound, "newest": extent.blank_until, "limit": limit, "given_up": GIVEN_UP}
     with warehouse.connect_read_only() as connection:
         connection.register("due", pa.Table.from_pylist([tries._asdict() for tries in due], _DUE))
         connection.register("busy", pa.Table.from_pylist([*_corners(busy, extent.keys)], _BUSY))
@@ -108,7 +109,7 @@ group by all
 order by all
 """
 
-_GAPS = """
+_GAPS = f"""
 with keys as (
     select unnest($keys::varchar[]) as key, generate_subscripts($keys::varchar[], 1) - 1 as place
 ), dates as (
@@ -119,7 +120,7 @@ with keys as (
     select
         c.key,
         greatest(min(c.date), any_value(m.opened_at)::date) as first,
-        least($blank_until::date, any_value(m.closes_at)::date) as last
+        least($newest::date, any_value(m.closes_at)::date) as last
     from covered c semi join keys using (key)
     left join (
         select market, opened_at, case when status in ('closed', 'resolved', 'gone') then closes_at end as closes_at
@@ -133,10 +134,7 @@ with keys as (
 ), red as (
     select date, key from covered semi join due using (reason, attempts, passing, fetched_at)
     where outcome = 'failed'
-), early as (
-    select date, key from covered
-    where $grid = 'markets' and outcome = 'settled' and date <= $blank_until and fetched_at < date + interval 1 day
-), departed as (
+), provisional as ({PROVISIONAL}), departed as (
     select key, max(fetched_at) filter (reason = 'delisted') as since, max(date) filter (rows > 0) as last_bar
     from covered group by key having since is not null
 ), explained as (
@@ -148,11 +146,11 @@ with keys as (
     select c.date, c.key from covered c join departed d using (key) where c.reason = 'delisted' and c.date < d.last_bar
 ), gaps as (
     select date, key, place
-    from (from blank union all from early union all from red union from explained union from revived)
+    from (from blank union all from provisional union all from red union from explained union from revived)
     join keys using (key) semi join dates using (date)
     where not exists (
         from busy b where date between b.first and b.last and place between b.top and b.bottom
     )
 )
 select date, key, count(*) over () as total from gaps order by date desc, place limit $limit
-"""
+"""  # noqa: S608 ours

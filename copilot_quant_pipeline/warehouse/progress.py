@@ -173,23 +173,24 @@ def read_stored_beside(warehouse: Warehouse, cells: Rectangle) -> frozenset[str]
     return frozenset(answer.column("symbol").to_pylist())
 
 
-_PROVISIONAL = {
-    # A provisional bar needs no asking: the request for a later session brings it again.
-    # A day that was not over when it was asked for, or of a market that was gone and is back.
-    "markets": """
-        select date, key from ops.coverage
-        where grid = 'markets' and outcome = 'settled' and date <= $newest
-            and (fetched_at < date + interval 1 day or (reason = 'delisted'
-                and key not in (select market from prediction_markets.markets where status = 'gone')))
-    """,
-}
+# The settled cells up to $newest that are not the last word: of a day that was not over when it was asked for, and
+# those settled by a life their market turned out not to have: gone and back, closed and open again, opened before.
+# Bars have none that must be asked for: the request for a later session brings a provisional one again.
+PROVISIONAL = """
+    select c.date, c.key
+    from ops.coverage c left join prediction_markets.markets m on m.market = c.key
+    where $grid = 'markets' and c.grid = $grid and c.outcome = 'settled' and c.date <= $newest::date and (
+        c.fetched_at < c.date + interval 1 day
+        or c.reason = 'delisted' and m.status <> 'gone'
+        or c.reason = 'closed' and (m.status not in ('closed', 'resolved', 'gone') or c.date <= m.closes_at::date)
+        or c.reason = 'not_open' and c.date >= m.opened_at::date
+    )
+"""
 
 
 def read_provisional(warehouse: Warehouse, grid: str, newest: date) -> set[Cell]:
     """The settled cells up to the date `newest` whose rows are not the last word and may be by now."""
-    if grid not in _PROVISIONAL:
-        return set()
-    answer = warehouse.read(_PROVISIONAL[grid], {"newest": newest})
+    answer = warehouse.read(PROVISIONAL, {"grid": grid, "newest": newest})
     return {Cell(row["date"], row["key"]) for row in answer.to_pylist()}
 
 

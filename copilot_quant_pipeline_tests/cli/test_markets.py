@@ -191,7 +191,7 @@ def test_odd_slugs_that_a_key_can_hold_are_unknown_and_cost_no_other(desk: Desk)
 def test_values_that_cannot_be_are_a_reason_on_their_cells_and_no_others(desk: Desk) -> None:
     spoiled = {}
     for venue, fault, how in (
-        ("polymarket", "polymarket_bad_point", {"above_one": "1.07", "nan": "NaN", "milliseconds": "unix seconds"}),
+        ("polymarket", "polymarket_bad_point", {"above_one": "1.07", "nan": "NaN", "milliseconds": "milliseconds"}),
         ("kalshi", "kalshi_bad_candle", {"outside": "1.29", "nan": "NaN", "milliseconds": "unix seconds"}),
     ):
         for market, (kind, word) in zip(LARGEST[venue], how.items(), strict=False):
@@ -205,7 +205,7 @@ def test_values_that_cannot_be_are_a_reason_on_their_cells_and_no_others(desk: D
     for row in failed:
         assert row["reason"] == "malformed_response"
         assert spoiled[row["key"]] in row["detail"]
-    # One bad value is its own day's; a time in another unit is no day's, so that the whole answer is none.
+    # One bad value is its own day's. Kalshi's time in another unit is no day's: the whole answer is none.
     days = Counter(row["key"] for row in failed)
     assert all(days[key] == (2 if word == "unix seconds" else 1) for key, word in spoiled.items())
     assert len({row["key"] for row in cells}) == 8

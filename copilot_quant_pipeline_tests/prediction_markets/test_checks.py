@@ -55,7 +55,8 @@ def test_what_holds_breaks_nothing(warehouse: Warehouse) -> None:
 
 def test_each_claim_finds_what_breaks_it(warehouse: Warehouse) -> None:
     early, late = AT - timedelta(days=2), AT + timedelta(days=2)
-    store(warehouse, MARKET, "one", ("Yes", 0.3, AT), ("No", 0.9, AT), ("Yes", 0.3, early), ("Yes", 0.3, late))
+    closed = replace(MARKET, status="closed")
+    store(warehouse, closed, "one", ("Yes", 0.3, AT), ("No", 0.9, AT), ("Yes", 0.3, early), ("Yes", 0.3, late))
     resolved = replace(MARKET, id="B", slug="B", status="resolved", result="No")
     store(warehouse, resolved, "two", ("Yes", 0.9, AT))
     assert found(warehouse) == {
@@ -65,6 +66,22 @@ def test_each_claim_finds_what_breaks_it(warehouse: Warehouse) -> None:
     }
     assert broken_rows(warehouse)[2].rows == 2
     assert found(warehouse, [resolved.key]) == {"resolved_markets_end_at_their_outcome": (resolved.key,)}
+
+
+def test_a_market_that_is_open_may_be_so_for_longer_than_announced(warehouse: Warehouse) -> None:
+    store(warehouse, MARKET, "one", ("Yes", 0.3, AT + timedelta(days=20)))
+    assert found(warehouse) == {}
+
+
+@pytest.mark.parametrize("column", ["price", "open", "high", "low", "bid", "ask"])
+@pytest.mark.parametrize("value", ["1.000001", "-0.000001"])
+def test_whatever_is_no_probability_is_found(warehouse: Warehouse, column: str, value: str) -> None:
+    store(warehouse, MARKET, "one", ("Yes", 0.3, AT))
+    assert found(warehouse) == {}
+    with warehouse.transaction() as connection:
+        connection.execute(f'update prediction_markets.prices set "{column}" = {value}')  # noqa: S608 ours
+    for markets in (None, [MARKET.key]):
+        assert found(warehouse, markets) == {"prices_are_probabilities": (MARKET.key,)}
 
 
 def test_a_run_has_looked_at_what_was_stored_since_and_what_was_broken_then(warehouse: Warehouse) -> None:

@@ -258,7 +258,7 @@ def test_a_market_that_never_traded_may_have_no_prices(venue: Polymarket) -> Non
 
 
 @pytest.mark.parametrize(
-    ("how", "why"), [("above_one", "1.07"), ("nan", "'NaN'"), ("milliseconds", "is not in unix seconds")]
+    ("how", "why"), [("above_one", "1.07"), ("nan", "'NaN'"), ("milliseconds", "is in milliseconds")]
 )
 def test_a_bad_point_names_its_market_and_leaves_the_others(
     sandbox: Sandbox, venue: Polymarket, how: str, why: str

@@ -64,11 +64,19 @@ def test_a_price_that_is_no_probability_is_a_fault_that_names_its_market_value_a
 
 
 @pytest.mark.parametrize(
-    "instant", [at(0) * 1000, 0, -5, str(at(0) * 1000), "NaN", None, 1.5, Decimal("1709251200.5"), True]
+    "instant", [0, -5, at(0) * 10**6, str(at(0) * 100), "NaN", None, 1.5, Decimal("1709251200.5"), True]
 )
-def test_a_time_that_is_not_in_seconds_is_refused_with_its_market(instant: Any) -> None:
+def test_a_time_that_can_be_no_instant_is_refused_with_its_market(instant: Any) -> None:
     with pytest.raises(Malformed, match=r"rain \(Yes\): time .* is not in unix seconds"):
         parse_clob([{"t": instant, "p": Decimal("0.5")}], "rain (Yes)")
+
+
+@pytest.mark.parametrize("instant", [at(1) * 1000, str(at(1) * 1000), Decimal(at(1) * 1000 + 7)])
+def test_a_time_in_milliseconds_is_a_fault_of_its_own_day(instant: Any) -> None:
+    found = parse_clob([{"t": at(0), "p": Decimal("0.5")}, {"t": instant, "p": Decimal("0.5")}], "rain (Yes)")
+    assert found.column("price").to_pylist() == [Decimal("0.5"), None]
+    good, bad = found.column("fault").to_pylist()
+    assert (good, bad) == (None, f"rain (Yes): time {instant} (2024-03-01 01:00:00 UTC) is in milliseconds")
 
 
 @pytest.mark.parametrize("instant", [at(0), str(at(0)), Decimal(at(0)), Decimal(f"{at(0)}.0")])

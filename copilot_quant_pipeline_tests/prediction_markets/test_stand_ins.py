@@ -323,6 +323,15 @@ def test_too_many_requests_are_not_answered_with_more(venue: Loopback, polymarke
     assert len(venue.requests) == 5
 
 
+def test_a_lasting_rate_limit_is_not_met_by_every_batch(venue: Loopback, polymarket: Polymarket) -> None:
+    venue.routes["/batch-prices-history"] = always(429)
+    old = [a_market(number, startDate="2025-01-01T00:00:00Z") for number in range(30)]
+    found = polymarket.fetch_prices_of(old, START - 300 * DAY, START)
+    assert {type(answer) for answer in found.values()} == {RateLimited}
+    # Three of the sixty batches, five times each.
+    assert len(venue.requests) == 3 * 5
+
+
 def test_a_markets_points_do_not_depend_on_the_others_of_its_run(venue: Loopback, polymarket: Polymarket) -> None:
     venue.routes["/batch-prices-history"] = lambda _, sent: answer(200, {"history": good(sent)})
     late = a_market(1, startDate="2026-03-05T15:48:10Z")
@@ -362,6 +371,19 @@ def test_a_market_whose_volume_is_not_told_may_have_no_prices(venue: Loopback, p
     unsaid = a_market(volumeNum=None)
     assert unsaid.volume is None
     assert polymarket.fetch_prices(unsaid, START, START + DAY).num_rows == 0
+
+
+def test_one_time_in_milliseconds_fails_its_day_only(venue: Loopback, polymarket: Polymarket) -> None:
+    def spoiled(_: dict[str, list[str]], sent: Any) -> Answer:
+        history = good(sent)
+        history["12"][30]["t"] *= 1000
+        return answer(200, {"history": history})
+
+    venue.routes |= {"/batch-prices-history": spoiled, "/v2/prices-history": NO_DATA}
+    with pytest.raises(Spoiled, match=r"time \d+ \(2026-03-11 06:00:07 UTC\) is in milliseconds") as raised:
+        polymarket.fetch_prices(a_market(), START - DAY, START + 2 * DAY)
+    assert list(raised.value.failed) == [START.date()]
+    assert raised.value.points.num_rows == 48 * 2
 
 
 @pytest.mark.parametrize("price", [-0.01, 1.001, "NaN", None])

@@ -9,6 +9,7 @@ import pytest
 
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.sandbox import Sandbox
+from copilot_quant_pipeline.sandbox.app import most_within
 from copilot_quant_pipeline_tests.sandbox.conftest import chart, get, result, seconds
 
 CHART = "/v8/finance/chart/{symbol}"
@@ -37,6 +38,24 @@ def test_another_process_can_read_counts_and_set_faults_and_the_clock(sandbox: S
     assert get(f"{sandbox.url}/__clock", method="POST", body=clock).status == 204
     assert result(chart(sandbox, "AAPL", range="1d"))["timestamp"] == [seconds("2024-03-28T13:30:00")]
     assert get(f"{sandbox.url}/__requests").json == {CHART: 3}
+
+
+def test_the_busiest_span_is_told_for_one_route_or_several(sandbox: Sandbox) -> None:
+    for symbol in ("AAPL", "KO"):
+        chart(sandbox, symbol, range="5d")
+    get(f"{sandbox.url}/v1/test/getcrumb")
+    busiest = f"{sandbox.url}/__requests/busiest"
+    assert get(busiest, seconds=60).json == {"requests": 3}
+    assert get(busiest, seconds=60, under="/v8").json == {"requests": 2}
+    assert get(busiest, seconds=60, under="/nowhere").json == {"requests": 0}
+    sandbox.reset_requests()
+    assert get(busiest, seconds=60).json == {"requests": 0}
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(1.0, 3), (2.0, 4), (0.1, 2), (100.0, 6)])
+def test_the_most_within_a_span_are_found_wherever_they_are(seconds: float, most: int) -> None:
+    assert most_within([0.0, 5.0, 5.05, 5.9, 6.0, 9.0], seconds) == most
+    assert most_within([], seconds) == 0
 
 
 def test_a_clock_without_a_time_zone_is_refused(sandbox: Sandbox) -> None:

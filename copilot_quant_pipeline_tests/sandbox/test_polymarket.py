@@ -74,6 +74,12 @@ def test_records_have_the_shape_of_recorded_ones(polymarket: Sandbox, recorded: 
     event = opened["markets"][0]["events"][0] | {"series": []}
     same_shape(simulated["markets"][0] | {"events": []}, opened["markets"][0])
     same_shape(simulated["markets"][0]["events"][0], event)
+    # And none is lacking that a client of the real service may count on.
+    assert set(opened["markets"][0]) <= set(simulated["markets"][0])
+    assert set(event) <= set(simulated["markets"][0]["events"][0])
+    assert set(opened["markets"][0]["tags"][0]) <= set(simulated["markets"][0]["tags"][0])
+    listed = json.loads((folder / "events-keyset-limit-1.json").read_text())["events"][0]
+    assert set(listed) <= set(get(f"{polymarket.url}/events/keyset", limit=1).json["events"][0])
     (ended,) = page(polymarket, closed="true", id=RESOLVED.id)["markets"]
     same_shape(ended, opened["markets"][0] | resolved["markets"][0])
 
@@ -197,7 +203,7 @@ def test_the_newer_history_comes_in_pages_with_its_end_excluded(polymarket: Sand
     known, end = token(polymarket, OPEN.slug), seconds(NOW) // DAY * DAY
     asked = {"token_id": known, "start": end - 3 * DAY, "end": end, "bucket_seconds": 3600}
     whole = data(polymarket, **asked).json
-    assert whole["pagination"] == {"limit": 1000, "offset": 0, "has_more": False}
+    assert whole["pagination"] == {"limit": 1000, "offset": 0, "has_more": False, "next_cursor": None}
     assert all(end - 3 * DAY <= point["timestamp"] < end for point in whole["data"])
     found: list[Any] = []
     cursor: dict[str, str] = {}
@@ -268,3 +274,17 @@ def test_recorded_markets_are_served_beside_recorded_frames(recorded: Path) -> N
         asked = {"startTs": seconds(datetime(2023, 2, 22, tzinfo=UTC)), "fidelity": 60}
         sent = clob(sandbox, market=known, **asked, endTs=asked["startTs"] + 2 * DAY).json["history"]
         assert sent[0] == {"t": asked["startTs"] + 19, "p": 0.5}
+
+
+def test_the_newer_history_ends_with_a_null_cursor_and_chooses_a_bucket_that_is_kept(polymarket: Sandbox) -> None:
+    outcome = token(polymarket, OPEN.slug)
+    whole = data(polymarket, token_id=outcome, interval="max").json
+    assert whole["pagination"]["next_cursor"] is None
+    assert {point["resolution_seconds"] for point in whole["data"]} == {43_200}
+    long_ago = seconds(NOW - timedelta(days=200))
+    old = data(polymarket, tokenId=outcome, start=long_ago, end=long_ago + 86_400).json["data"]
+    assert {point["resolution_seconds"] for point in old} == {10_800}
+    (newest,) = data(polymarket, token_id=outcome, as_of=seconds(NOW)).json["data"]
+    assert newest == data(polymarket, token_id=outcome, interval="1d", bucketSeconds=60).json["data"][-1]
+    refused = data(polymarket, token_id=outcome, interval="1d", offset=5)
+    assert (refused.status, refused.json["code"]) == (400, "invalid_request")

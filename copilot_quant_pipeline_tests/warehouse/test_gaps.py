@@ -13,6 +13,7 @@ import pytest
 from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline.warehouse.catalog import record_markets
 from copilot_quant_pipeline.warehouse.gaps import Busy, Extent, read_gaps, read_tries
+from copilot_quant_pipeline.warehouse.progress import read_provisional
 from copilot_quant_pipeline.warehouse.tables import BARS, MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline_tests.warehouse.world import bar, bars, cell, cells
@@ -114,6 +115,28 @@ def test_a_markets_day_that_was_read_before_it_was_over_is_a_gap_until_it_is_rea
     assert _gaps(warehouse, keys=[MARKET], grid="markets", until=DAYS[1]) == []
     settle(DAYS[2], datetime(2024, 3, 21, tzinfo=UTC))
     assert _gaps(warehouse, keys=[MARKET], grid="markets") == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "life", "gap"),
+    [
+        ("closed", {"status": "resolved"}, False),
+        ("closed", {"status": "open"}, True),
+        ("closed", {"status": "closed", "closes_at": datetime(2024, 3, 22, 1, tzinfo=UTC)}, True),
+        ("delisted", {"status": "gone"}, False),
+        ("delisted", {"status": "open"}, True),
+        ("not_open", {"status": "open", "opened_at": datetime(2024, 3, 23, tzinfo=UTC)}, False),
+        ("not_open", {"status": "open", "opened_at": datetime(2024, 3, 22, 9, tzinfo=UTC)}, True),
+    ],
+)
+def test_a_cell_settled_by_a_life_its_market_turned_out_not_to_have_is_a_gap(
+    warehouse: Warehouse, reason: str, life: dict[str, Any], gap: bool
+) -> None:
+    _record_market(warehouse, **life)
+    asked = cells(cell(DAYS[4], MARKET, reason=reason, fetched_at=datetime(2024, 3, 25, tzinfo=UTC)))
+    warehouse.settle(PRICES, asked, PRICES.arrow.empty_table(), run_id="run")
+    assert (_gaps(warehouse, keys=[MARKET], grid="markets") == [Cell(DAYS[4], MARKET)]) is gap
+    assert (read_provisional(warehouse, "markets", DAYS[4]) == {Cell(DAYS[4], MARKET)}) is gap
 
 
 def _record_market(warehouse: Warehouse, **facts: Any) -> None:
