@@ -159,21 +159,17 @@ def parse_candles(candles: Any, ticker: str) -> pa.Table:
     Three shapes are read: whole cents next to `*_dollars` (until January 2026); only `*_dollars` and `*_fp`; dollars
     in text without a suffix (historical). So `close` is in cents where it is a number, in dollars where it is text.
 
-    A candle with a value that does not parse, a price outside 0..1, or a time in milliseconds has a `fault` instead of
-    values.
+    A candle with a value that does not parse or a price outside 0..1 has a `fault` instead of values.
 
     Raises:
-        Unreadable: They are no candles, or a time is neither in unix seconds nor in milliseconds.
+        Unreadable: They are no candles, or a time is not in unix seconds.
     """
     try:
-        stamps = _stamps(candles)
-        at = np.where(stamps >= _LAST, stamps // 1000, stamps)
-        _expect_seconds(at)
+        at = _stamps(candles)
         instants = pa.array(at, pa.timestamp("s", tz="UTC")).cast(CANDLES.field("at").type)
     except _WRONG as error:
         raise Unreadable(f"{ticker}: Kalshi's candles cannot be read ({type(error).__name__}: {error})") from None
     try:
-        _expect_seconds(stamps)
         table = pa.table([instants, *_values(candles), pa.nulls(len(at), pa.string())], schema=CANDLES)
     except _WRONG:
         each = [_candle(candle, instants[place : place + 1], ticker) for place, candle in enumerate(candles)]
@@ -189,7 +185,6 @@ def _values(candles: Sequence[Mapping[str, Any]]) -> list[pa.Array]:
 def _candle(candle: Mapping[str, Any], at: pa.Array, ticker: str) -> pa.Table:
     """One candle, or what is wrong with it."""
     try:
-        _expect_seconds(_stamps([candle]))
         return pa.table([at, *_values([candle]), pa.nulls(1, pa.string())], schema=CANDLES)
     except _WRONG as error:
         why = f"{ticker}: Kalshi's candle of {at[0].as_py():%Y-%m-%d %H:%M} UTC cannot be ({error})"
@@ -202,12 +197,9 @@ def _stamps(candles: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.int64]:
     if any(isinstance(stamp, str) for stamp in stamps):
         stamps = [int(stamp) for stamp in stamps]
     at: npt.NDArray[np.int64] = pa.array(stamps, pa.int64()).to_numpy(zero_copy_only=False)
-    return at
-
-
-def _expect_seconds(at: npt.NDArray[np.int64]) -> None:
     if len(at) and not (at.min() > _FIRST and at.max() < _LAST):
         raise ValueError(f"time {at.max() if at.max() >= _LAST else at.min()} is not in unix seconds")
+    return at
 
 
 def _last_of_each(at: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:

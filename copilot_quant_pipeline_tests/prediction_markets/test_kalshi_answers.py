@@ -230,8 +230,6 @@ def test_nothing_sent_is_nothing() -> None:
         ({"volume_fp": "many"}, "many"),
         ({"volume_fp": "1e999"}, "1e999|precision"),
         ({"volume_fp": "-1.00"}, "volume -1.0+ is below 0"),
-        ({"end_period_ts": AT * 1000}, f"{AT}000 is not in unix seconds"),
-        ({"end_period_ts": str(AT * 1000)}, f"{AT}000 is not in unix seconds"),
     ],
 )
 def test_a_bad_candle_is_a_fault_that_names_it_and_leaves_the_others(wrong: Candle, said: str) -> None:
@@ -248,7 +246,7 @@ def test_a_bad_candle_is_a_fault_that_names_it_and_leaves_the_others(wrong: Cand
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"end_period_ts": AT * 10**6}, "unix seconds"),
+        ({"end_period_ts": AT * 1000}, "unix seconds"),
         ({"end_period_ts": 7}, "unix seconds"),
         ({"end_period_ts": None}, "unix seconds"),
         ({"end_period_ts": "soon"}, "soon"),
