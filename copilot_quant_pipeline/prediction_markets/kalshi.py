@@ -420,6 +420,9 @@ def _in_threads(asks: Sequence[Callable[[], T]]) -> list[T]:
 
 def _part(answer: Any, name: str, kind: type[T]) -> T:
     part = answer.get(name) if isinstance(answer, Mapping) else None
+    if part is None and kind is list and isinstance(answer, Mapping) and name in answer:
+        # An empty list, as Kalshi's language writes one that was never filled.
+        part = []
     if not isinstance(part, kind):
         raise Malformed(f"kalshi's answer has no {name}: {answer!r:.80}")
     return part

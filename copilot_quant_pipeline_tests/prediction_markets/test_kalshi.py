@@ -215,6 +215,21 @@ def test_markets_are_listed_beside_their_events_where_they_are_not_nested_in_the
         assert [one.id for one in some] == ["M1", "M3", "M5", "M7"]
 
 
+def test_a_list_that_is_null_is_empty_and_one_that_is_absent_is_malformed() -> None:
+    market = Market("kalshi", "M1", "M1", "?", None, (), None, None, "open", series="S1")
+    with Loopback() as venue:
+        kalshi = Kalshi(venue.url, pace=UNPACED, wait=lambda _: 0.0)
+        for body, expected in (({"events": None, "cursor": ""}, 0), ({"ticker": "M1", "candlesticks": None}, 0)):
+            venue.answers = [answer(200, body)]
+            if "events" in body:
+                assert len(kalshi.fetch_markets(MarketQuery(with_ended=False)).markets) == expected
+            else:
+                assert kalshi.fetch_prices(market, NOW - timedelta(days=1), NOW).num_rows == expected
+        venue.answers = [answer(200, {"cursor": ""})]
+        with pytest.raises(Malformed):
+            kalshi.fetch_markets(MarketQuery(with_ended=False))
+
+
 def _record(ticker: str, event: str) -> dict[str, str]:
     return {"ticker": ticker, "event_ticker": event, "status": "active", "title": "?", "volume_fp": "1.00"}
 
