@@ -1,4 +1,4 @@
-"""The gaps of a grid as coverage tells them: what was tried and failed, what was left out, what was read too early.
+"""The gaps of a grid as coverage tells them: what was tried and failed, what was left out, what is outdated.
 
 Here: reading them, newest first, given which tries are to be repeated.
 Not here: when a cell is tried again (upkeep/healing.py), which runs that takes (grid/cells.py).
@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP
+from copilot_quant_pipeline.warehouse.progress import OUTDATED
 from copilot_quant_pipeline.warehouse.tables import UTC_TIME
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -41,7 +42,7 @@ class Extent:
         grid: which grid.
         keys: its second axis, in the axis' order.
         dates: its date axis, ascending.
-        blank_until: the last date on which a cell counts that nobody asked for, or not to the end of its day.
+        blank_until: the last date on which a cell counts that nobody asked for, or that is outdated.
     """
 
     grid: str
@@ -77,8 +78,8 @@ def read_tries(warehouse: Warehouse, extent: Extent) -> dict[Tries, int]:
 
 
 def read_gaps(warehouse: Warehouse, extent: Extent, due: Collection[Tries], busy: Collection[Busy], limit: int) -> Gaps:
-    """The failed cells whose history is `due`, the blank and the early ones, without `busy`: the newest `limit`."""
-    bound = {**extent.bound, "blank_until": extent.blank_until, "limit": limit, "given_up": GIVEN_UP}
+    """The failed cells whose history is `due`, the blank and outdated ones, without `busy`: the newest `limit`."""
+    bound = {**extent.bound, "until": extent.blank_until, "limit": limit, "given_up": GIVEN_UP}
     with warehouse.connect_read_only() as connection:
         connection.register("due", pa.Table.from_pylist([tries._asdict() for tries in due], _DUE))
         connection.register("busy", pa.Table.from_pylist([*_corners(busy, extent.keys)], _BUSY))
@@ -119,7 +120,7 @@ with keys as (
     select
         c.key,
         greatest(min(c.date), any_value(m.opened_at)::date) as first,
-        least($blank_until::date, any_value(m.closes_at)::date) as last
+        least($until::date, any_value(m.closes_at)::date) as last
     from covered c semi join keys using (key)
     left join (
         select market, opened_at, case when status in ('closed', 'resolved', 'gone') then closes_at end as closes_at
@@ -133,9 +134,8 @@ with keys as (
 ), red as (
     select date, key from covered semi join due using (reason, attempts, passing, fetched_at)
     where outcome = 'failed'
-), early as (
-    select date, key from covered
-    where $grid = 'markets' and outcome = 'settled' and date <= $blank_until and fetched_at < date + interval 1 day
+), outdated as (
+    select date, key from (@outdated) where $grid = 'markets'
 ), departed as (
     select key, max(fetched_at) filter (reason = 'delisted') as since, max(date) filter (rows > 0) as last_bar
     from covered group by key having since is not null
@@ -148,11 +148,11 @@ with keys as (
     select c.date, c.key from covered c join departed d using (key) where c.reason = 'delisted' and c.date < d.last_bar
 ), gaps as (
     select date, key, place
-    from (from blank union all from early union all from red union from explained union from revived)
+    from (from blank union all from outdated union all from red union from explained union from revived)
     join keys using (key) semi join dates using (date)
     where not exists (
         from busy b where date between b.first and b.last and place between b.top and b.bottom
     )
 )
 select date, key, count(*) over () as total from gaps order by date desc, place limit $limit
-"""
+""".replace("@outdated", OUTDATED)

@@ -173,24 +173,29 @@ def read_stored_beside(warehouse: Warehouse, cells: Rectangle) -> frozenset[str]
     return frozenset(answer.column("symbol").to_pylist())
 
 
-_PROVISIONAL = {
-    # A provisional bar needs no asking: the request for a later session brings it again.
-    # A day that was not over when it was asked for, or of a market that was gone and is back.
-    "markets": """
-        select date, key from ops.coverage
-        where grid = 'markets' and outcome = 'settled' and date <= $newest
-            and (fetched_at < date + interval 1 day or (reason = 'delisted'
-                and key not in (select market from prediction_markets.markets where status = 'gone')))
-    """,
-}
+# Settled cells of markets, up to the date $until, that are not the last word. A provisional bar needs no asking: the
+# request for a later session brings it again.
+# Of a day that was not over when it was asked for; of a market that was gone and is back; or settled as outside the
+# life of one whose opening or close was moved since. What ends at midnight has no life on the day after.
+OUTDATED = """
+    select c.date, c.key
+    from ops.coverage c left join prediction_markets.markets m on m.market = c.key
+    where c.grid = 'markets' and c.outcome = 'settled' and c.date <= $until and (
+        c.fetched_at < c.date + interval 1 day
+        or (c.reason = 'delisted' and m.status is distinct from 'gone')
+        or (c.reason in ('not_open', 'closed')
+            and c.date >= coalesce(m.opened_at::date, c.date)
+            and c.date <= case when m.status in ('closed', 'resolved', 'gone')
+                then (m.closes_at - interval 1 microsecond)::date else c.date end)
+    )
+"""
 
 
 def read_provisional(warehouse: Warehouse, grid: str, newest: date) -> set[Cell]:
     """The settled cells up to the date `newest` whose rows are not the last word and may be by now."""
-    if grid not in _PROVISIONAL:
+    if grid != "markets":
         return set()
-    answer = warehouse.read(_PROVISIONAL[grid], {"newest": newest})
-    return {Cell(row["date"], row["key"]) for row in answer.to_pylist()}
+    return {Cell(row["date"], row["key"]) for row in warehouse.read(OUTDATED, {"until": newest}).to_pylist()}
 
 
 def read_newest_asked(warehouse: Warehouse, grid: str) -> date | None:
