@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from copilot_quant_pipeline.errors import NotFound, VendorError
+from copilot_quant_pipeline.errors import NotFound, UserError, VendorError
 from copilot_quant_pipeline.grid.axes import MARKET, markets_grid
 from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.prediction_markets.following import (
@@ -139,12 +139,15 @@ class _Seen:
 
 
 def _listed(sources: MarketSources, rule: FollowRule, known: Sequence[Market]) -> _Seen:
-    """What every venue lists, and what went wrong: a venue that is down or a market that is broken."""
+    """What every venue lists, and what went wrong: one that is down or needs a setting, a market that is broken."""
     keys = {f"{market.venue}:{market.id}": market.key for market in known}
     seen = _Seen([], [], [], [])
     for venue in dict.fromkeys((*rule.venues, *(key.partition(":")[0] for key in rule.ids))):
         try:
             catalog = sources.fetch_catalog(venue, rule)
+        except UserError as error:
+            seen.trouble.append(f"{venue}: {error}")
+            continue
         except VendorError as error:
             # A venue that has none of the asked categories has answered.
             seen.out_of_reach.extend([] if isinstance(error, NotFound) else [venue])

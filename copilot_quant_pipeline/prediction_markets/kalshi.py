@@ -268,9 +268,11 @@ class Kalshi:
         asked = {category.lower() for category in query.categories}
         known: set[str] = set()
         series: set[str] = set()
+        are_nested = False
         for event in self._fetch_events(None if query.with_ended else "open", broken):
             category = event["category"].lower()
             known.add(category)
+            are_nested |= bool(event.get("markets"))
             if not asked or category in asked:
                 series.add(event["series_ticker"])
                 records = event.get("markets") or ()
@@ -279,8 +281,17 @@ class Kalshi:
         if asked and not asked & known:
             has = ", ".join(sorted(known - {""}))
             raise NotFound(f"kalshi has no category {', '.join(sorted(asked))}; it has {has}")
+        if known and not are_nested:
+            every = self._beside_events(query.with_ended, broken)
+            yield from (one for one in every if not asked or one.category in asked)
         if query.with_ended:
             yield from self._archived(sorted(series - {""}) if asked else [None], broken)
+
+    def _beside_events(self, with_ended: bool, broken: dict[str, Broken]) -> Iterator[Market]:
+        """The live tier's markets, where events come without theirs."""
+        asked = {"mve_filter": "exclude", "status": None if with_ended else "open"}
+        found = self._readable(self._records("/markets", "markets", MARKETS_A_PAGE, **asked), broken)
+        yield from (one for one in found if with_ended or _is_open(one))
 
     def _archived(self, series: Iterable[str | None], broken: dict[str, Broken]) -> Iterator[Market]:
         for ticker in series:
@@ -409,6 +420,9 @@ def _in_threads(asks: Sequence[Callable[[], T]]) -> list[T]:
 
 def _part(answer: Any, name: str, kind: type[T]) -> T:
     part = answer.get(name) if isinstance(answer, Mapping) else None
+    if part is None and kind is list and isinstance(answer, Mapping) and name in answer:
+        # An empty list, as Kalshi's language writes one that was never filled.
+        part = []
     if not isinstance(part, kind):
         raise Malformed(f"kalshi's answer has no {name}: {answer!r:.80}")
     return part

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, VendorError
+from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected, UserError, VendorError
 from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
 from copilot_quant_pipeline.prediction_markets.following import FollowRule
@@ -122,10 +122,18 @@ class MarketSources:
             self._made[name] = make_venue(name, self.settings)
         return self._made[name]
 
+    def _reached(self, name: str) -> Venue:
+        """As `venue`; an absent setting is a refusal of what is asked of this venue, and of no other."""
+        try:
+            return self.venue(name)
+        except UserError as error:
+            raise Rejected(str(error)) from None
+
     def fetch_catalog(self, venue: str, rule: FollowRule) -> Catalog:
         """What a venue lists of the rule's categories, and each market the rule names.
 
         Raises:
+            UserError: It needs a setting that is absent.
             VendorError: The venue does not answer.
         """
         slugs = tuple(key.partition(":")[2] for key in rule.ids if key.partition(":")[0] == venue)
@@ -197,7 +205,7 @@ class MarketSources:
         if refused := read_refusal(self.landing, f"{venue.upper()}-MARKETS", key, of=backfill, window=EVER):
             return refused.error
         try:
-            return replace(self.venue(venue).fetch_market(slug), slug=slug)
+            return replace(self._reached(venue).fetch_market(slug), slug=slug)
         except VendorError as error:
             self._keep_refusal(f"{venue.upper()}-MARKETS", key, error, EVER, backfill)
             return error
@@ -329,7 +337,7 @@ class MarketSources:
         shift = timedelta(seconds=1 if markets[0].venue in VENUES_OF_CANDLES else 0)
         start, end = _midnight(first) + shift, _midnight(last + timedelta(days=1)) + shift
         try:
-            venue = self.venue(markets[0].venue)
+            venue = self._reached(markets[0].venue)
             if isinstance(venue, _ManyAtOnce):
                 return dict(venue.fetch_prices_of(markets, start, end))
             return {market.key: _points_or_error(venue, market, start, end) for market in markets}

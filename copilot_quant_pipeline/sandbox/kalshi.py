@@ -3,8 +3,8 @@
 Here: what is listed where, filters, tiers, candles' windows and caps, pages and cursors, errors, faults of its data.
 Not here: what was traded (markets.py), how a record (kalshi_records.py) and a candle (kalshi_candles.py) are written.
 
-Source of the formats: Kalshi's published OpenAPI description and recorded responses. Only hourly candles are served;
-other intervals are refused as bad requests. All paths begin with /trade-api/v2.
+Source of the formats: Kalshi's published OpenAPI description and recorded responses. Hourly and daily candles are
+served; those of minutes are refused as bad requests. All paths begin with /trade-api/v2.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import binascii
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from copilot_quant_pipeline.sandbox.faults import Fault, Kinds, Refusals, answer_through_faults
-from copilot_quant_pipeline.sandbox.kalshi_candles import candles
+from copilot_quant_pipeline.sandbox.kalshi_candles import DAY, HOUR, candles
 from copilot_quant_pipeline.sandbox.kalshi_records import (
     Quote,
     Record,
@@ -51,7 +51,6 @@ FAULTS: Kinds = {
 
 LIVE_DAYS = 90
 MAX_PERIODS, MAX_CANDLES, MAX_TICKERS = 5_000, 10_000, 100
-HOUR = 3600
 # Unfiltered lists are mostly generated combinations of markets.
 COMBINATIONS_A_MARKET = 2
 STATUS_WORDS = {"unopened": "unopened", "open": "open", "closed": "closed", "settled": "resolved", "paused": None}
@@ -116,25 +115,26 @@ def whole(params: Mapping[str, str], name: str, default: int | None = None) -> i
 
 @dataclass(frozen=True)
 class Span:
-    """A window of candles, unix seconds, both ends included."""
+    """A window of candles of a `period`, unix seconds, both ends included."""
 
     first: int
     last: int
+    period: int = HOUR
 
     @property
     def periods(self) -> float:
         """How many candles are asked for, as Kalshi counts: the length in periods, however many lie in it."""
-        return (self.last - self.first) / HOUR
+        return (self.last - self.first) / self.period
 
 
 def read_span(params: Mapping[str, str]) -> Span:
     """The window a request asks for.
 
     Raises:
-        KalshiError: A part is missing, it ends before it starts, or the interval is not hourly.
+        KalshiError: A part is missing, it ends before it starts, or the interval is neither an hour nor a day.
     """
-    span = Span(whole(params, "start_ts"), whole(params, "end_ts"))
-    if whole(params, "period_interval") != HOUR // 60 or span.last < span.first:
+    span = Span(whole(params, "start_ts"), whole(params, "end_ts"), whole(params, "period_interval") * 60)
+    if span.period not in (HOUR, DAY) or span.last < span.first:
         raise bad_request()
     return span
 
@@ -281,7 +281,8 @@ class Kalshi:
         span, markets = read_span(params), self._in_tier(self._by_event().get(event, []), archived=False)
         if not markets or markets[0].series != series:
             raise not_found()
-        cut = Span(span.first, min(span.last, span.first + (MAX_PERIODS // len(markets) - 1) * HOUR))
+        most = (MAX_PERIODS // len(markets) - 1) * span.period
+        cut = replace(span, last=min(span.last, span.first + most))
         lists = ",".join(self._candles(market, cut) for market in markets)
         tickers = json.dumps([market.ticker for market in markets])
         return f'{{"market_tickers":{tickers},"market_candlesticks":[{lists}],"adjusted_end_ts":{cut.last}}}'
@@ -416,7 +417,7 @@ class Kalshi:
         faults, reached = self._world.faults, int(self._now().timestamp())
         if shape == "dollars" and faults.take_one("kalshi_cents", VENUE, market.ticker):
             shape = "cents"
-        written = candles(self._markets, market, span.first, min(span.last, reached), shape)
+        written = candles(self._markets, market, span.first, min(span.last, reached), shape, span.period)
         if written and (fault := faults.take_one("kalshi_bad_candle", VENUE, market.ticker)):
             written[len(written) // 2] = spoiled(written[len(written) // 2], fault)
         return f"[{','.join(written)}]"

@@ -1,19 +1,24 @@
 """Candles as Kalshi writes them: text, fast, in each of the shapes they have had.
 
-Here: hourly prices of the simulated markets as JSON.
+Here: hourly and daily prices of the simulated markets as JSON.
 Not here: which market and which window (kalshi.py), what was traded (markets.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from functools import cache
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 
 from copilot_quant_pipeline.sandbox.markets import Floats, HourlyPrices, SimulatedMarket, SimulatedMarkets
+
+HOUR, DAY = 3600, 86_400
+LONGEST_DAY = timedelta(hours=25)
+NEW_YORK = ZoneInfo("America/New_York")
 
 # How a candle writes one price: `name` and the price in thousandths of a dollar, None for none.
 Write = Callable[[str, int | None], str]
@@ -46,24 +51,64 @@ _QUANTITIES = {
 }
 
 
-def candles(markets: SimulatedMarkets, market: SimulatedMarket, first: int, last: int, shape: str) -> list[str]:
-    """The market's hourly candles that end at `first` to `last` (unix seconds, both included), each as JSON.
+def candles(
+    markets: SimulatedMarkets, market: SimulatedMarket, first: int, last: int, shape: str, period: int = HOUR
+) -> list[str]:
+    """The market's candles of a `period` (`HOUR` or `DAY`) that end at `first` to `last`, both included, each as JSON.
 
-    Of the hours without a trade most have no price, only the book; some are missing altogether.
+    Times are unix seconds. Of the hours without a trade most have no price, only the book; some are missing altogether.
     """
     start, end = datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(last + 1, UTC)
     if start >= end:
         return []
-    prices = markets.prices(market, start, end)
+    prices = markets.prices(market, start if period == HOUR else start - LONGEST_DAY, end)
+    prices = prices.of(~is_missing(market, prices))
+    if period == DAY:
+        prices = _days(prices, first, last)
     book = _books(market, prices, shape)
     trades = _trades(prices, shape)
     counted = map(_QUANTITIES[shape].format, prices.volume.tolist(), prices.open_interest.tolist())
-    written = [
+    return [
         f'{{"end_period_ts":{at},{count},"price":{{{trade}}},{sides}}}'
         for at, count, trade, sides in zip(prices.at.tolist(), counted, trades, book, strict=True)
     ]
-    kept = ~is_missing(market, prices)
-    return written if kept.all() else [one for one, is_kept in zip(written, kept.tolist(), strict=True) if is_kept]
+
+
+def _days(hours: HourlyPrices, first: int, last: int) -> HourlyPrices:
+    """The days of these hours that end at `first` to `last`: 24 hours after New York's midnight, as was recorded.
+
+    So the day after the clocks go back has 25 hours.
+    """
+    if not len(hours):
+        return hours
+    begins = datetime.fromtimestamp(int(hours.at[0]), NEW_YORK).date() - timedelta(days=2)
+    midnights = [datetime.combine(begins + timedelta(days=day), time(), NEW_YORK) for day in range(_span_of(hours) + 5)]
+    ends = np.array([int(midnight.timestamp()) + DAY for midnight in midnights])
+    day_of = ends.searchsorted(hours.at)
+    places = [np.flatnonzero(day_of == day) for day in np.unique(day_of) if first <= ends[day] <= last]
+    days = [_day(hours, place, int(ends[day_of[place[0]]])) for place in places]
+    return HourlyPrices(*(np.array(column) for column in zip(*days, strict=True))) if days else hours.of(slice(0))
+
+
+def _span_of(hours: HourlyPrices) -> int:
+    return int(hours.at[-1] - hours.at[0]) // DAY
+
+
+def _day(hours: HourlyPrices, place: npt.NDArray[np.intp], end: int) -> tuple[float, ...]:
+    """The values of one day's candle, in the order of `HourlyPrices`."""
+    traded = place[hours.volume[place] > 0]
+    told = traded if len(traded) else place
+    return (
+        end,
+        hours.probability[told[-1]],
+        hours.open[told[0]],
+        hours.high[told].max(),
+        hours.low[told].min(),
+        hours.bid[place[-1]],
+        hours.ask[place[-1]],
+        hours.volume[place].sum(),
+        hours.open_interest[place[-1]],
+    )
 
 
 def is_missing(market: SimulatedMarket, prices: HourlyPrices) -> npt.NDArray[np.bool_]:

@@ -10,7 +10,7 @@ Random numbers are drawn market by market for its whole life, a pure function of
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal
@@ -138,6 +138,10 @@ class HourlyPrices:
 
     def __len__(self) -> int:
         return len(self.at)
+
+    def of(self, rows: npt.NDArray[np.bool_] | slice) -> HourlyPrices:
+        """Some of the rows."""
+        return HourlyPrices(*(getattr(self, column.name)[rows] for column in fields(self)))
 
 
 @dataclass(frozen=True)

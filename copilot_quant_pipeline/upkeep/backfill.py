@@ -306,6 +306,8 @@ def _told(instance: dg.DagsterInstance, run_id: str) -> _Told:
 def _none_chosen(rule: FollowRule, known: Sequence[Market], told: _Told) -> Exception:
     if told.out_of_reach:
         return Unavailable(f"no market can be chosen, for {told.failure}; run the same command again later.")
+    if told.failure and not rule.categories:
+        return UserError(f"no market can be chosen: {told.failure}")
     categories = sorted({market.category for market in known if market.category and market.venue in rule.venues})
     return UserError(
         f"no open market of {', '.join(rule.venues)} is of category {', '.join(rule.categories) or 'any'};"

@@ -1,4 +1,4 @@
-"""The gaps of a grid as coverage tells them: what was tried and failed, what was left out, what was read too early.
+"""The gaps of a grid as coverage tells them: what was tried and failed, what was left out, what is outdated.
 
 Here: reading them, newest first, given which tries are to be repeated.
 Not here: when a cell is tried again (upkeep/healing.py), which runs that takes (grid/cells.py).
@@ -42,7 +42,7 @@ class Extent:
         grid: which grid.
         keys: its second axis, in the axis' order.
         dates: its date axis, ascending.
-        blank_until: the last date on which a cell counts that nobody asked for, or not to the end of its day.
+        blank_until: the last date on which a cell counts that nobody asked for, or that is outdated.
     """
 
     grid: str

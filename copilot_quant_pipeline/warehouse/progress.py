@@ -182,8 +182,11 @@ PROVISIONAL = """
     where $grid = 'markets' and c.grid = $grid and c.outcome = 'settled' and c.date <= $newest::date and (
         c.fetched_at < c.date + interval 1 day
         or c.reason = 'delisted' and m.status <> 'gone'
-        or c.reason = 'closed' and (m.status not in ('closed', 'resolved', 'gone') or c.date <= m.closes_at::date)
-        or c.reason = 'not_open' and c.date >= m.opened_at::date
+        or c.reason in ('not_open', 'closed')
+            and c.date >= coalesce(m.opened_at::date, c.date)
+            -- What ends at midnight has no life on the day after.
+            and c.date <= case when m.status in ('closed', 'resolved', 'gone')
+                then (m.closes_at - interval 1 microsecond)::date else c.date end
     )
 """
 

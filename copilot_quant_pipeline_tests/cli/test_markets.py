@@ -224,6 +224,20 @@ def test_a_page_with_a_broken_market_stores_the_others_and_names_it(desk: Desk) 
     assert broken["kalshi"] in said.err
 
 
+def test_a_venue_that_lacks_its_setting_is_one_clear_line_and_stops_no_other(desk: Desk) -> None:
+    desk.set({"COPILOT_QUANT_SOURCE": "live"})
+    said = desk.run(*BACKFILL, "--venue", "metaculus,kalshi", "--limit", "2")
+    assert said.code == 0
+    (line,) = [line for line in said.err.splitlines() if "WARNING" in line]
+    assert "COPILOT_QUANT_METACULUS_TOKEN" in line
+    assert _venues(desk) == {"kalshi"}
+    alone = desk.run(*BACKFILL, "--venue", "metaculus")
+    assert (alone.code, "COPILOT_QUANT_METACULUS_TOKEN" in alone.err) == (2, True)
+    desk.set({"COPILOT_QUANT_MARKETS_VENUES": "metaculus,kalshi"})
+    named = desk.run(*BACKFILL, "--market-ids", f"metaculus:1,kalshi:{LARGEST['kalshi'][0].ticker}", "--json")
+    assert {(key, reason) for _, key, reason, _ in json.loads(named.out)["failed"]} == {("metaculus:1", "rejected")}
+
+
 @pytest.mark.parametrize("venue", ["kalshi", "polymarket"])
 def test_a_cursor_that_loops_is_one_clear_line(desk: Desk, venue: str) -> None:
     desk.venues.fault(f"{venue}_cursor_loop")

@@ -193,6 +193,43 @@ def test_events_without_a_category_have_their_series_asked_for_at_once() -> None
         assert [path for _, path, *_ in venue.requests] == ["/trade-api/v2/events", "/trade-api/v2/series"]
 
 
+def test_markets_are_listed_beside_their_events_where_they_are_not_nested_in_them() -> None:
+    def events(query: dict[str, list[str]], sent: object) -> Answer:
+        listed = [
+            {"event_ticker": f"E{n}", "series_ticker": f"S{n}", "title": "?", "category": "AB"[n % 2]} for n in range(9)
+        ]
+        return answer(200, {"events": listed, "cursor": ""})
+
+    def markets(query: dict[str, list[str]], sent: object) -> Answer:
+        assert (query["mve_filter"], query["status"]) == (["exclude"], ["open"])
+        first = int(query.get("cursor", ["0"])[0])
+        page = [_record(f"M{n}", f"E{n}") for n in range(first, min(first + 4, 9))]
+        return answer(200, {"markets": page, "cursor": str(first + 4) if first < 8 else ""})
+
+    with Loopback() as venue:
+        venue.routes |= {"/trade-api/v2/events": events, "/trade-api/v2/markets": markets}
+        kalshi = Kalshi(venue.url, pace=UNPACED, wait=lambda _: 0.0)
+        found = kalshi.fetch_markets(MarketQuery(with_ended=False)).markets
+        assert [(one.id, one.series) for one in found] == [(f"M{n}", f"S{n}") for n in range(9)]
+        some = kalshi.fetch_markets(MarketQuery(categories=("b",), with_ended=False)).markets
+        assert [one.id for one in some] == ["M1", "M3", "M5", "M7"]
+
+
+def test_a_list_that_is_null_is_empty_and_one_that_is_absent_is_malformed() -> None:
+    market = Market("kalshi", "M1", "M1", "?", None, (), None, None, "open", series="S1")
+    with Loopback() as venue:
+        kalshi = Kalshi(venue.url, pace=UNPACED, wait=lambda _: 0.0)
+        for body, expected in (({"events": None, "cursor": ""}, 0), ({"ticker": "M1", "candlesticks": None}, 0)):
+            venue.answers = [answer(200, body)]
+            if "events" in body:
+                assert len(kalshi.fetch_markets(MarketQuery(with_ended=False)).markets) == expected
+            else:
+                assert kalshi.fetch_prices(market, NOW - timedelta(days=1), NOW).num_rows == expected
+        venue.answers = [answer(200, {"cursor": ""})]
+        with pytest.raises(Malformed):
+            kalshi.fetch_markets(MarketQuery(with_ended=False))
+
+
 def _record(ticker: str, event: str) -> dict[str, str]:
     return {"ticker": ticker, "event_ticker": event, "status": "active", "title": "?", "volume_fp": "1.00"}
 

@@ -56,6 +56,10 @@ def within(candles: list[dict[str, Any]], query: Mapping[str, list[str]]) -> lis
     return [candle for candle in candles if first <= candle["end_period_ts"] <= last]
 
 
+def always(body: Any) -> Callable[[dict[str, list[str]], Any], Answer]:
+    return lambda query, sent: answer(200, body)
+
+
 def list_and_store(sources: MarketSources, *ids: str) -> list[str]:
     catalog = sources.fetch_catalog("kalshi", FollowRule(("kalshi",), top=1000, ids=ids))
     assert not catalog.broken
@@ -136,9 +140,9 @@ def test_24_recorded_hours_are_stored_on_the_utc_day_they_lie_in(
         for hour in hours
     ]
     venue.routes |= {
-        f"{API}/events": lambda query, sent: answer(200, {"events": [], "cursor": ""}),
-        f"{API}/markets": lambda query, sent: answer(200, {"markets": [], "cursor": ""}),
-        f"{API}/historical/markets/{NEW_YORK}": lambda query, sent: answer(200, {"market": record}),
+        f"{API}/events": always({"events": [], "cursor": ""}),
+        f"{API}/markets": always({"markets": [], "cursor": ""}),
+        f"{API}/historical/markets/{NEW_YORK}": always({"market": record}),
         f"{API}/historical/markets/{NEW_YORK}/candlesticks": lambda query, sent: answer(
             200, {"ticker": NEW_YORK, "candlesticks": within(candles, query)}
         ),
@@ -159,8 +163,8 @@ def test_every_recorded_market_is_stored_but_combinations(
     newer = json.loads((answers / "drmanhattan_kalshi_markets.json").read_text())
     combinations = {record["ticker"]: record for record in (*listed, *newer)}
     for ticker, record in combinations.items():
-        venue.routes[f"{API}/markets/{ticker}"] = lambda query, sent, record=record: answer(200, {"market": record})
-    venue.routes[f"{API}/markets"] = lambda query, sent: answer(200, {"markets": listed, "cursor": ""})
+        venue.routes[f"{API}/markets/{ticker}"] = always({"market": record})
+    venue.routes[f"{API}/markets"] = always({"markets": listed, "cursor": ""})
     assert len(list_and_store(sources)) == 9
     # They are left out of lists; one that is named is had all the same.
     named = list_and_store(sources, *(f"kalshi:{record['ticker']}" for record in newer))
@@ -175,7 +179,7 @@ def test_471_recorded_fed_markets_are_stored_with_their_events_and_series(
     records = [{**each, "ticker": each["market_ticker"]} for each in fed["markets"]]
     for event in fed["events"]:
         described = {"event": event | {"series_ticker": fed["series"], "category": "Economics"}, "markets": []}
-        venue.routes[f"{API}/events/{event['event_ticker']}"] = lambda query, sent, it=described: answer(200, it)
+        venue.routes[f"{API}/events/{event['event_ticker']}"] = always(described)
 
     def listed(tier: str) -> Callable[[dict[str, list[str]], Any], Answer]:
         of_tier = [each for each in records if (each["source"] == "historical") is (tier == "historical")]

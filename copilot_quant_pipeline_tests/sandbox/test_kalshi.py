@@ -235,6 +235,28 @@ def test_some_quiet_hours_have_no_price_and_some_no_candle(sandbox: Sandbox) -> 
     assert len(candles) < (asked["end_ts"] - asked["start_ts"]) // HOUR + 1
 
 
+def test_days_end_at_new_yorks_midnight_and_hold_their_hours(sandbox: Sandbox) -> None:
+    # Over the change of clocks in November 2025: 04:00Z until the 3rd, then a step of 25 hours.
+    first, last = datetime(2025, 10, 31, 4, tzinfo=UTC), datetime(2025, 11, 6, 5, tzinfo=UTC)
+    market = next(
+        one for one in LISTED if one.opened_at < first < last < one.closes_at and one.volume and one.resolved_at >= NOW
+    )
+    asked = {"start_ts": int(first.timestamp()), "end_ts": int(last.timestamp())}
+    days = body(ask(sandbox, candles_path(market), **asked, period_interval=1440))["candlesticks"]
+    ends = [datetime.fromtimestamp(day["end_period_ts"], UTC) for day in days]
+    assert [(end.day, end.hour) for end in ends] == [(31, 4), (1, 4), (2, 4), (3, 4), (4, 5), (5, 5), (6, 5)]
+    asked["start_ts"] -= 23 * HOUR
+    hours = body(ask(sandbox, candles_path(market), **asked, period_interval=60))["candlesticks"]
+    for before, day in zip([first - timedelta(days=1), *ends], days, strict=False):
+        within = [one for one in hours if before.timestamp() < one["end_period_ts"] <= day["end_period_ts"]]
+        traded = [one["price"] for one in within if "close_dollars" in one["price"]]
+        assert Decimal(day["volume_fp"]) == sum(Decimal(one["volume_fp"]) for one in within)
+        assert day["yes_bid"] == within[-1]["yes_bid"]
+        assert day["open_interest_fp"] == within[-1]["open_interest_fp"]
+        assert day["price"].get("close_dollars") == (traded[-1]["close_dollars"] if traded else None)
+        assert day["price"].get("high_dollars") == max((one["high_dollars"] for one in traded), default=None)
+
+
 def test_a_market_that_never_trades_has_an_empty_book(sandbox: Sandbox) -> None:
     quiet = next(each for each in LISTED if not each.volume and each.status_at(NOW) == "open")
     candles = body(ask(sandbox, candles_path(quiet), **span(market=quiet)))["candlesticks"]

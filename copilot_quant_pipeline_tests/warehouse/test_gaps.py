@@ -139,6 +139,22 @@ def test_a_cell_settled_by_a_life_its_market_turned_out_not_to_have_is_a_gap(
     assert (read_provisional(warehouse, "markets", DAYS[4]) == {Cell(DAYS[4], MARKET)}) is gap
 
 
+def test_a_markets_cells_outside_a_life_that_was_moved_since_are_gaps(warehouse: Warehouse) -> None:
+    def gaps_of_life(opened: datetime, closes: datetime, status: str) -> list[Cell]:
+        _record_market(warehouse, opened_at=opened, closes_at=closes, status=status)
+        return _gaps(warehouse, keys=[MARKET], grid="markets")
+
+    reasons = ("not_open", "not_open", "no_trade", "closed", "closed")
+    late = datetime(2024, 3, 23, tzinfo=UTC)
+    asked = [cell(day, MARKET, reason=why, fetched_at=late) for day, why in zip(DAYS, reasons, strict=True)]
+    warehouse.settle(PRICES, cells(*asked), PRICES.arrow.empty_table(), run_id="run")
+    noon, midnight = datetime(2024, 3, 20, 12, tzinfo=UTC), datetime(2024, 3, 21, tzinfo=UTC)
+    assert gaps_of_life(noon, midnight, "closed") == []
+    assert gaps_of_life(noon, datetime(2024, 3, 21, 0, 1, tzinfo=UTC), "closed") == [Cell(DAYS[3], MARKET)]
+    assert gaps_of_life(noon, late, "open") == [Cell(DAYS[4], MARKET), Cell(DAYS[3], MARKET)]
+    assert gaps_of_life(datetime(2024, 3, 19, 23, tzinfo=UTC), midnight, "resolved") == [Cell(DAYS[1], MARKET)]
+
+
 def _record_market(warehouse: Warehouse, **facts: Any) -> None:
     now = datetime(2024, 3, 22, tzinfo=UTC)
     plain = {field.name: "" for field in MARKETS.arrow if not field.nullable and field.type == pa.string()}
