@@ -87,6 +87,12 @@ class World:
     def launch(
         self, keys: Sequence[str], run_config: dict[str, object] | None = None, asset: dg.AssetKey = BARS
     ) -> PartitionBackfill:
+        return self.completed(self.requested(keys, run_config, asset))
+
+    def requested(
+        self, keys: Sequence[str], run_config: dict[str, object] | None = None, asset: dg.AssetKey = BARS
+    ) -> str:
+        """A backfill that waits for the daemon; its id."""
         graph = self.daemon.create_request_context().asset_graph
         backfill = PartitionBackfill.from_asset_partitions(
             backfill_id=f"backfill-{len(self.instance.get_backfills())}",
@@ -102,7 +108,7 @@ class World:
             run_config=run_config,
         )
         self.instance.add_backfill(backfill)
-        return self.completed(backfill.backfill_id)
+        return backfill.backfill_id
 
     def completed(self, backfill_id: str) -> PartitionBackfill:
         for _ in range(60):
