@@ -6,9 +6,9 @@ Not here: what the options stand for (asking), how an outcome reads (telling), p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,11 +32,15 @@ from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from copilot_quant_pipeline.grid.cells import Rectangle
+    from copilot_quant_pipeline.prediction_markets.following import FollowRule
     from copilot_quant_pipeline.upkeep.backfill import Outcome
     from copilot_quant_pipeline.upkeep.healing import Healed
 
 backfill_app = typer.Typer(help="Settle a rectangle of cells.", no_args_is_help=True)
 update_app = typer.Typer(help="Settle the newest sessions.", no_args_is_help=True)
+
+# What counts as newest: the sessions of so many days, and the UTC days back to so many before today.
+SESSIONS_OF, DAYS_BACK = 7, 1
 
 SymbolsOption = Annotated[str | None, typer.Option("--symbols", help="Comma-separated, such as AAPL,BRK.B.")]
 VenueOption = Annotated[str | None, typer.Option("--venue", help="Comma-separated, such as kalshi,polymarket.")]
@@ -64,13 +68,14 @@ def backfill_equities(
     dates = asked_sessions(settings, start, end)
     chosen = asked_symbols(symbols, universe)
     with open_platform(settings, "backfill-equities", as_json, verbose) as platform:
-        _report(platform, *_settle_equities(platform, chosen or platform.fetch_members(), dates, refresh))
+        report = _report(platform, *_settle_equities(platform, chosen or platform.fetch_members(), dates, refresh))
+    _end(report, as_json)
 
 
 @update_app.command("equities", short_help="Daily bars of every symbol on the axis.")
 def update_equities(
     symbols: SymbolsOption = None,
-    max_age_days: Annotated[int, typer.Option(min=1, help="How many days back counts as newest.")] = 7,
+    max_age_days: Annotated[int, typer.Option(min=1, help="How many days back counts as newest.")] = SESSIONS_OF,
     force: ForceOption = False,
     heal: HealOption = True,
     source: SourceOption = None,
@@ -80,13 +85,8 @@ def update_equities(
 ) -> None:
     """Settle the newest sessions of every symbol on the axis (all of the S&P 500 where there is none), then heal."""
     settings = Settings.from_environment(source=source, home=home)
-    dates = newest_sessions(settings, max_age_days)
-    chosen = asked_symbols(symbols, None)
-    with open_platform(settings, "update-equities", as_json, verbose) as platform:
-        symbols_asked = chosen or platform.symbols() or platform.fetch_members()
-        asked, outcome = _settle_equities(platform, symbols_asked, dates, force)
-        healed = _heal(platform, "equities", only=chosen) if heal else None
-        _report(platform, asked, outcome, healed)
+    update = _Update(settings, force, heal, as_json, verbose)
+    _end(update.equities(max_age_days, asked_symbols(symbols, None)), as_json)
 
 
 @backfill_app.command("markets", short_help="Hourly prices of prediction markets.")
@@ -108,7 +108,8 @@ def backfill_markets(
     dates = asked_days(settings, start, end)
     rule = asked_markets(settings, venue, category, limit, market_ids)
     with open_platform(settings, "backfill-markets", as_json, verbose) as platform:
-        _report(platform, *_settle_markets(platform, platform.follow(rule), dates, refresh))
+        report = _report(platform, *_settle_markets(platform, platform.follow(rule), dates, refresh))
+    _end(report, as_json)
 
 
 @update_app.command("markets", short_help="Hourly prices of the followed markets.")
@@ -117,7 +118,7 @@ def update_markets(
     category: CategoryOption = None,
     limit: LimitOption = None,
     market_ids: IdsOption = None,
-    max_age_days: Annotated[int, typer.Option(min=0, help="How many days back counts as newest.")] = 1,
+    max_age_days: Annotated[int, typer.Option(min=0, help="How many days back counts as newest.")] = DAYS_BACK,
     force: ForceOption = False,
     heal: HealOption = True,
     source: SourceOption = None,
@@ -127,17 +128,10 @@ def update_markets(
 ) -> None:
     """List the venues anew, settle yesterday and today of the followed markets, then heal."""
     settings = Settings.from_environment(source=source, home=home)
-    dates = newest_days(settings, max_age_days)
+    update = _Update(settings, force, heal, as_json, verbose)
     rule = asked_markets(settings, venue, category, limit, market_ids)
     named = bool(venue or category or limit or market_ids)
-    with open_platform(settings, "update-markets", as_json, verbose) as platform:
-        chosen = platform.follow(rule)
-        if not named:
-            # A market that is no longer among the largest is followed to its end all the same.
-            chosen = tuple(dict.fromkeys((*chosen, *platform.markets())))
-        asked, outcome = _settle_markets(platform, chosen, dates, force, confirm=True)
-        healed = _heal(platform, "markets", only=chosen if named else ()) if heal else None
-        _report(platform, asked, outcome, healed)
+    _end(update.markets(max_age_days, rule, named=named), as_json)
 
 
 @update_app.command("all", short_help="Both, equities first.")
@@ -151,18 +145,55 @@ def update_all(
     verbose: VerboseOption = False,
 ) -> None:
     """Update equities, then markets; the exit code is the worse of the two."""
-    how: dict[str, Any] = {"source": source, "home": home, "as_json": as_json, "verbose": verbose}
-    how |= {"force": force, "heal": heal} | ({"max_age_days": max_age_days} if max_age_days else {})
-    if not all([_is_settled(update_equities, how), _is_settled(update_markets, how)]):
+    settings = Settings.from_environment(source=source, home=home)
+    update = _Update(settings, force, heal, as_json, verbose)
+    rule = asked_markets(settings, None, None, None, None)
+    equities = update.equities(max_age_days or SESSIONS_OF)
+    markets = update.markets(max_age_days or DAYS_BACK, rule, named=False)
+    if as_json:
+        print_json({"equities": equities.answer, "markets": markets.answer})
+    if not (equities.settled and markets.settled):
         raise typer.Exit(1)
 
 
-def _is_settled(command: Callable[..., None], how: Mapping[str, Any]) -> bool:
-    try:
-        command(**how)
-    except typer.Exit:
-        return False
-    return True
+@dataclass(frozen=True)
+class _Report:
+    """What a command answers: as JSON, and whether every asked cell is settled."""
+
+    answer: dict[str, Any]
+    settled: bool
+
+
+@dataclass(frozen=True)
+class _Update:
+    """How the newest cells of a grid are settled."""
+
+    settings: Settings
+    force: bool
+    heal: bool
+    as_json: bool
+    verbose: bool
+
+    def equities(self, max_age_days: int, chosen: Sequence[str] = ()) -> _Report:
+        """Of the `chosen` symbols; without any, of all on the axis."""
+        dates = newest_sessions(self.settings, max_age_days)
+        with open_platform(self.settings, "update-equities", self.as_json, self.verbose) as platform:
+            symbols = chosen or platform.symbols() or platform.fetch_members()
+            asked, outcome = _settle_equities(platform, symbols, dates, self.force)
+            healed = _heal(platform, "equities", only=chosen) if self.heal else None
+            return _report(platform, asked, outcome, healed)
+
+    def markets(self, max_age_days: int, rule: FollowRule, *, named: bool) -> _Report:
+        """Of the markets `rule` chooses; where it was not `named` by a user, of all on the axis, too."""
+        dates = newest_days(self.settings, max_age_days)
+        with open_platform(self.settings, "update-markets", self.as_json, self.verbose) as platform:
+            chosen = platform.follow(rule)
+            if not named:
+                # A market that is no longer among the largest is followed to its end all the same.
+                chosen = tuple(dict.fromkeys((*chosen, *platform.markets())))
+            asked, outcome = _settle_markets(platform, chosen, dates, self.force, confirm=True)
+            healed = _heal(platform, "markets", only=chosen if named else ()) if self.heal else None
+            return _report(platform, asked, outcome, healed)
 
 
 def heal(
@@ -256,13 +287,21 @@ def _heal(platform: Platform, name: str, *, only: Collection[str] = (), force: b
         )
 
 
-def _report(platform: Platform, asked: Rectangle, outcome: Outcome, healed: Healed | None = None) -> None:
-    if platform.as_json:
-        also = {"healed": healed_json(healed)} if healed else {}
-        print_json({**asdict(outcome), **also, "warehouse": str(platform.settings.warehouse_path)})
-    else:
+def _report(platform: Platform, asked: Rectangle, outcome: Outcome, healed: Healed | None = None) -> _Report:
+    """Print it, unless it is wanted as JSON."""
+    if not platform.as_json:
         print_outcome(platform.settings, asked, outcome)
         if healed:
             print_healed(healed)
-    if outcome.failed or (healed and healed.outcome.failed):
+    also = {"healed": healed_json(healed)} if healed else {}
+    return _Report(
+        answer={**asdict(outcome), **also, "warehouse": str(platform.settings.warehouse_path)},
+        settled=not (outcome.failed or (healed and healed.outcome.failed)),
+    )
+
+
+def _end(report: _Report, as_json: bool) -> None:
+    if as_json:
+        print_json(report.answer)
+    if not report.settled:
         raise typer.Exit(1)

@@ -454,7 +454,9 @@ def _on_axis(desk: Desk) -> list[str]:
 def test_update_all_settles_both_grids(desk: Desk) -> None:
     desk.run("update", "equities", "--symbols", "AAPL")
     desk.set({"COPILOT_QUANT_MARKETS_TOP": "1"})
-    assert desk.run("update", "all").code == 0
+    said = desk.run("update", "all", "--json")
+    assert said.code == 0, said
+    assert {grid: answer["failed"] for grid, answer in json.loads(said.out).items()} == {"equities": [], "markets": []}
     grids = {grid["grid"]: grid for grid in json.loads(desk.run("status", "--json").out)["grids"]}
     assert grids["equities"]["keys"] == 1
     assert grids["markets"]["keys"] == 2
