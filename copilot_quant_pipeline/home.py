@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -65,7 +66,7 @@ def logging_into(settings: Settings, command: str, *, verbose: bool) -> Iterator
     console.setLevel(logging.DEBUG if verbose else logging.WARNING)
     console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     console.addFilter(lambda record: verbose or not record.name.endswith(".runs"))
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(_in_utc("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s"))
     ours = logging.getLogger("copilot_quant_pipeline")
     before = ours.level
     ours.setLevel(logging.DEBUG)
@@ -78,3 +79,10 @@ def logging_into(settings: Settings, command: str, *, verbose: bool) -> Iterator
         ours.removeHandler(file)
         ours.setLevel(before)
         file.close()
+
+
+def _in_utc(line: str) -> logging.Formatter:
+    """Of lines whose time is UTC, as the file's name is: Python's own is the machine's, and does not say which."""
+    formatter = logging.Formatter(line, "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    return formatter

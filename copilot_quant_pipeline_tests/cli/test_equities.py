@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import pytest
 
@@ -155,6 +155,9 @@ def test_every_run_leaves_a_summary_row_and_a_log_file(desk: Desk) -> None:
     assert row["requests"] >= 2
     (log,) = desk.settings.logs_path.glob("*-backfill-equities.log")
     assert "unknown_symbol" in log.read_text()
+    first, opened = log.read_text().split(maxsplit=1)[0], log.name.split("-")[0]
+    written = datetime.fromisoformat(first) - datetime.strptime(opened, "%Y%m%dT%H%M%S.%f%z")
+    assert -timedelta(milliseconds=1) <= written < timedelta(hours=1)
 
 
 def test_status_counts_settled_failed_and_missing(desk: Desk) -> None:
