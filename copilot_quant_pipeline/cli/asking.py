@@ -163,17 +163,20 @@ def asked_markets(
     """The rule a user's options stand for; what is left out is as the settings say.
 
     Raises:
-        UserError: A venue is not known, or a market is named that is not of the asked venues.
+        UserError: An option names nothing, a venue is not known, or a market is named that is not of the asked venues.
     """
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
     from copilot_quant_pipeline.prediction_markets.registry import venue_names
 
+    for option, text in (("--venue", venue), ("--category", category), ("--market-ids", market_ids)):
+        if text is not None and not listed(text):
+            raise UserError(f"{option} {text!r} names nothing; leave it out, or name some.")
     venues = listed(venue) or settings.markets_venues
     for name in venues:
         if name not in venue_names():
             raise UserError(f"venue {name!r} is not known; choose one of {', '.join(venue_names())}.")
     ids = tuple(_asked_market(text, venues) for text in listed(market_ids))
-    categories = (category.lower(),) if category else settings.markets_categories
+    categories = listed(category.lower()) if category else settings.markets_categories
     if ids and not (venue or category or limit):
         return FollowRule(venues=(), ids=ids)
     return FollowRule(venues, categories, limit or settings.markets_top, ids or settings.markets_ids)

@@ -44,7 +44,7 @@ SESSIONS_OF, DAYS_BACK = 7, 1
 
 SymbolsOption = Annotated[str | None, typer.Option("--symbols", help="Comma-separated, such as AAPL,BRK.B.")]
 VenueOption = Annotated[str | None, typer.Option("--venue", help="Comma-separated, such as kalshi,polymarket.")]
-CategoryOption = Annotated[str | None, typer.Option("--category", help="Only markets of this category.")]
+CategoryOption = Annotated[str | None, typer.Option("--category", help="Comma-separated, such as politics,crypto.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="The so many largest open ones of each venue.")]
 IdsOption = Annotated[str | None, typer.Option("--market-ids", help="Such as kalshi:KXFED-24NOV-T4.75.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Ask again for settled cells too.")]

@@ -75,12 +75,14 @@ def _as_known(market: Market, known: Market | None, owner: str | None) -> Market
 def plan_keys(known: Iterable[Market], names: Iterable[str]) -> dict[str, str]:
     """The key of the market that each of `names` means; a name of none stands for itself.
 
-    A market may be named by its key, by its venue's id for it, or by what its venue calls it now.
+    A market may be named by its key, by its venue's id for it or for one of its outcomes, or by what its venue calls it
+    now.
     """
     stored = list(known)
     keys: dict[str, str] = {}
     for market in stored:
-        others = (market.id, market.facts.get(NOW_CALLED), market.facts.get("condition_id"))
+        tokens = (outcome.token for outcome in market.outcomes)
+        others = (market.id, market.facts.get(NOW_CALLED), market.facts.get("condition_id"), *tokens)
         keys |= {f"{market.venue}:{name}": market.key for name in others if name}
     keys |= {market.key: market.key for market in stored}
     return {name: keys.get(name, name) for name in names}

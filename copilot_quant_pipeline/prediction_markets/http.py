@@ -46,6 +46,7 @@ PATIENCE = 60.0
 USER_AGENT = "copilot-quant-pipeline/0.1"
 
 Wait = Callable[[RetryCallState], float]
+_GROWING = wait_exponential_jitter(multiplier=0.5, max=20, jitter=0.5)
 T = TypeVar("T")
 
 
@@ -70,7 +71,7 @@ class HttpClient:
         self._url = url.rstrip("/")
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json", **(headers or {})}
         self._limiter = Limiter(Rate(pace.requests, int(pace.seconds * Duration.SECOND)))
-        self._wait = wait or wait_exponential_jitter(multiplier=0.5, max=20, jitter=0.5)
+        self._wait = wait or _growing
         self._sessions = threading.local()
         self._lock = threading.Lock()
         self._traffic = Traffic()
@@ -230,6 +231,12 @@ def _worth_repeating(error: BaseException) -> bool:
     if isinstance(error, RateLimited | Unavailable) and (error.retry_after or 0.0) > PATIENCE:
         return False
     return isinstance(error, VendorError) and error.transient
+
+
+def _growing(state: RetryCallState) -> float:
+    """Twice as long where too much was asked: requests are counted over ten seconds, which all waits must outlast."""
+    error = state.outcome.exception() if state.outcome else None
+    return _GROWING(state) * (2 if isinstance(error, RateLimited) else 1)
 
 
 def _asked_pause(state: RetryCallState) -> float:

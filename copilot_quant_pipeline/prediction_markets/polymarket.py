@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import product
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -55,6 +55,8 @@ from copilot_quant_pipeline.prediction_markets.venue import (
 )
 
 T = TypeVar("T")
+# What markets are found by in a list.
+Field = Literal["id", "slug", "condition_ids", "clob_token_ids"]
 
 GAMMA_URL = "https://gamma-api.polymarket.com"
 CLOB_URL = "https://clob.polymarket.com"
@@ -65,6 +67,8 @@ MARKETS_PACE, EVENTS_PACE, HISTORY_PACE = Pace(300, 10), Pace(500, 10), Pace(100
 PAGE_SIZE = 100
 IDS_A_REQUEST = 50
 TOKENS_A_BATCH = 20
+# Ids are counted up; so many digits more make a token.
+LONGEST_ID = 18
 POINTS_A_PAGE = 10_000
 # Minutes between points. Asked first is CLOB, 20 outcomes at once. What it has no points of, or few, is asked for one
 # by one: data-api keeps hourly points for 90 days, those of 3 h for ever; CLOB is known to have lost resolved markets
@@ -197,14 +201,15 @@ class Polymarket:
         return _chosen(pages, query)
 
     def fetch_market(self, market_id: str) -> Market:
-        """One market by id, slug or condition id, ended or not.
+        """One market by id, slug, condition id or the token of an outcome, ended or not.
 
         Raises:
             VendorError: NotFound where Polymarket does not know it.
         """
-        if _field_of(market_id) == "condition_ids":
+        field = _field_of(market_id)
+        if field not in ("id", "slug"):
             return self._from_list(market_id)
-        path = f"/markets/{market_id}" if _field_of(market_id) == "id" else f"/markets/slug/{quote(market_id, safe='')}"
+        path = f"/markets/{market_id}" if field == "id" else f"/markets/slug/{quote(market_id, safe='')}"
         try:
             return parse_market(self._gamma["markets"].get(path, {"include_tag": "true"}))
         except (NotFound, NoSuchRoute):
@@ -243,14 +248,13 @@ class Polymarket:
     def _named(self, names: Sequence[str]) -> Catalog:
         found: dict[str, Market] = {}
         broken: list[Broken] = []
-        for field in ("id", "slug", "condition_ids"):
+        for field in get_args(Field):
             wanted = sorted({name for name in names if _field_of(name) == field})
             for some, closed in product(_batched(wanted, IDS_A_REQUEST), (False, True)):
                 for page in self._pages("markets", closed, {field: list(some), "include_tag": "true"}):
                     found |= {market.id: market for market in page.catalog.markets}
                     broken.extend(page.catalog.broken)
-        known = {name for market in found.values() for name in (market.id, market.slug, market.facts["condition_id"])}
-        known |= {one.id for one in broken}
+        known = {name for market in found.values() for name in _names_of(market)} | {one.id for one in broken}
         unknown = [
             Broken(VENUE, name, f"{VENUE} knows no market {name!r}", unknown=True)
             for name in names
@@ -490,11 +494,17 @@ def _of_all(tokens: Sequence[_Token], error: VendorError) -> Histories:
     return {token.id: error for token in tokens}
 
 
-def _field_of(name: str) -> str:
+def _field_of(name: str) -> Field:
     """The filter that finds a market by such a name."""
     if name.isascii() and name.isdigit():
-        return "id"
+        return "id" if len(name) <= LONGEST_ID else "clob_token_ids"
     return "condition_ids" if name.startswith("0x") else "slug"
+
+
+def _names_of(market: Market) -> Iterator[str | None]:
+    """All that leads to it."""
+    yield from (market.id, market.slug, market.facts["condition_id"])
+    yield from (outcome.token for outcome in market.outcomes)
 
 
 def _chosen(pages: Iterator[Page], query: MarketQuery) -> Catalog:

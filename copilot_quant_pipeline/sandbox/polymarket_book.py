@@ -333,6 +333,8 @@ class RecordedBook:
         named = [self._points[token] for token in tokens]
         begins, ends = min(points.t[0] for _, points in named), max(points.t[-1] for _, points in named)
         return {
+            **COMMON,
+            "feeType": None,
             "id": row["market_id"],
             "question": row["question"],
             "conditionId": row["condition_id"],

@@ -202,6 +202,17 @@ def test_waits_grow_between_attempts(venue: Loopback, monkeypatch: pytest.Monkey
     assert [base <= waited <= base + 0.5 for base, waited in zip((0.5, 1, 2, 4), slept, strict=True)] == [True] * 4
 
 
+def test_waits_for_a_rate_limit_outlast_the_seconds_it_is_counted_over(
+    venue: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", slept.append)
+    venue.answers = [answer(429)]
+    with pytest.raises(RateLimited):
+        HttpClient("bazaar", venue.url, FREELY).get("/markets")
+    assert 10 < sum(slept) < 20
+
+
 def test_threads_share_a_client(venue: Loopback) -> None:
     venue.answers = [answer(503), answer(503), answer(503), answer(200, {"ok": True})]
     asking = client(venue)

@@ -91,18 +91,21 @@ def test_a_category_is_asked_for_by_its_tag(sandbox: Sandbox, venue: Polymarket,
     assert set(sandbox.requests()) == {"/events/keyset"}
 
 
-def test_markets_are_found_by_id_slug_and_condition_and_others_are_named(venue: Polymarket) -> None:
+def test_markets_are_found_by_id_slug_condition_and_token_and_others_are_named(venue: Polymarket) -> None:
     one, two, three = LISTED[:3]
     condition = venue.fetch_market(three.id).facts["condition_id"]
-    catalog = venue.fetch_markets(MarketQuery(ids=(one.id, two.slug, condition, "KXFED-24NOV-T4.75", "odd /|? slug")))
-    assert {market.id for market in catalog.markets} == {one.id, two.id, three.id}
-    assert [broken.id for broken in catalog.broken] == ["KXFED-24NOV-T4.75", "odd /|? slug"]
+    token = venue.fetch_market(LISTED[3].id).outcomes[1].token
+    unknown = ("KXFED-24NOV-T4.75", "odd /|? slug", "9" * 77)
+    catalog = venue.fetch_markets(MarketQuery(ids=(one.id, two.slug, condition, token, *unknown)))
+    assert {market.id for market in catalog.markets} == {one.id, two.id, three.id, LISTED[3].id}
+    assert tuple(broken.id for broken in catalog.broken) == unknown
     assert "knows no market" in catalog.broken[0].why
 
 
-def test_one_market_is_fetched_by_id_slug_or_condition(venue: Polymarket) -> None:
+def test_one_market_is_fetched_by_id_slug_condition_or_token(venue: Polymarket) -> None:
     market = venue.fetch_market(LISTED[0].slug)
-    assert market == venue.fetch_market(LISTED[0].id) == venue.fetch_market(market.facts["condition_id"])
+    names = (LISTED[0].id, market.facts["condition_id"], *(outcome.token for outcome in market.outcomes))
+    assert [venue.fetch_market(name) for name in names] == [market] * 4
     assert market.key == f"polymarket:{LISTED[0].slug}"
 
 
