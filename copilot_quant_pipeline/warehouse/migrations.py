@@ -17,8 +17,8 @@ import duckdb
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.warehouse.tables import TABLES, VIEWS
 
-# UPGRADES[n] brings version n + 1 to version n + 2.
-UPGRADES: tuple[Sequence[str], ...] = ()
+# UPGRADES[n] brings version n + 1 to version n + 2; one without statements has the views renewed.
+UPGRADES: tuple[Sequence[str], ...] = ((),)
 
 _UNVERSIONED = 0
 

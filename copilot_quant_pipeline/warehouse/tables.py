@@ -452,10 +452,13 @@ PRICES = GridTable(
 )
 
 _DAILY = """
-with points as (
+with traded as (
+    -- What an outcome settled at is no price of its last day: only one of Polymarket's services tells it as a point.
+    select * replace (case when price_kind <> 'settlement' then price end as price) from prediction_markets.prices
+), points as (
     select *, coalesce("open", price) as first_price, coalesce(high, price) as high_price,
         coalesce(low, price) as low_price
-    from prediction_markets.prices
+    from traded
 )
 select
     date,

@@ -82,14 +82,29 @@ def test_a_day_is_what_its_hours_make_together(tmp_path: Path, seed: int) -> Non
     }
 
 
-def test_a_price_without_open_high_and_low_stands_for_all_of_them(tmp_path: Path) -> None:
-    rng = random.Random(0)  # noqa: S311 no secret
-    bare = dict.fromkeys(("open", "high", "low", "bid", "ask", "volume", "open_interest"))
-    prices = ["0.29", "0.0005", "0.58"]
-    rows = [hour(number, "Yes", rng) | bare | {"price": Decimal(price)} for number, price in enumerate(prices)]
-    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+def bare(number: int, price: str, **more: str) -> Row:
+    """An hour that tells a price only."""
+    nothing = dict.fromkeys(("open", "high", "low", "bid", "ask", "volume", "open_interest"))
+    return hour(number, "Yes", random.Random(0)) | nothing | {"price": Decimal(price), **more}  # noqa: S311 no secret
+
+
+def settled_day(folder: Path, rows: list[Row]) -> Row:
+    """The only day that `rows` make."""
+    warehouse = Warehouse(folder / "warehouse.duckdb")
     cell = {"date": START.date(), "key": MARKET, "outcome": "settled", "fetched_at": START + timedelta(9)}
     asked = pa.Table.from_pylist([cell], CELLS)
     warehouse.settle(PRICES, asked, pa.Table.from_pylist(rows, PRICES.arrow), run_id="run")
     (day,) = warehouse.read("select open, high, low, close, volume from prediction_markets.daily").to_pylist()
+    return day
+
+
+def test_a_price_without_open_high_and_low_stands_for_all_of_them(tmp_path: Path) -> None:
+    day = settled_day(tmp_path, [bare(number, price) for number, price in enumerate(["0.29", "0.0005", "0.58"])])
     assert list(day.values()) == [Decimal("0.29"), Decimal("0.58"), Decimal("0.0005"), Decimal("0.58"), None]
+
+
+def test_what_an_outcome_settled_at_is_no_price_of_its_last_day(tmp_path: Path) -> None:
+    day = settled_day(tmp_path, [bare(0, "0.29"), bare(1, "0.31"), bare(2, "1", price_kind="settlement")])
+    assert [day[name] for name in ("open", "high", "low", "close")] == [
+        Decimal(price) for price in ("0.29", "0.31", "0.29", "0.31")
+    ]

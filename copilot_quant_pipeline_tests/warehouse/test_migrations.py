@@ -6,9 +6,11 @@ import duckdb
 import pytest
 
 from copilot_quant_pipeline.errors import UserError
-from copilot_quant_pipeline.warehouse.migrations import migrate, read_version
+from copilot_quant_pipeline.warehouse.migrations import UPGRADES, migrate, read_version
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline_tests.warehouse.world import MON, bar, settle_bars, stored
+
+NEWEST = len(UPGRADES) + 1
 
 
 def test_a_file_without_our_tables_gets_them_when_read(tmp_path: Path) -> None:
@@ -16,13 +18,25 @@ def test_a_file_without_our_tables_gets_them_when_read(tmp_path: Path) -> None:
     duckdb.connect(path).close()
     assert stored(Warehouse(path)) == []
     with duckdb.connect(path) as connection:
-        assert read_version(connection) == 1
+        assert read_version(connection) == NEWEST
+
+
+def test_a_file_of_the_first_version_keeps_its_rows_and_gets_the_newest_views(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with duckdb.connect(path) as connection:
+        migrate(connection, ())
+        connection.execute("create or replace view prediction_markets.daily as select 1 as old")
+    warehouse = Warehouse(path)
+    settle_bars(warehouse, bar(MON, "AAPL"))
+    assert "settlement" in warehouse.read("from prediction_markets.daily").column_names
+    with duckdb.connect(path) as connection:
+        assert read_version(connection) == NEWEST
 
 
 def test_upgrades_run_in_order_and_once() -> None:
     upgrades = (["create table ops.added (n integer)"], ["insert into ops.added values (7)"])
     with duckdb.connect() as connection:
-        migrate(connection)
+        migrate(connection, ())
         for _ in range(2):
             migrate(connection, upgrades)
         assert read_version(connection) == 3
@@ -31,7 +45,7 @@ def test_upgrades_run_in_order_and_once() -> None:
 
 def test_an_upgrade_that_breaks_leaves_the_old_version() -> None:
     with duckdb.connect() as connection:
-        migrate(connection)
+        migrate(connection, ())
         with pytest.raises(duckdb.ParserException):
             migrate(connection, (["create table ops.added (n integer)", "this is no sql"],))
         assert read_version(connection) == 1
@@ -44,7 +58,7 @@ def test_a_newer_file_is_neither_read_nor_written(tmp_path: Path) -> None:
     settle_bars(warehouse, bar(MON, "AAPL"))
     with duckdb.connect(warehouse.path) as connection:
         connection.execute("insert into ops.schema_version values (99, now())")
-    with pytest.raises(UserError, match="schema version 99, this program knows 1: upgrade"):
+    with pytest.raises(UserError, match=f"schema version 99, this program knows {NEWEST}: upgrade"):
         warehouse.read("from equities.bars")
     with pytest.raises(UserError, match="upgrade"):
         settle_bars(warehouse, bar(MON, "MSFT"))
