@@ -52,6 +52,7 @@ def ui(
         expect_channels(settings.alert_urls)
     _expect_free(host, port)
     prepare_home(settings)
+    _expect_alone(settings.home)
     install_instance_config(settings.dagster_home)
     with open_instance(settings.dagster_home):
         pass  # makes Dagster's tables before its many processes look for them
@@ -80,3 +81,16 @@ def _expect_free(host: str, port: int) -> None:
         raise UserError(
             f"Dagit cannot be served at {host}:{port} ({error.strerror}); end what is there, or choose with --port."
         ) from None
+
+
+def _expect_alone(home: Path) -> None:
+    """Hold the home for as long as this process lives, also as what it becomes: two daemons would do all work twice."""
+    import fcntl
+    import os
+
+    held = os.open(home / "ui.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"Dagit is up on {home} already; use that one, or choose another home with --home.") from None
+    os.set_inheritable(held, True)

@@ -131,6 +131,12 @@ def test_dagit_answers_and_ends_with_all_it_started_when_told(desk: Desk) -> Non
     assert len(started) >= 3  # the webserver, the daemon and the code server
     # Where alerts say that it is.
     assert psutil.Process(process.pid).environ()["COPILOT_QUANT_DAGIT_URL"] == f"http://127.0.0.1:{port}"
+    # Two daemons on one home would do everything twice.
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        another = free.getsockname()[1]
+    out, err = desk.start("ui", "--port", str(another)).communicate(timeout=60)
+    assert (out, err.count("\n")) == ("", 1)
+    assert f"Dagit is up on {desk.settings.home} already" in err
     process.terminate()
     process.communicate(timeout=60)
     _, left = psutil.wait_procs(started, timeout=60)
