@@ -9,7 +9,7 @@ for the next refresh.
 No `from __future__ import annotations` here: Dagster reads the annotations of a sensor's parameters.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -54,13 +54,17 @@ def build_newcomers(settings: Settings) -> list[dg.SensorDefinition]:
 def _sensor(name: str, grid: _Grid, settings: Settings) -> dg.SensorDefinition:
     def requests(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         keys = context.instance.get_dynamic_partitions(grid.axis)
-        if not keys:
-            # One try an hour, should the list be refused.
-            return [request(grid.listing, f"of a fresh home, {settings.now():%Y-%m-%dT%H}")]
         try:
-            return _first_cells(grid, keys, settings) or dg.SkipReason(f"No {grid.axis} is new on the axis.")
+            asked = read_keys_asked(brief_warehouse(settings), grid.name)
         except UserError as error:
             return dg.SkipReason(f"Could not look who is new: {error}")
+        if keys:
+            return _first_cells(grid, keys, asked, settings) or dg.SkipReason(f"No {grid.axis} is new on the axis.")
+        if grid.axis == SYMBOL and asked:
+            # Symbols never leave the axis: Dagster's folder was lost, and who followed 25 does not want the index.
+            return dg.SkipReason("The axis is empty and bars are stored: copilot-quant reconcile brings it back.")
+        # One try an hour, should the list be refused.
+        return [request(grid.listing, f"of a fresh home, {settings.now():%Y-%m-%dT%H}")]
 
     sensor = dg.sensor(
         name=name,
@@ -72,8 +76,7 @@ def _sensor(name: str, grid: _Grid, settings: Settings) -> dg.SensorDefinition:
     return sensor(requests)
 
 
-def _first_cells(grid: _Grid, keys: Sequence[str], settings: Settings) -> list[dg.RunRequest]:
-    asked = set(read_keys_asked(brief_warehouse(settings), grid.name))
+def _first_cells(grid: _Grid, keys: Sequence[str], asked: Collection[str], settings: Settings) -> list[dg.RunRequest]:
     planned = plan_newcomers(grid.dates(settings), keys, asked, LARGEST_RUN[grid.name])
     # Named by its cells: the same newcomers are asked for once a day, however long their run waits for its turn.
     return [

@@ -48,3 +48,13 @@ def test_a_list_that_is_refused_is_tried_again_an_hour_later(platform: Platform)
     platform.venues.clear_faults()
     (read,) = platform.look(NOW.replace(hour=15), "new_symbols")
     assert platform.status_of(read) == dg.DagsterRunStatus.SUCCESS
+
+
+def test_a_home_whose_axis_was_lost_is_left_to_reconcile_instead_of_following_the_whole_index(
+    platform: Platform,
+) -> None:
+    platform.follow("AAPL")
+    platform.look(NOW, "new_symbols")
+    platform.instance.delete_dynamic_partition(SYMBOL, "AAPL")
+    assert platform.look(NOW.replace(minute=1), "new_symbols") == []
+    assert platform.instance.get_dynamic_partitions(SYMBOL) == []
