@@ -41,12 +41,16 @@ class Model:
         self.rejected: set[tuple[Cell, float]] = set()
 
     def settle(self, harvest: dict[Cell, float | str], beside: dict[Cell, float]) -> None:
-        for place, close in beside.items():
-            if place in self.rows and place not in harvest:
-                self._store(place, close)
+        seen = {place: close for place, close in beside.items() if place in self.rows and place not in harvest}
+        told = seen | {place: answer for place, answer in harvest.items() if isinstance(answer, float)}
+        changed = [key for (day, key), close in told.items() if self._is_change((day, key), close)]
+        # Two of a symbol's bars are more than a twentieth of them: a symbol has two at most.
+        many = {key for key in changed if changed.count(key) > 1}
+        for place, close in seen.items():
+            self._store(place, close, many)
         for place, answer in harvest.items():
             if isinstance(answer, float):
-                self._store(place, answer)
+                self._store(place, answer, many)
                 self.coverage[place] = ("settled", 1, None, 0)
             elif answer == "unavailable":
                 self._fail(place, answer)
@@ -55,12 +59,15 @@ class Model:
             else:
                 self.coverage[place] = ("settled", 0, answer, 0)
 
-    def _store(self, place: Cell, close: float) -> None:
+    def _is_change(self, place: Cell, close: float) -> bool:
+        return self.rows.get(place, close) != close and (place, close) not in self.rejected
+
+    def _store(self, place: Cell, close: float, many: set[str]) -> None:
         old = self.rows.get(place, close)
-        self.waiting.pop(place, None)
+        waited = self.waiting.pop(place, None)
         if (place, close) in self.rejected:
             return
-        if abs(close - old) > 0.2 * old:
+        if close != old and (abs(close - old) > 0.2 * old or place[1] in many or close == waited):
             self.waiting[place] = close
             return
         if close != old:
