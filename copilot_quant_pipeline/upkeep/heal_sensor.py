@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.grid.cells import Rectangle, plan_runs
@@ -23,6 +22,7 @@ from copilot_quant_pipeline.upkeep.healing import (
     HEAL_TAG,
     Grid,
     Healing,
+    backfill_under_way,
     cells_of,
     extent_of,
     look_for_gaps,
@@ -94,10 +94,8 @@ def _in_the_way(instance: dg.DagsterInstance, grid: Grid, under_way: Sequence[dg
     healing = [run.run_id[:8] for run in under_way if HEAL_TAG in run.tags]
     if healing:
         return f"earlier healing is queued or running ({', '.join(healing[:3])}); the next tick looks again"
-    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
-        if dg.AssetKey(grid.asset) in (backfill.asset_selection or ()):
-            return f"backfill {backfill.backfill_id} is running; what it leaves is healed after it"
-    return None
+    backfill = backfill_under_way(instance, dg.AssetKey(grid.asset))
+    return f"backfill {backfill} is running; what it leaves is healed after it" if backfill else None
 
 
 def _request(grid: Grid, rectangle: Rectangle, healing: Healing, now: datetime) -> dg.RunRequest:

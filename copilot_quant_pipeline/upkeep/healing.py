@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from copilot_quant_pipeline.calendar import last_completed_session
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, days_on_axis, sessions_on_axis
@@ -213,6 +214,12 @@ def runs_under_way(instance: dg.DagsterInstance, grid: Grid) -> list[dg.DagsterR
     """The runs of the grid's asset that are queued or running, whoever asked for them."""
     runs = instance.get_runs(filters=dg.RunsFilter(statuses=_UNDER_WAY))
     return [run for run in runs if dg.AssetKey(grid.asset) in (run.asset_selection or ())]
+
+
+def backfill_under_way(instance: dg.DagsterInstance, asset: dg.AssetKey) -> str | None:
+    """The id of a backfill of `asset` that somebody launched in Dagit and that is not done."""
+    running = instance.get_backfills(filters=BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED]))
+    return next((one.backfill_id for one in running if asset in (one.asset_selection or ())), None)
 
 
 def cells_of(runs: Iterable[dg.DagsterRun]) -> list[Busy]:

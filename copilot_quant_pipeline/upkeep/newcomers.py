@@ -19,6 +19,7 @@ from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, days_on_axis, sessions_on_axis
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN
+from copilot_quant_pipeline.upkeep.healing import backfill_under_way
 from copilot_quant_pipeline.upkeep.newest import plan_newcomers
 from copilot_quant_pipeline.upkeep.schedules import BARS, CATALOG, MEMBERS, PRICES, brief_warehouse, request
 from copilot_quant_pipeline.warehouse.progress import read_keys_asked
@@ -58,6 +59,9 @@ def _sensor(name: str, grid: _Grid, settings: Settings) -> dg.SensorDefinition:
             asked = read_keys_asked(brief_warehouse(settings), grid.name)
         except UserError as error:
             return dg.SkipReason(f"Could not look who is new: {error}")
+        if backfill := backfill_under_way(context.instance, grid.prices):
+            # It asks for whole histories, which are kept: newest cells asked for beside it would be asked for twice.
+            return dg.SkipReason(f"Backfill {backfill} is running; who is new to it has their turn after it.")
         if keys:
             return _first_cells(grid, keys, asked, settings) or dg.SkipReason(f"No {grid.axis} is new on the axis.")
         if grid.axis == SYMBOL and asked:
