@@ -55,8 +55,9 @@ class Fetching:
         backfill: the backfill that the run is one of many of; its runs share one kept history each symbol, or one
             refusal, whatever `refresh` says and though cells may fail by it.
         threads: how many symbols are asked at once.
-        stored_beside: the symbols that have bars besides those asked for: what an answer brings of these, too, is
-            handed over to be compared. Only of answers fetched now: a kept one was compared when it came.
+        stored_beside: the symbols that have bars besides those asked for: the newest sessions of these are asked for
+            alone, and what an answer brings of the stored ones, too, is handed over to be compared. Only of answers
+            fetched now: a kept one was compared when it came.
     """
 
     grid_start: date
@@ -69,14 +70,13 @@ class Fetching:
     stored_beside: Collection[str] = frozenset()
 
 
-def plan_window(span: Span, grid_start: date, today: date, *, in_backfill: bool) -> Window:
-    """The tail where it holds all that is asked, else the history.
+def plan_window(span: Span, grid_start: date, today: date, *, whole: bool) -> Window:
+    """The tail where it holds all that is asked and the `whole` history is not wanted, else the history.
 
     The tail begins a session early: the bar before the first asked one may be provisional still, and is seen again.
-    In a Dagit backfill always the history: it is kept, and serves the backfill's other runs too.
     """
     tail_start = today - timedelta(days=TAIL_DAYS)
-    if span.start >= tail_start and not in_backfill:
+    if span.start >= tail_start and not whole:
         return Window("tail", previous_session(tail_start), today)
     return history_window(span, grid_start, today)
 
@@ -234,7 +234,10 @@ class _OneSpan:
         return _Piece(settled, bars_beside(answer, asked, source=self.how.source), [window])
 
     def _window(self, span: Span) -> Window:
-        return plan_window(span, self.how.grid_start, self._today, in_backfill=self.how.backfill is not None)
+        # The history is kept, and one request then serves a Dagit backfill's other runs, too; a symbol of which nothing
+        # is stored yet is about to have its history asked for, or just had it.
+        whole = self.how.backfill is not None or span.key not in self.how.stored_beside
+        return plan_window(span, self.how.grid_start, self._today, whole=whole)
 
     @property
     def _today(self) -> date:

@@ -54,14 +54,14 @@ def build_newcomers(settings: Settings) -> list[dg.SensorDefinition]:
 
 def _sensor(name: str, grid: _Grid, settings: Settings) -> dg.SensorDefinition:
     def requests(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        if backfill := backfill_under_way(context.instance, grid.prices):
+            # It asks for long windows, which are kept: newest cells asked for beside it may be asked for twice.
+            return dg.SkipReason(f"Backfill {backfill} is running; who is new to it has their turn after it.")
         keys = context.instance.get_dynamic_partitions(grid.axis)
         try:
             asked = read_keys_asked(brief_warehouse(settings), grid.name)
         except UserError as error:
             return dg.SkipReason(f"Could not look who is new: {error}")
-        if backfill := backfill_under_way(context.instance, grid.prices):
-            # It asks for whole histories, which are kept: newest cells asked for beside it would be asked for twice.
-            return dg.SkipReason(f"Backfill {backfill} is running; who is new to it has their turn after it.")
         if keys:
             return _first_cells(grid, keys, asked, settings) or dg.SkipReason(f"No {grid.axis} is new on the axis.")
         if grid.axis == SYMBOL and asked:

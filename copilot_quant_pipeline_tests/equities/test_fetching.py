@@ -33,6 +33,12 @@ NEWEST = DAYS[-1:]
 HOW = Fetching(GRID_START, NOW, timedelta(hours=6), "yahoo")
 
 
+def beside(*symbols: str) -> Fetching:
+    """A run that asks for sessions beside the stored ones of `symbols`."""
+    return replace(HOW, stored_beside=symbols)
+
+
+
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox(now=NOW) as sandbox:
@@ -96,10 +102,23 @@ def test_what_is_kept_gives_the_same_harvest_as_what_was_fetched(yahoo: YahooCli
 
 def test_the_tail_gives_the_same_bar_as_the_history(yahoo: YahooClient, landing: Landing, tmp_path: Path) -> None:
     spans = [Span(symbol, NEWEST) for symbol in ("AAPL", "NVDA", "KO")]
-    tail = fetch_spans(yahoo, landing, spans, HOW)
-    history = fetch_spans(yahoo, Landing(tmp_path / "other"), spans, replace(HOW, backfill=InBackfill("one", HOW.now)))
+    tail = fetch_spans(yahoo, landing, spans, beside("AAPL", "NVDA", "KO"))
+    history = fetch_spans(yahoo, Landing(tmp_path / "other"), spans, HOW)
     assert tail.requests == history.requests == 3
     assert tail.rows == history.rows
+
+
+def test_one_request_settles_a_new_symbols_newest_session_and_its_backfill_in_either_order(
+    yahoo: YahooClient, landing: Landing, tmp_path: Path
+) -> None:
+    backfill = replace(HOW, backfill=InBackfill("one", HOW.now))
+    newest, *older = [Span("AAPL", (day,)) for day in DAYS[:-6:-1]]
+    first = fetch_spans(yahoo, landing, [newest], HOW)
+    then = [fetch_spans(yahoo, landing, [span], replace(backfill, stored_beside=["AAPL"])) for span in older]
+    assert [harvest.requests for harvest in (first, *then)] == [1, 0, 0, 0, 0]
+    other = Landing(tmp_path / "other")
+    first, last = fetch_spans(yahoo, other, [older[0]], backfill), fetch_spans(yahoo, other, [newest], beside("AAPL"))
+    assert [first.requests, last.requests] == [1, 0]
 
 
 def test_refresh_asks_again(yahoo: YahooClient, landing: Landing) -> None:
@@ -228,7 +247,7 @@ def test_a_tail_that_yahoo_refuses_or_leaves_empty_is_settled_from_the_history(
     history = Answer(chart_body(list(DAYS)))
     for tail in (refused, Answer(chart_body([]))):
         replay.answers(tail, history)
-        harvest = fetch_spans(client, landing, [Span("AAPL", NEWEST)], replace(HOW, refresh=True))
+        harvest = fetch_spans(client, landing, [Span("AAPL", NEWEST)], replace(beside("AAPL"), refresh=True))
         assert (harvest.requests, reasons(harvest)) == (2, {"AAPL": {"settled"}})
 
 
@@ -238,9 +257,9 @@ def test_a_symbol_that_began_within_the_tail_is_told_from_one_with_a_lost_sessio
     client = YahooClient(tmp_path / "cache", url=replay.url, clock=lambda: NOW, wait=wait_none())
     days, tail = list(DAYS), Answer(chart_body(list(NEWEST)))
     replay.answers(tail, Answer(chart_body(days[:-2] + days[-1:])))
-    lost = fetch_spans(client, landing, [Span("OLD", DAYS[-2:])], HOW)
+    lost = fetch_spans(client, landing, [Span("OLD", DAYS[-2:])], beside("OLD"))
     replay.answers(tail, tail)
-    new = fetch_spans(client, landing, [Span("NEW", DAYS[-2:])], HOW)
+    new = fetch_spans(client, landing, [Span("NEW", DAYS[-2:])], beside("NEW"))
     assert reasons(lost)["OLD"] == {"missing_at_source", "settled"}
     assert reasons(new)["NEW"] == {"not_listed", "settled"}
 
@@ -288,15 +307,15 @@ dates = st.sets(st.dates(date(2024, 2, 1), TODAY), min_size=1).map(lambda days: 
 
 
 @given(dates, st.booleans())
-def test_a_window_holds_every_asked_date_and_runs_to_today(days: tuple[date, ...], in_backfill: bool) -> None:
-    window = plan_window(Span("AAPL", days), GRID_START, TODAY, in_backfill=in_backfill)
+def test_a_window_holds_every_asked_date_and_runs_to_today(days: tuple[date, ...], whole: bool) -> None:
+    window = plan_window(Span("AAPL", days), GRID_START, TODAY, whole=whole)
     # And the session before them, whose bar may be provisional still.
     assert window.start <= max(GRID_START, previous_session(days[0]))
     assert window.end == TODAY
-    assert (window.kind == "tail") == (days[0] >= TODAY - timedelta(days=TAIL_DAYS) and not in_backfill)
+    assert (window.kind == "tail") == (days[0] >= TODAY - timedelta(days=TAIL_DAYS) and not whole)
 
 
 @given(dates)
-def test_all_windows_of_a_backfill_are_the_same(days: tuple[date, ...]) -> None:
-    windows = {plan_window(Span("AAPL", (day,)), GRID_START, TODAY, in_backfill=True) for day in days}
+def test_all_windows_of_the_whole_are_the_same(days: tuple[date, ...]) -> None:
+    windows = {plan_window(Span("AAPL", (day,)), GRID_START, TODAY, whole=True) for day in days}
     assert len(windows) == 1
