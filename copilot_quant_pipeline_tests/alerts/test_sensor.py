@@ -142,7 +142,7 @@ def test_a_warehouse_that_cannot_be_opened_is_told_and_ends_no_incident_of_its_c
     world: World, webhook: Webhook
 ) -> None:
     world.venues.fault("lost_session", symbol="AMD", dates=["2024-03-20"])
-    world.settle(date(2024, 3, 20))
+    world.settle(date(2024, 3, 20), refresh=True)
     world.venues.clear_faults()
     world.tick()
     sound = world.settings.warehouse_path.read_bytes()

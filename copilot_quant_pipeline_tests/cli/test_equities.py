@@ -9,6 +9,7 @@ import pytest
 
 from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline_tests.cli.conftest import Desk
+from copilot_quant_pipeline_tests.conftest import NOW
 
 CHART = "/v8/finance/chart/{symbol}"
 SESSIONS = sessions_in_range(date(2024, 1, 2), date(2024, 3, 28))
@@ -103,13 +104,20 @@ def test_cells_before_a_symbol_was_listed_are_settled_as_not_listed(
     assert max(empty) < min(stored)
 
 
-def test_an_update_settles_the_newest_sessions_from_the_tail(desk: Desk) -> None:
-    said = desk.run("update", "equities", "--symbols", "AAPL,MSFT")
-    assert said.code == 0, said
+def test_an_update_settles_the_newest_sessions_and_asks_for_no_history_beside_stored_bars(desk: Desk) -> None:
+    stored = "select distinct date from equities.bars order by date"
+    desk.set({"COPILOT_QUANT_NOW": "2024-03-22T12:00:00+00:00"})
+    assert desk.run("update", "equities", "--symbols", "AAPL,MSFT").code == 0
+    days = desk.warehouse.read(stored).column("date").to_pylist()
+    assert days == sessions_in_range(date(2024, 3, 15), date(2024, 3, 21))
+    folders = {path.parent.name for path in desk.settings.landing_path.rglob("*.parquet")}
+    desk.set({"COPILOT_QUANT_NOW": NOW.isoformat()})
+    desk.venues.reset_requests()
+    assert desk.run("update", "equities").code == 0
     assert desk.venues.requests()[CHART] == 2
-    assert {path.parent.name for path in desk.settings.landing_path.rglob("*.parquet")} == {"YAHOO-TAIL"}
-    days = desk.warehouse.read("select distinct date from equities.bars order by date").column("date").to_pylist()
-    assert days == sessions_in_range(date(2024, 3, 22), date(2024, 3, 28))
+    assert {path.parent.name for path in desk.settings.landing_path.rglob("*.parquet")} - folders == {"YAHOO-TAIL"}
+    days = desk.warehouse.read(stored).column("date").to_pylist()
+    assert days == sessions_in_range(date(2024, 3, 15), date(2024, 3, 28))
 
 
 def test_an_update_with_nothing_new_asks_nothing(desk: Desk) -> None:
