@@ -38,7 +38,6 @@ def beside(*symbols: str) -> Fetching:
     return replace(HOW, stored_beside=symbols)
 
 
-
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox(now=NOW) as sandbox:
