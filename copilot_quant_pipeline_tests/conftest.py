@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as examples
 
+from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
 from copilot_quant_pipeline.settings import Settings
 
 RECORDED = Path(__file__).parents[2] / "shared" / "recorded"
@@ -32,6 +34,23 @@ def recorded() -> Path:
     return RECORDED
 
 
+@pytest.fixture(scope="session")
+def unused_dagster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dagster's folder as it is before anything has run: to be copied, for making its tables takes long."""
+    folder = tmp_path_factory.mktemp("unused") / "dagster"
+    install_instance_config(folder)
+    with open_instance(folder):
+        return folder
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
+    """Of a home that is not there yet."""
     return Settings(home=tmp_path / "home", equities_start=date(2024, 1, 2), pinned_now=NOW, lock_timeout=20.0)
+
+
+@pytest.fixture
+def unused(settings: Settings, unused_dagster: Path) -> Settings:
+    """Of a home that was opened once, and nothing else."""
+    shutil.copytree(unused_dagster, settings.dagster_home)
+    return settings

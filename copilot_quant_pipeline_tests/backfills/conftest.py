@@ -183,7 +183,7 @@ def without_faults(world: World) -> None:
 
 
 def _shipped_but_synchronous() -> dict[str, object]:
-    """The shipped instance, except that a run is executed where it is launched."""
+    """The shipped instance, except that a run is executed where it is launched and what it prints is not kept."""
     shipped = yaml.safe_load(resources.files("copilot_quant_pipeline.ledger").joinpath("dagster.yaml").read_text())
     del shipped["run_monitoring"]
     del shipped["concurrency"]["runs"]
@@ -193,5 +193,6 @@ def _shipped_but_synchronous() -> dict[str, object]:
             "module": "dagster._core.launcher.sync_in_memory_run_launcher",
             "class": "SyncInMemoryRunLauncher",
         },
+        "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"},
         "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"},
     }

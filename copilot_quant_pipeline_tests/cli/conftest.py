@@ -59,7 +59,14 @@ class Desk:
 
 
 @pytest.fixture
-def desk(settings: Settings) -> Iterator[Desk]:
+def desk(unused: Settings) -> Iterator[Desk]:
+    with Sandbox(now=NOW) as venues, open_desk(unused, venues) as desk:
+        yield desk
+
+
+@pytest.fixture
+def new_desk(settings: Settings) -> Iterator[Desk]:
+    """One whose home is not there yet."""
     with Sandbox(now=NOW) as venues, open_desk(settings, venues) as desk:
         yield desk
 

@@ -46,16 +46,14 @@ def test_start_and_end_bound_the_rectangle(desk: Desk) -> None:
     assert days == sessions_in_range(date(2024, 1, 16), date(2024, 1, 19))
 
 
-def test_without_symbols_the_whole_index_is_settled(desk: Desk) -> None:
+def test_without_symbols_the_whole_index_is_settled_also_when_a_list_is_refused_which_is_said_loudly(
+    desk: Desk,
+) -> None:
     said = desk.run("backfill", "equities", "--start", "2024-03-28", "--json")
     answer = json.loads(said.out)
     assert said.code == 0, said
     assert 480 <= answer["asked"] == answer["settled"] <= 520
     assert desk.venues.requests()[CHART] == answer["asked"]
-
-
-def test_a_refused_list_leaves_the_last_good_one_and_is_said_loudly(desk: Desk) -> None:
-    desk.run("backfill", "equities", "--start", "2024-03-28")
     desk.venues.fault("universe_short")
     said = desk.run("backfill", "equities", "--start", "2024-03-27", "--json")
     assert said.code == 0

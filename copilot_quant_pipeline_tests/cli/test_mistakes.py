@@ -98,12 +98,12 @@ def test_a_warehouse_of_a_newer_version_is_left_alone(desk: Desk) -> None:
         assert connection.execute("select count(*) > 0 from equities.bars").fetchone() == (True,)
 
 
-def test_a_corrupted_warehouse_is_named_and_left_alone(desk: Desk) -> None:
-    desk.settings.home.mkdir()
-    desk.settings.warehouse_path.write_text("this is no database")
+def test_a_corrupted_warehouse_is_named_and_left_alone(new_desk: Desk) -> None:
+    new_desk.settings.home.mkdir()
+    new_desk.settings.warehouse_path.write_text("this is no database")
     for command in (("status",), AAPL):
-        _expect_one_line(desk.run(*command), str(desk.settings.warehouse_path))
-    assert desk.settings.warehouse_path.read_text() == "this is no database"
+        _expect_one_line(new_desk.run(*command), str(new_desk.settings.warehouse_path))
+    assert new_desk.settings.warehouse_path.read_text() == "this is no database"
 
 
 def test_a_corrupted_landing_file_is_moved_aside_and_asked_again(desk: Desk) -> None:
@@ -141,26 +141,26 @@ def test_a_group_without_a_command_shows_its_commands_each_in_a_whole_line(desk:
 @pytest.mark.parametrize(
     "command", [("status",), ("alerts", "list"), ("quarantine", "list"), ("heal",), ("export", "csv", "--out", "x")]
 )
-def test_every_command_can_be_asked_to_show_where_it_broke(desk: Desk, command: tuple[str, ...]) -> None:
-    desk.settings.home.mkdir()
-    desk.settings.warehouse_path.write_text("this is no database")
-    assert "No such option" not in desk.run(*command, "--verbose").err
+def test_every_command_can_be_asked_to_show_where_it_broke(new_desk: Desk, command: tuple[str, ...]) -> None:
+    new_desk.settings.home.mkdir()
+    new_desk.settings.warehouse_path.write_text("this is no database")
+    assert "No such option" not in new_desk.run(*command, "--verbose").err
 
 
 def test_markets_of_a_day_to_come_are_refused_with_the_newest(desk: Desk) -> None:
     _expect_one_line(desk.run("backfill", "markets", "--start", "2024-04-01"), "after the newest date", "2024-03-29")
 
 
-def test_the_status_of_a_home_without_anything_says_so(desk: Desk) -> None:
-    assert "nothing is stored there yet" in desk.run("status").out
+def test_the_status_of_a_home_without_anything_says_so(new_desk: Desk) -> None:
+    assert "nothing is stored there yet" in new_desk.run("status").out
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
-def test_an_address_dagit_cannot_be_served_at_is_named_before_anything_is_started(desk: Desk, host: str) -> None:
+def test_an_address_dagit_cannot_be_served_at_is_named_before_anything_is_started(new_desk: Desk, host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        _expect_one_line(desk.run("ui", "--host", host, "--port", port), host, port, "--port")
-    assert not desk.settings.home.exists()
+        _expect_one_line(new_desk.run("ui", "--host", host, "--port", port), host, port, "--port")
+    assert not new_desk.settings.home.exists()
 
 
 def test_the_version_is_told(desk: Desk) -> None:

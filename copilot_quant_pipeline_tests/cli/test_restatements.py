@@ -229,16 +229,16 @@ def test_a_session_the_tail_no_longer_holds_is_counted_and_kept(kept: Desk) -> N
     ],
 )
 def test_wrong_usage_of_the_quarantine_is_told_in_one_line(
-    desk: Desk, arguments: tuple[str, ...], words: tuple[str, ...]
+    new_desk: Desk, arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    said = desk.run("quarantine", *arguments)
+    said = new_desk.run("quarantine", *arguments)
     assert (said.code, said.err.count("\n")) == (2, 1), said
     assert all(word in said.err for word in words)
-    assert not desk.settings.home.exists()
+    assert not new_desk.settings.home.exists()
 
 
-def test_in_a_new_home_nothing_waits(desk: Desk) -> None:
-    assert desk.run("quarantine", "list") == Said(0, "nothing waits.\n", "")
+def test_in_a_new_home_nothing_waits(new_desk: Desk) -> None:
+    assert new_desk.run("quarantine", "list") == Said(0, "nothing waits.\n", "")
 
 
 def test_a_verification_reads_whole_histories_and_records_no_cell(kept: Desk) -> None:

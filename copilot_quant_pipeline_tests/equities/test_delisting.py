@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.equities.delisting import Doubt
+from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline_tests.upkeep.healing_world import CHART, World, open_world
 
 NOW = datetime(2024, 3, 22, 11, 0, tzinfo=UTC)
@@ -19,9 +19,9 @@ GONE, THERE = "ABT", "ABBV"
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(unused: Settings) -> Iterator[World]:
     """Two symbols with bars to Wednesday, as asked on Thursday; one is gone on Friday."""
-    with open_world(tmp_path, NOW - DAY) as world:
+    with open_world(unused, NOW - DAY) as world:
         world.settle((THERE, GONE), WEEK[:-1])
         world.now = NOW
         world.venues.pin_clock(NOW)

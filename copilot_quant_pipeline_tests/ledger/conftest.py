@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
+from copilot_quant_pipeline.ledger.instance import open_instance
 from copilot_quant_pipeline_tests.ledger.small_grid import SYMBOLS, stock_instance
 
 
@@ -19,9 +20,22 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    install_instance_config(tmp_path / "ledger")
-    with open_instance(tmp_path / "ledger") as instance:
+def home(tmp_path: Path, unused_dagster: Path) -> Path:
+    shutil.copytree(unused_dagster, tmp_path / "ledger")
+    return tmp_path / "ledger"
+
+
+@pytest.fixture
+def ledger(home: Path) -> Iterator[dg.DagsterInstance]:
+    with open_instance(home, capture_output=False) as instance:
+        instance.add_dynamic_partitions("symbol", SYMBOLS)
+        yield instance
+
+
+@pytest.fixture
+def shipped(home: Path) -> Iterator[dg.DagsterInstance]:
+    """As the daemon opens it: what a run prints is kept."""
+    with open_instance(home) as instance:
         instance.add_dynamic_partitions("symbol", SYMBOLS)
         yield instance
 

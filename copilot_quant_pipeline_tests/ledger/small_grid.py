@@ -74,7 +74,7 @@ def stock_instance(home: Path) -> dg.DagsterInstance:
     settings = yaml.safe_load(config.read_text())
     del settings["event_log_storage"]
     config.write_text(yaml.safe_dump(settings))
-    instance = open_instance(home)
+    instance = open_instance(home, capture_output=False)
     assert type(instance.event_log_storage) is SqliteEventLogStorage
     return instance
 

@@ -43,16 +43,16 @@ def begin_a_run(home: Path, told: Connection) -> None:
 
 
 def test_everything_an_instance_writes_stays_under_its_home(
-    ledger: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    shipped: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = Path(ledger.root_directory)
-    run(ledger, BARS, rectangle("2024-01-02|AAPL", "2024-01-03|AAPL"))
-    log, outputs = ledger.event_log_storage, ledger.compute_log_manager
+    home = Path(shipped.root_directory)
+    run(shipped, BARS, rectangle("2024-01-02|AAPL", "2024-01-03|AAPL"))
+    log, outputs = shipped.event_log_storage, shipped.compute_log_manager
     assert isinstance(log, GridEventLogStorage)
     assert isinstance(outputs, LocalComputeLogManager)
     assert (home / "history" / "runs" / "index.db").exists()
     assert (home / "history" / "runs.db").exists()
-    assert Path(ledger.storage_directory()).is_relative_to(home)
+    assert Path(shipped.storage_directory()).is_relative_to(home)
     assert Path(outputs.get_captured_local_path(["x"], "out")).is_relative_to(home)
 
 

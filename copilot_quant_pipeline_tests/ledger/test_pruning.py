@@ -90,7 +90,7 @@ class Past:
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     home = tmp_path_factory.mktemp("past") / "home"
     install_instance_config(home)
-    with open_instance(home) as instance:
+    with open_instance(home, capture_output=False) as instance:
         instance.add_dynamic_partitions("symbol", SYMBOLS)
         return home, long_history(instance)
 
@@ -99,7 +99,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 def past(built: tuple[Path, list[str]], tmp_path: Path) -> Iterator[Past]:
     home, runs = built
     shutil.copytree(home, tmp_path / "home")
-    with open_instance(tmp_path / "home") as instance:
+    with open_instance(tmp_path / "home", capture_output=False) as instance:
         yield Past(instance, list(runs))
 
 
@@ -195,16 +195,16 @@ def test_runs_of_the_last_90_days_stay_with_their_whole_logs(past: Past) -> None
     assert all(past.instance.has_run(run_id) for run_id in past.runs)
 
 
-def test_a_run_that_no_cell_stands_on_goes_with_its_log_and_output(ledger: dg.DagsterInstance) -> None:
-    first, second = run(ledger, BARS, ROW), run(ledger, BARS, ROW)
-    log, home = ledger.event_log_storage, Path(ledger.root_directory)
+def test_a_run_that_no_cell_stands_on_goes_with_its_log_and_output(shipped: dg.DagsterInstance) -> None:
+    first, second = run(shipped, BARS, ROW), run(shipped, BARS, ROW)
+    log, home = shipped.event_log_storage, Path(shipped.root_directory)
     assert isinstance(log, GridEventLogStorage)
     assert (home / "storage" / first).is_dir()
-    assert prune(ledger, after(days=91)).runs == 1
-    assert not ledger.has_run(first)
+    assert prune(shipped, after(days=91)).runs == 1
+    assert not shipped.has_run(first)
     assert not list(home.rglob(f"{first}*"))
-    assert ledger.has_run(second)
-    assert len(ledger.all_logs(second, of_type=DagsterEventType.ASSET_MATERIALIZATION)) == 2
+    assert shipped.has_run(second)
+    assert len(shipped.all_logs(second, of_type=DagsterEventType.ASSET_MATERIALIZATION)) == 2
 
 
 def test_the_log_of_a_run_loses_the_cells_that_newer_runs_have_settled(ledger: dg.DagsterInstance) -> None:
@@ -255,18 +255,18 @@ def test_wiped_cells_are_blank_and_the_others_as_they_were(ledger: dg.DagsterIns
     assert latest.run_id != newest
 
 
-def test_deleted_runs_and_old_ticks_leave_no_files_behind(ledger: dg.DagsterInstance) -> None:
-    gone = run(ledger, BARS, ROW)
-    ledger.delete_run(gone)
-    home = Path(ledger.root_directory)
+def test_deleted_runs_and_old_ticks_leave_no_files_behind(shipped: dg.DagsterInstance) -> None:
+    gone = run(shipped, BARS, ROW)
+    shipped.delete_run(gone)
+    home = Path(shipped.root_directory)
     # What a sensor that uses context.log leaves of every tick.
     tick = ["__repository__", "heal", "0f0e"]
-    with ledger.compute_log_manager.open_log_stream(tick, ComputeIOType.STDERR) as stream:
+    with shipped.compute_log_manager.open_log_stream(tick, ComputeIOType.STDERR) as stream:
         assert stream is not None
         stream.write("nothing to heal")
-    assert prune(ledger, after(days=1)).files == 0
-    assert prune(ledger, after(days=91)).files == 3
-    assert ledger.compute_log_manager.get_log_data(tick).stderr is None
+    assert prune(shipped, after(days=1)).files == 0
+    assert prune(shipped, after(days=91)).files == 3
+    assert shipped.compute_log_manager.get_log_data(tick).stderr is None
     assert not list(home.rglob(f"{gone}*"))
 
 

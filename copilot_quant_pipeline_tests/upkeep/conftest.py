@@ -209,9 +209,9 @@ def _repository(context: WorkspaceProcessContext) -> RemoteRepository:
 
 
 @pytest.fixture
-def platform(settings: Settings) -> Iterator[Platform]:
-    with Sandbox(now=settings.pinned_now) as venues:
-        settings = settings.with_venues_at(venues.url)
+def platform(unused: Settings) -> Iterator[Platform]:
+    with Sandbox(now=unused.pinned_now) as venues:
+        settings = unused.with_venues_at(venues.url)
         prepare_home(settings)
         with instance_for_test(temp_dir=str(settings.dagster_home), overrides=_shipped_but_synchronous()) as instance:
             yield Platform(settings, venues, instance)
@@ -225,7 +225,7 @@ def small(platform: Platform) -> Platform:
 
 
 def _shipped_but_synchronous() -> dict[str, object]:
-    """The shipped instance, except that a run is executed where it is launched."""
+    """The shipped instance, except that a run is executed where it is launched and what it prints is not kept."""
     shipped = yaml.safe_load(resources.files("copilot_quant_pipeline.ledger").joinpath("dagster.yaml").read_text())
     del shipped["run_monitoring"]
     return {
@@ -234,4 +234,5 @@ def _shipped_but_synchronous() -> dict[str, object]:
             "module": "dagster._core.launcher.sync_in_memory_run_launcher",
             "class": "SyncInMemoryRunLauncher",
         },
+        "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"},
     }

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from pathlib import Path
 
 import dagster as dg
 from dagster._core.definitions.sensor_definition import SensorExecutionData
@@ -23,7 +22,7 @@ from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.grid.runs import range_tags
 from copilot_quant_pipeline.home import prepare_home
 from copilot_quant_pipeline.landing import Landing
-from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
+from copilot_quant_pipeline.ledger.instance import open_instance
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import run_in_process
@@ -137,11 +136,9 @@ class World:
 
 
 @contextmanager
-def open_world(folder: Path, now: datetime, start: date = date(2024, 1, 2)) -> Iterator[World]:
-    settings = Settings(home=folder / "home", equities_start=start, pinned_now=now, lock_timeout=20.0)
+def open_world(settings: Settings, now: datetime) -> Iterator[World]:
     with Sandbox(now=now) as venues:
-        settings = settings.with_venues_at(venues.url)
+        settings = replace(settings.with_venues_at(venues.url), pinned_now=now)
         prepare_home(settings)
-        install_instance_config(settings.dagster_home)
-        with open_instance(settings.dagster_home) as instance:
+        with open_instance(settings.dagster_home, capture_output=False) as instance:
             yield World(settings, venues, instance, now)

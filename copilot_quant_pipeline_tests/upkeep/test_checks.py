@@ -14,7 +14,7 @@ import pytest
 from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL
-from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
+from copilot_quant_pipeline.ledger.instance import open_instance
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.freshness import POLICIES, session_due
 from copilot_quant_pipeline.warehouse.catalog import record_markets
@@ -114,10 +114,9 @@ class Observatory:
 
 
 @pytest.fixture
-def observatory(settings: Settings) -> Iterator[Observatory]:
-    install_instance_config(settings.dagster_home)
-    with open_instance(settings.dagster_home) as instance:
-        yield Observatory(settings, instance)
+def observatory(unused: Settings) -> Iterator[Observatory]:
+    with open_instance(unused.dagster_home, capture_output=False) as instance:
+        yield Observatory(unused, instance)
 
 
 def said(evaluation: dg.AssetCheckEvaluation) -> tuple[bool, dg.AssetCheckSeverity]:

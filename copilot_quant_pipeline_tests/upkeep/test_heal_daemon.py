@@ -17,6 +17,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon.sensor import execute_sensor_iteration
 
+from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline_tests.automation import leave_only
 from copilot_quant_pipeline_tests.backfills.conftest import _LOCATION, DAEMON_WARNINGS, _shipped_but_synchronous
 from copilot_quant_pipeline_tests.upkeep.healing_world import BARS, World, open_world
@@ -26,8 +27,8 @@ pytestmark = DAEMON_WARNINGS
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with open_world(tmp_path, FRIDAY) as world:
+def world(unused: Settings) -> Iterator[World]:
+    with open_world(unused, FRIDAY) as world:
         yield world
 
 

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +13,7 @@ from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle
 from copilot_quant_pipeline.grid.runs import range_tags
 from copilot_quant_pipeline.ledger.instance import PROCESS_TAG
+from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.healing import HEAL_TAG
 from copilot_quant_pipeline_tests.upkeep.healing_world import BARS, CHART, World, open_world
 
@@ -25,8 +25,8 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with open_world(tmp_path, FRIDAY) as world:
+def world(unused: Settings) -> Iterator[World]:
+    with open_world(unused, FRIDAY) as world:
         yield world
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.grid.runs import range_tags
-from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
+from copilot_quant_pipeline.ledger.instance import open_instance
+from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
 from copilot_quant_pipeline.warehouse.io_manager import GridIOManager, _failure, described
 from copilot_quant_pipeline.warehouse.tables import BARS, MEMBERS
@@ -63,9 +64,8 @@ def warehouse(tmp_path: Path) -> Warehouse:
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    install_instance_config(tmp_path / "dagster")
-    with open_instance(tmp_path / "dagster") as instance:
+def instance(unused: Settings) -> Iterator[dg.DagsterInstance]:
+    with open_instance(unused.dagster_home, capture_output=False) as instance:
         instance.add_dynamic_partitions("symbol", list(SYMBOLS))
         yield instance
 
