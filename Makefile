@@ -14,8 +14,8 @@ run: $(READY) ## set everything up, settle 25 symbols x 1 year and 12 markets x 
 	$(BIN)/copilot-quant backfill markets --limit 6 --start $(SIXTY_DAYS_AGO)
 	$(BIN)/copilot-quant status
 
-test: $(READY) ## set everything up, run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(READY) ## set everything up, run all tests; one more at once than cores, as many wait for processes
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from tenacity import wait_none
 
 from copilot_quant_pipeline.grid.axes import MARKET
 from copilot_quant_pipeline.ledger.instance import open_instance
@@ -79,7 +80,7 @@ def test_predictits_history_begins_when_it_is_first_asked_and_grows(desk: Desk) 
 
 
 def test_a_venue_that_is_down_does_not_stop_the_others(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "ATTEMPTS", 2)
+    monkeypatch.setattr(http, "_growing", wait_none())
     desk.run(*BACKFILL, "--limit", "2", "--end", "2024-03-22")
     desk.venues.fault("server_error", venue="kalshi")
     said = desk.run(*BACKFILL, "--limit", "2", "--end", "2024-03-23")
@@ -118,22 +119,18 @@ def test_today_is_provisional_and_read_again(desk: Desk) -> None:
 def test_a_day_read_before_it_was_over_is_read_to_its_end_however_much_later(
     desk: Desk, command: tuple[str, ...]
 ) -> None:
-    early, late = datetime(2024, 3, 28, 18, 45, tzinfo=UTC), datetime(2024, 4, 2, 14, tzinfo=UTC)
-    for now, asked in ((early, ("update", "markets", "--venue", "kalshi", "--limit", "1")), (late, command)):
-        desk.set({"COPILOT_QUANT_NOW": now.isoformat()})
-        desk.venues.pin_clock(now)
-        assert desk.run(*asked).code == 0
-    query = "select max(\"at\") as newest from prediction_markets.prices where date = '2024-03-28'"
-    assert desk.warehouse.read(query).to_pylist() == [{"newest": datetime(2024, 3, 29, tzinfo=UTC)}]
+    _expect_read_to_its_end(desk, "2024-03-28T18:45:00+00:00", "2024-04-02T14:00:00+00:00", command)
 
 
 def test_an_answer_kept_from_before_midnight_does_not_serve_the_day_that_has_ended_since(desk: Desk) -> None:
-    update = ("update", "markets", "--venue", "kalshi", "--limit", "1")
-    early, late = datetime(2024, 3, 28, 23, 40, tzinfo=UTC), datetime(2024, 3, 29, 0, 20, tzinfo=UTC)
-    for now, command in ((early, update), (late, ("heal",))):
-        desk.set({"COPILOT_QUANT_NOW": now.isoformat()})
-        desk.venues.pin_clock(now)
-        assert desk.run(*command).code == 0
+    _expect_read_to_its_end(desk, "2024-03-28T23:40:00+00:00", "2024-03-29T00:20:00+00:00", ("heal",))
+
+
+def _expect_read_to_its_end(desk: Desk, early: str, late: str, command: tuple[str, ...]) -> None:
+    """The 28th, of which one update at `early` has read what there was, holds its last price after `command`."""
+    for now, asked in ((early, ("update", "markets", "--venue", "kalshi", "--limit", "1")), (late, command)):
+        _at(desk, now)
+        assert desk.run(*asked).code == 0
     query = "select max(\"at\") as newest from prediction_markets.prices where date = '2024-03-28'"
     assert desk.warehouse.read(query).to_pylist() == [{"newest": datetime(2024, 3, 29, tzinfo=UTC)}]
 
@@ -254,7 +251,7 @@ def test_a_cursor_that_loops_is_one_clear_line(desk: Desk, venue: str) -> None:
 def test_a_venue_that_is_down_on_a_fresh_home_is_one_line_and_no_wrong_usage(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "ATTEMPTS", 1)
+    monkeypatch.setattr(http, "_growing", wait_none())
     desk.venues.fault("server_error", venue="kalshi")
     said = desk.run(*BACKFILL, "--venue", "kalshi", "--category", "politics")
     assert (said.code, said.err.count("\n"), "Traceback" in said.err) == (1, 1, False), said
