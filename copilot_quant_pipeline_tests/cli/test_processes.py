@@ -41,14 +41,14 @@ SYMBOLS = [
     "CRM",
     "CSCO",
 ]
-SESSIONS = sessions_in_range(date(2020, 1, 2), date(2024, 3, 28))
+SESSIONS = sessions_in_range(date(2021, 1, 4), date(2024, 3, 28))
 COMMAND = ("backfill", "equities", "--symbols", ",".join(SYMBOLS))
 
 
 @pytest.fixture
 def long_desk(desk: Desk) -> Desk:
     """A desk whose full rectangle takes several runs, at a venue that takes its time."""
-    desk.environment["COPILOT_QUANT_EQUITIES_START"] = "2020-01-02"
+    desk.environment["COPILOT_QUANT_EQUITIES_START"] = "2021-01-04"
     desk.venues.fault("slow", seconds=0.1)
     return desk
 
@@ -69,7 +69,7 @@ def _expect_everything_once(desk: Desk) -> None:
         "select count(*) as bars, count(distinct (date, symbol)) as cells, min(date) as first from equities.bars"
     ).to_pylist()[0]
     assert bars["bars"] == bars["cells"] == _settled(desk) == len(SYMBOLS) * len(SESSIONS)
-    assert bars["first"] == date(2020, 1, 2)
+    assert bars["first"] == date(2021, 1, 4)
 
 
 def test_two_commands_at_once_take_turns_and_ask_the_vendor_once_per_symbol(long_desk: Desk) -> None:
