@@ -13,7 +13,7 @@ events in the index. What differs from a real year:
 - ticks of sensors are stored for the first four days: the purging after three days keeps them at that number;
 - every tenth session fails for 20 symbols, and is healed by five runs; five of the 100 markets change every week.
 
-Run it: `python -m benchmarks.year` (about half an hour of computing; more beside other work); `--days 60` for a short one.
+Run it: `python -m benchmarks.year` (some 35 minutes of computing); `--days 60` for a short one.
 """
 
 from __future__ import annotations

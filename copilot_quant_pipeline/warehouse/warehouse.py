@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -276,8 +277,15 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 @contextmanager
 def _empty() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
+    with _nothing().cursor() as connection:
         connection.execute("set TimeZone = 'UTC'")
         connection.execute("set python_enable_replacements = false")
-        migrate(connection)
         yield connection
+
+
+@cache
+def _nothing() -> duckdb.DuckDBPyConnection:
+    """All tables, empty, in memory; made once a process, as a new home is read many times before it has a file."""
+    connection = duckdb.connect()
+    migrate(connection)
+    return connection
