@@ -23,7 +23,7 @@ PROCESS_TAG = f"{HIDDEN_TAG_PREFIX}copilot_quant/process"
 
 _CONFIG = "dagster.yaml"
 _OPENING = ".opening.lock"
-_NOTHING_CAPTURED = {
+NOTHING_CAPTURED = {
     "module": "dagster._core.storage.noop_compute_log_manager",
     "class": "NoOpComputeLogManager",
 }
@@ -59,7 +59,7 @@ def open_instance(dagster_home: Path, *, capture_output: bool = True) -> Dagster
     ref = InstanceRef.from_dir(str(home))
     data = ref.event_storage_data
     base_dir = data.config_dict.get("base_dir") if data and data.class_name == _LEDGER["class"] else None
-    overrides: dict[str, object] = {} if capture_output else {"compute_logs": _NOTHING_CAPTURED}
+    overrides: dict[str, object] = {} if capture_output else {"compute_logs": NOTHING_CAPTURED}
     if isinstance(base_dir, str):
         overrides["event_log_storage"] = {**_LEDGER, "config": {"base_dir": str(home / base_dir)}}
     if overrides:

@@ -42,7 +42,7 @@ from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import Backfill, Outcome
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline_tests.automation import leave_only
-from copilot_quant_pipeline_tests.backfills.conftest import _shipped_but_synchronous
+from copilot_quant_pipeline_tests.backfills.conftest import unqueued
 from copilot_quant_pipeline_tests.conftest import NOW
 
 SYMBOLS = ("AAPL", "AMD", "MSFT")
@@ -266,7 +266,7 @@ def _open_world(folder: Path, alert_urls: tuple[str, ...]) -> Iterator[World]:
     location.write_text(_LOCATION.format(environment=settings.environment()))
     target = PythonFileTarget(str(location), None, None, None)
     with (
-        instance_for_test(temp_dir=str(settings.dagster_home), overrides=_shipped_but_synchronous()) as instance,
+        instance_for_test(temp_dir=str(settings.dagster_home), overrides=unqueued()) as instance,
         create_test_daemon_workspace_context(target, instance) as daemon,
     ):
         leave_only(instance, daemon, "alerts")

@@ -6,11 +6,9 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib import resources
 
 import dagster as dg
 import pytest
-import yaml
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.instance_for_test import instance_for_test
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
@@ -28,6 +26,7 @@ from copilot_quant_pipeline.home import prepare_home
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+from copilot_quant_pipeline_tests.automation import shipped_but_synchronous
 from copilot_quant_pipeline_tests.conftest import NOW
 
 DAEMON_WARNINGS = [
@@ -168,7 +167,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         location.write_text(_LOCATION.format(environment=settings.environment()))
         target = PythonFileTarget(str(location), None, None, None)
         with (
-            instance_for_test(temp_dir=str(settings.dagster_home), overrides=_shipped_but_synchronous()) as instance,
+            instance_for_test(temp_dir=str(settings.dagster_home), overrides=unqueued()) as instance,
             create_test_daemon_workspace_context(target, instance) as daemon,
         ):
             instance.add_dynamic_partitions(SYMBOL, SYMBOLS)
@@ -182,17 +181,11 @@ def without_faults(world: World) -> None:
     world.venues.reset_requests()
 
 
-def _shipped_but_synchronous() -> dict[str, object]:
-    """The shipped instance, except that a run is executed where it is launched and what it prints is not kept."""
-    shipped = yaml.safe_load(resources.files("copilot_quant_pipeline.ledger").joinpath("dagster.yaml").read_text())
-    del shipped["run_monitoring"]
+def unqueued() -> dict[str, object]:
+    """A synchronous instance whose runs do not pass through the queue."""
+    shipped = shipped_but_synchronous()
     del shipped["concurrency"]["runs"]
     return {
         **shipped,
-        "run_launcher": {
-            "module": "dagster._core.launcher.sync_in_memory_run_launcher",
-            "class": "SyncInMemoryRunLauncher",
-        },
-        "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"},
         "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"},
     }

@@ -106,6 +106,7 @@ def test_an_update_settles_the_newest_sessions_and_asks_for_no_history_beside_st
     stored = "select distinct date from equities.bars order by date"
     desk.set({"COPILOT_QUANT_NOW": "2024-03-22T12:00:00+00:00"})
     assert desk.run("update", "equities", "--symbols", "AAPL,MSFT").code == 0
+    assert desk.venues.requests()[CHART] == 2
     days = desk.warehouse.read(stored).column("date").to_pylist()
     assert days == sessions_in_range(date(2024, 3, 15), date(2024, 3, 21))
     folders = {path.parent.name for path in desk.settings.landing_path.rglob("*.parquet")}

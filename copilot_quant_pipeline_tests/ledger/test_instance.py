@@ -178,15 +178,15 @@ def open_and_leave(home: Path, together: Barrier, told: Connection) -> None:
 
 
 def test_processes_that_open_a_new_home_at_once_all_find_it_whole(tmp_path: Path) -> None:
-    together = SPAWN.Barrier(3)
+    together = SPAWN.Barrier(4)
     ours, theirs = SPAWN.Pipe(duplex=False)
-    processes = [SPAWN.Process(target=open_and_leave, args=(tmp_path / "new", together, theirs)) for _ in range(3)]
+    processes = [SPAWN.Process(target=open_and_leave, args=(tmp_path / "new", together, theirs)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    assert [process.exitcode for process in processes] == [0] * 3
-    assert [ours.recv() for _ in processes] == [0] * 3
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert [ours.recv() for _ in processes] == [0] * 4
 
 
 def follow_the_same(home: Path, together: Barrier) -> None:
@@ -198,13 +198,13 @@ def follow_the_same(home: Path, together: Barrier) -> None:
 
 def test_processes_that_add_the_same_keys_at_once_all_succeed(tmp_path: Path) -> None:
     install_instance_config(tmp_path)
-    together = SPAWN.Barrier(2)
-    processes = [SPAWN.Process(target=follow_the_same, args=(tmp_path, together)) for _ in range(2)]
+    together = SPAWN.Barrier(3)
+    processes = [SPAWN.Process(target=follow_the_same, args=(tmp_path, together)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    assert [process.exitcode for process in processes] == [0] * 2
+    assert [process.exitcode for process in processes] == [0] * 3
     with open_instance(tmp_path) as instance:
         assert len(instance.get_dynamic_partitions("symbol")) == 30 * 20
 

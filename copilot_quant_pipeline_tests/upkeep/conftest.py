@@ -15,11 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from importlib import resources
 
 import dagster as dg
 import pytest
-import yaml
 from dagster._core.instance_for_test import instance_for_test
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.remote_representation.external import RemoteRepository, RemoteSchedule
@@ -40,7 +38,7 @@ from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import run_in_process
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
-from copilot_quant_pipeline_tests.automation import leave_only
+from copilot_quant_pipeline_tests.automation import leave_only, shipped_but_synchronous
 
 DAEMON_WARNINGS = [
     # Dagster's own reading of a schedule, when it loads code in this process.
@@ -213,7 +211,7 @@ def platform(unused: Settings) -> Iterator[Platform]:
     with Sandbox(now=unused.pinned_now) as venues:
         settings = unused.with_venues_at(venues.url)
         prepare_home(settings)
-        with instance_for_test(temp_dir=str(settings.dagster_home), overrides=_shipped_but_synchronous()) as instance:
+        with instance_for_test(temp_dir=str(settings.dagster_home), overrides=shipped_but_synchronous()) as instance:
             yield Platform(settings, venues, instance)
 
 
@@ -222,17 +220,3 @@ def small(platform: Platform) -> Platform:
     """A platform that follows the two largest markets of Kalshi."""
     platform.settings = replace(platform.settings, markets_venues=("kalshi",), markets_top=2)
     return platform
-
-
-def _shipped_but_synchronous() -> dict[str, object]:
-    """The shipped instance, except that a run is executed where it is launched and what it prints is not kept."""
-    shipped = yaml.safe_load(resources.files("copilot_quant_pipeline.ledger").joinpath("dagster.yaml").read_text())
-    del shipped["run_monitoring"]
-    return {
-        **shipped,
-        "run_launcher": {
-            "module": "dagster._core.launcher.sync_in_memory_run_launcher",
-            "class": "SyncInMemoryRunLauncher",
-        },
-        "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"},
-    }

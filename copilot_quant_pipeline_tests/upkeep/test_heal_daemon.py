@@ -19,7 +19,7 @@ from dagster._daemon.sensor import execute_sensor_iteration
 
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline_tests.automation import leave_only
-from copilot_quant_pipeline_tests.backfills.conftest import _LOCATION, DAEMON_WARNINGS, _shipped_but_synchronous
+from copilot_quant_pipeline_tests.backfills.conftest import _LOCATION, DAEMON_WARNINGS, unqueued
 from copilot_quant_pipeline_tests.upkeep.healing_world import BARS, World, open_world
 from copilot_quant_pipeline_tests.upkeep.test_heal_sensor import FRIDAY, SYMBOLS, WEEK
 
@@ -49,7 +49,7 @@ def test_the_daemon_runs_it_by_default_and_launches_its_runs(world: World, tmp_p
     location.write_text(_LOCATION.format(environment=later.environment()))
     target = PythonFileTarget(str(location), None, None, None)
     with (
-        instance_for_test(temp_dir=str(world.settings.dagster_home), overrides=_shipped_but_synchronous()) as instance,
+        instance_for_test(temp_dir=str(world.settings.dagster_home), overrides=unqueued()) as instance,
         create_test_daemon_workspace_context(target, instance) as daemon,
     ):
         leave_only(instance, daemon, "heal")

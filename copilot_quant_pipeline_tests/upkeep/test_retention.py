@@ -23,7 +23,7 @@ from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.home import prepare_home
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.schedules import HISTORY
-from copilot_quant_pipeline_tests.backfills.conftest import _shipped_but_synchronous
+from copilot_quant_pipeline_tests.backfills.conftest import unqueued
 
 pytestmark = [
     # Dagster's own reading of a schedule, when it loads code in this process.
@@ -48,7 +48,7 @@ SATURDAY = datetime(2026, 10, 31, 20, tzinfo=UTC)
 @pytest.fixture
 def instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     prepare_home(settings)
-    with instance_for_test(temp_dir=str(settings.dagster_home), overrides=_shipped_but_synchronous()) as instance:
+    with instance_for_test(temp_dir=str(settings.dagster_home), overrides=unqueued()) as instance:
         yield instance
 
 
