@@ -97,7 +97,10 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
             return equity_sources.harvest_bars(cells, refresh=config.refresh, backfill=backfill, stored_beside=beside)
 
         cells = cells_of_run(context, grid)
-        harvest = harvest_with_delisted(warehouse, cells, harvested, now=settings.now(), refresh=config.refresh)
+        axis = context.instance.get_dynamic_partitions(SYMBOL)
+        harvest = harvest_with_delisted(
+            warehouse, cells, harvested, now=settings.now(), refresh=config.refresh, axis=axis
+        )
         # What a venue says can change without any change of ours, so every run's data are a version of their own.
         return dg.MaterializeResult(value=harvest, data_version=dg.DataVersion(context.run.run_id[:8]))
 

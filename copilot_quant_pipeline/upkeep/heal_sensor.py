@@ -82,7 +82,7 @@ def _plan_tick(
         return [], "nothing was asked for yet"
     now, busy = settings.now(), cells_of(under_way)
     try:
-        healing = look_for_gaps(warehouse, extent, now=now, limit=settings.heal_cells, busy=busy)
+        healing = look_for_gaps(warehouse, extent, now=now, limit=settings.heal_cells, busy=busy, axis=keys)
     except UserError as error:
         return [], f"the next tick looks again ({error})"
     runs = plan_runs(healing.gaps.cells, extent.dates, keys, LARGEST_RUN[grid.name])[:RUNS_OF_A_TICK]

@@ -5,7 +5,8 @@ Not here: when a cell is tried again (upkeep/healing.py), which runs that takes 
 
 A gap is a failed cell, or one never asked for that lies after its key's first settled cell (and, of a market, between
 its opening and its close), or a market's cell that was settled while its day was not over, or by a life its market
-turned out not to have, or one that was settled as delisted though rows of later dates came. A key never asked for has
+turned out not to have, or one that was settled as delisted though rows of later dates came, or by a venue that was
+failing. A key never asked for has
 no gaps, nor has a key or date that is not on the axes.
 """
 
@@ -77,9 +78,25 @@ def read_tries(warehouse: Warehouse, extent: Extent) -> dict[Tries, int]:
     return {Tries(*(row[name] for name in Tries._fields)): row["cells"] for row in answer}
 
 
-def read_gaps(warehouse: Warehouse, extent: Extent, due: Collection[Tries], busy: Collection[Busy], limit: int) -> Gaps:
-    """The failed cells whose history is `due`, the blank and the early ones, without `busy`: the newest `limit`."""
-    bound = {**extent.bound, "newest": extent.blank_until, "limit": limit, "given_up": GIVEN_UP}
+def read_gaps(
+    warehouse: Warehouse,
+    extent: Extent,
+    due: Collection[Tries],
+    busy: Collection[Busy],
+    limit: int,
+    forgotten: Collection[str] = (),
+) -> Gaps:
+    """The failed cells whose history is `due`, the blank and the early ones, without `busy`: the newest `limit`.
+
+    `forgotten` are keys that were taken for delisted while their venue was failing.
+    """
+    bound = {
+        **extent.bound,
+        "newest": extent.blank_until,
+        "limit": limit,
+        "given_up": GIVEN_UP,
+        "forgotten": list(forgotten),
+    }
     with warehouse.connect_read_only() as connection:
         connection.register("due", pa.Table.from_pylist([tries._asdict() for tries in due], _DUE))
         connection.register("busy", pa.Table.from_pylist([*_corners(busy, extent.keys)], _BUSY))
@@ -142,8 +159,9 @@ with keys as (
     select c.date, c.key from covered c join departed d using (key)
     where c.reason = $given_up and c.fetched_at < d.since and c.date > d.last_bar
 ), revived as (
-    -- It has rows of later dates: it had only been forgotten for a while.
-    select c.date, c.key from covered c join departed d using (key) where c.reason = 'delisted' and c.date < d.last_bar
+    -- It has rows of later dates, or its venue was failing: it had only been forgotten for a while.
+    select c.date, c.key from covered c join departed d using (key)
+    where c.reason = 'delisted' and (c.date < d.last_bar or list_contains($forgotten::varchar[], c.key))
 ), gaps as (
     select date, key, place
     from (from blank union all from provisional union all from red union from explained union from revived)

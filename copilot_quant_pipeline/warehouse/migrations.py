@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import duckdb
 
 from copilot_quant_pipeline.errors import UserError
-from copilot_quant_pipeline.warehouse.tables import TABLES, VIEWS
+from copilot_quant_pipeline.warehouse.tables import TABLES, UNKNOWN_LOOKS, VIEWS
 
 # UPGRADES[n] brings version n + 1 to version n + 2; one without statements has the views renewed.
-UPGRADES: tuple[Sequence[str], ...] = ((),)
+UPGRADES: tuple[Sequence[str], ...] = ((), (UNKNOWN_LOOKS.ddl,))
 
 _UNVERSIONED = 0
 

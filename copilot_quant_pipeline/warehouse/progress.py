@@ -6,7 +6,7 @@ Not here: what to do about a gap (upkeep), single rows (reading.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal, TypedDict, cast
@@ -219,6 +219,21 @@ from (select distinct key from ops.coverage where grid = $grid)
     left join prediction_markets.markets on market = key
 order by first_seen_at nulls last, key
 """
+
+
+_CELLS = """
+    select c.date, c.key, c.outcome, c.reason, c.detail, c.fetched_at, c.run_id
+    from ops.coverage c semi join cells using (date, key) where c.grid = $grid
+"""
+
+
+def read_cells(warehouse: Warehouse, grid: str, cells: Collection[Cell]) -> pa.Table:
+    """The coverage of those of the cells that were asked for: outcome, reason, detail, and when by which run last."""
+    dates, keys = zip(*cells, strict=True) if cells else ((), ())
+    asked = pa.table({"date": pa.array(dates, pa.date32()), "key": pa.array(keys, pa.string())})
+    with warehouse.connect_read_only() as connection:
+        connection.register("cells", asked)
+        return connection.execute(_CELLS, {"grid": grid}).to_arrow_table()
 
 
 def read_settled_cells(warehouse: Warehouse, grid: str, dates: Sequence[date], keys: Sequence[str]) -> pa.Table:

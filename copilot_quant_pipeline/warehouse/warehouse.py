@@ -21,8 +21,14 @@ import pyarrow as pa
 from copilot_quant_pipeline.warehouse.connections import Gate
 from copilot_quant_pipeline.warehouse.harvest import ASKED, LOOKED, WINDOWS, Harvest, SeenAgain
 from copilot_quant_pipeline.warehouse.migrations import is_older, migrate
-from copilot_quant_pipeline.warehouse.settling import record_run, settle_actions, settle_coverage, settle_rows
-from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, GridTable, InvalidRowsError, Table
+from copilot_quant_pipeline.warehouse.settling import (
+    record_run,
+    settle_actions,
+    settle_coverage,
+    settle_looks,
+    settle_rows,
+)
+from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, UNKNOWN_LOOKS, GridTable, InvalidRowsError, Table
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class Warehouse:
         run_id: str,
         actions: pa.Table | None = None,
         seen_again: SeenAgain | None = None,
+        looks: pa.Table | None = None,
         started_at: datetime | None = None,
         requests: int = 0,
         retries: int = 0,
@@ -78,7 +85,8 @@ class Warehouse:
         A row equal to the stored one is left alone. So is one that differs too much to be believed: the change
         waits in `ops.quarantine` (warehouse/doubts.py says which). `seen_again` is compared in the same way with
         what is stored, and adds no rows. `actions` are added to `equities.actions`, or replace those of the same
-        key. The arguments are the parts of a `Harvest`.
+        key. `looks` are added to `equities.unknown_looks`; any other answer for a symbol takes its looks away. The
+        arguments are the parts of a `Harvest`.
 
         Raises:
             InvalidRowsError: A row breaks the table's declaration or belongs to no settled cell; a cell comes
@@ -92,13 +100,14 @@ class Warehouse:
             "requests": requests,
             "retries": retries,
         }
-        frames = _validated(table, cells, rows, actions, seen_again)
+        frames = _validated(table, cells, rows, actions, seen_again, looks)
         with self.transaction() as connection:
             for name, frame in frames.items():
                 connection.register(name, frame)
             counts = settle_rows(connection, table, run_id)
             if table is BARS:
                 settle_actions(connection, run_id)
+                settle_looks(connection)
             final = settle_coverage(connection, table, run_id)
             summary |= {name: getattr(counts, name) for name in ("restated", "quarantined", "lost")}
             record_run(connection, {**summary, "started_at": began, "seconds": _seconds_since(began)})
@@ -113,6 +122,7 @@ class Warehouse:
             run_id=run_id,
             actions=harvest.actions,
             seen_again=harvest.seen_again,
+            looks=harvest.looks,
             started_at=harvest.started_at,
             requests=harvest.requests,
             retries=harvest.retries,
@@ -223,7 +233,12 @@ _CONTRADICTIONS = """
 
 
 def _validated(
-    table: GridTable, cells: pa.Table, rows: pa.Table, actions: pa.Table | None, seen_again: SeenAgain | None
+    table: GridTable,
+    cells: pa.Table,
+    rows: pa.Table,
+    actions: pa.Table | None,
+    seen_again: SeenAgain | None,
+    looks: pa.Table | None,
 ) -> dict[str, pa.Table]:
     """The frames of warehouse/settling.py."""
     frames = {"asked": ASKED.validated(cells), "incoming": table.validated(rows)}
@@ -232,6 +247,7 @@ def _validated(
     seen = seen_again or nothing
     frames |= {"seen": table.validated(seen.rows), "windows": LOOKED.validated(seen.windows)}
     _expect_beside(table, frames["asked"], frames["seen"])
+    frames["looks"] = UNKNOWN_LOOKS.validated(looks or UNKNOWN_LOOKS.arrow.empty_table())
     return {**frames, "told": ACTIONS.validated(actions or ACTIONS.arrow.empty_table())}
 
 
