@@ -44,9 +44,13 @@ def harvest_with_delisted(
     unknown = _unknown(brought.cells)
     if not (decided or unknown):
         return brought
+<<<<<<< HEAD
     judged = _Judged(warehouse, axis, unknown) if unknown else None
     gone = judged.delisted if judged else {}
-    stored = _stored(warehouse, list(gone), cells)
+    stored = _stored(warehouse, list(gone), cells, now)
+=======
+    stored = _stored(warehouse, list(unknown), cells, now)
+>>>>>>> main
     settled = [
         _cell(day, key, at, last_bar, stored.filter(pc.field("symbol") == key).column("date").to_pylist())
         for key, (at, last_bar) in {**decided, **gone}.items()
@@ -149,14 +153,14 @@ def _cell(day: date, key: str, asked_at: datetime | None, last_bar: date | None,
     return {**cell, "outcome": "failed", "reason": NotFound.reason, "detail": f"Yahoo no longer knows {key}"}
 
 
-def _stored(warehouse: Warehouse, symbols: list[str], cells: Rectangle) -> pa.Table:
-    """The stored bars of these cells, final: nobody will revise them."""
-    asked = {"symbols": symbols, "first": cells.dates[0], "last": cells.dates[-1]}
+def _stored(warehouse: Warehouse, symbols: list[str], cells: Rectangle, now: datetime) -> pa.Table:
+    """The stored bars of these cells, confirmed by now: nobody will revise them."""
+    asked = {"symbols": symbols, "first": cells.dates[0], "last": cells.dates[-1], "now": now}
     return warehouse.read(_STORED, asked).select(BARS.names).cast(BARS.arrow)
 
 
 _STORED = """
-select * replace (true as is_final) from equities.bars
+select * replace (coalesce(confirmed_at, $now) as confirmed_at) from equities.bars
 where symbol in (select unnest($symbols::varchar[])) and date between $first and $last
 """
 
