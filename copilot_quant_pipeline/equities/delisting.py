@@ -44,13 +44,9 @@ def harvest_with_delisted(
     unknown = _unknown(brought.cells)
     if not (decided or unknown):
         return brought
-<<<<<<< HEAD
     judged = _Judged(warehouse, axis, unknown) if unknown else None
     gone = judged.delisted if judged else {}
     stored = _stored(warehouse, list(gone), cells, now)
-=======
-    stored = _stored(warehouse, list(unknown), cells, now)
->>>>>>> main
     settled = [
         _cell(day, key, at, last_bar, stored.filter(pc.field("symbol") == key).column("date").to_pylist())
         for key, (at, last_bar) in {**decided, **gone}.items()
