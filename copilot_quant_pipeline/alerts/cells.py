@@ -12,6 +12,7 @@ from typing import Any
 
 from copilot_quant_pipeline.alerts.incidents import Trouble
 from copilot_quant_pipeline.alerts.wording import counted, shortened, written
+from copilot_quant_pipeline.equities.delisting import read_forgotten
 from copilot_quant_pipeline.upkeep.healing import next_try_at
 from copilot_quant_pipeline.warehouse.gaps import Tries
 from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
@@ -37,7 +38,9 @@ with red as (
         if(grid = 'markets', split_part(key, ':', 1), 'yahoo') as venue,
         case
             when reason = $given_up then $given_up
-            when list_contains($passing, reason) then 'venue'
+            -- The first symbols that an outage hits are not known to be hit by one when they are stored.
+            when list_contains($passing, reason) or reason = 'unknown_symbol' and list_contains($forgotten, key)
+                then 'venue'
             else 'data'
         end as cause,
         key, date, reason, detail, attempts, passing,
@@ -91,8 +94,9 @@ def find_in_warehouse(warehouse: Warehouse) -> list[Trouble]:
     Raises:
         UserError: The warehouse cannot be opened.
     """
+    words = {"given_up": GIVEN_UP, "passing": list(PASSING), "forgotten": list(read_forgotten(warehouse))}
     with warehouse.connect_read_only() as connection:
-        red = connection.execute(_RED, {"given_up": GIVEN_UP, "passing": list(PASSING)}).to_arrow_table().to_pylist()
+        red = connection.execute(_RED, words).to_arrow_table().to_pylist()
         has_quarantine = connection.execute(_HAS_QUARANTINE).fetchone() is not None
         waiting = connection.execute(_QUARANTINE).to_arrow_table().to_pylist() if has_quarantine else []
     incidents = _grouped(red, lambda row: (row["grid"], row["venue"], row["cause"]))
@@ -142,8 +146,8 @@ def _when(row: Row) -> str:
 def _next_step(cause: str, rows: Sequence[Row]) -> str:
     if cause == GIVEN_UP:
         return (
-            "nothing by itself. They stay red and are not asked for again; once you know why,"
-            " `copilot-quant heal --force` asks for them anew."
+            "nothing by itself, but what was given up while the venue was out of reach is asked for again once it"
+            " answers for other cells. The rest stays red; once you know why, `copilot-quant heal --force` asks anew."
         )
     tries = [next_try_at(Tries(**one)) for row in rows for one in row["tries"]]
     tried = max(row["attempts"] for row in rows)

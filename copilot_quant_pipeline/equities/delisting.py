@@ -61,6 +61,14 @@ def harvest_with_delisted(
     )
 
 
+def told_as_outage(
+    warehouse: Warehouse, unknown: Collection[str], axis: Sequence[str] | None, now: datetime
+) -> str | None:
+    """In words the outage by which Yahoo does not know some of the symbols at `now`; None where there is none."""
+    judged = _Judged(warehouse, axis, dict.fromkeys(unknown, now))
+    return None if judged.outage.isdisjoint(unknown) else judged.why
+
+
 @dataclass(frozen=True)
 class _Judged:
     """The symbols Yahoo did not know just now, by when it was asked, judged over what is stored of all on the axis."""
@@ -97,23 +105,23 @@ class _Judged:
         ]
         return pa.Table.from_pylist(rows, UNKNOWN_LOOKS.arrow)
 
+    @property
+    def why(self) -> str:
+        """In words what is taken for an outage."""
+        counted = sum(one.is_counted or key in self.outage for key, one in self._standings.items())
+        missing = f"{len(self.outage):,} of {counted:,} symbols"
+        return f"Yahoo no longer knows {missing}, all at once: it is failing, none is delisted"
+
     def passing(self, cells: pa.Table) -> pa.Table:
         """The cells, those of unknown symbols as the outage's if there is one: nothing is concluded from it."""
         if self.outage.isdisjoint(self.unknown):
             return cells
-        why = told_outage(self._standings, self.outage)
         is_unknown = pc.equal(pc.fill_null(cells.column("reason"), ""), NotFound.reason)
-        for name, value in (("reason", Unavailable.reason), ("detail", why)):
+        for name, value in (("reason", Unavailable.reason), ("detail", self.why)):
             at = cells.column_names.index(name)
             changed = pc.if_else(is_unknown, pa.scalar(value), cells.column(name))
             cells = cells.set_column(at, CELLS.field(name), changed)
         return cells
-
-
-def told_outage(standings: Mapping[str, Standing], outage: Collection[str]) -> str:
-    """In words what is taken for an outage."""
-    known = sum(one.is_counted or key in outage for key, one in standings.items())
-    return f"Yahoo no longer knows {len(outage):,} of {known:,} symbols, all at once: it is failing, none is delisted"
 
 
 def _decided(

@@ -56,10 +56,10 @@ class Standing:
 
     @property
     def turned(self) -> date | None:
-        """The session in which it was first found unknown; None for a known one."""
-        if self.looks:
-            return self.looks[0]
-        return next_session(self.last_bar) if self.delisted_at else None
+        """The session in which it was first found unknown, or, delisted, had no bar; None for a known one."""
+        if self.delisted_at:
+            return next_session(self.last_bar)
+        return self.looks[0] if self.looks else None
 
 
 def with_look(standing: Standing, session: date) -> Standing:

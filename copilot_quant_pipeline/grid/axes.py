@@ -17,6 +17,10 @@ from copilot_quant_pipeline.settings import Settings
 DATE = "date"
 SYMBOL = "symbol"
 MARKET = "market"
+
+# The second axis of each grid.
+AXIS_OF = {"equities": SYMBOL, "markets": MARKET}
+
 markets_axis = dg.DynamicPartitionsDefinition(name=MARKET)
 symbols_axis = dg.DynamicPartitionsDefinition(name=SYMBOL)
 

@@ -113,11 +113,13 @@ class Healed:
 def next_try_at(tries: Tries) -> datetime | None:
     """When failed cells of this history are due again, aware UTC; None once they were given up.
 
+    Those given up while their venue was out of reach are due as soon as it has answered for other cells.
+
     The waiting grows with the tries that said something about the cell. After a try that said nothing it is an hour at
     most: when the venue is back its cells should not be the last to know.
     """
     if tries.reason == GIVEN_UP:
-        return None
+        return tries.fetched_at if tries.is_back else None
     if tries.reason in PASSING:
         return tries.fetched_at + min(_wait(tries.passing), LONGEST_WAIT_FOR_A_VENUE)
     return tries.fetched_at + min(_wait(tries.attempts - tries.passing), LONGEST_WAIT)

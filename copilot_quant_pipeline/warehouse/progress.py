@@ -173,6 +173,21 @@ def read_stored_beside(warehouse: Warehouse, cells: Rectangle) -> frozenset[str]
     return frozenset(answer.column("symbol").to_pylist())
 
 
+_EMPTY = """
+    select date, key from ops.coverage
+    where grid = $grid and outcome = 'settled' and rows = 0 and key in (select unnest($keys::varchar[]))
+"""
+
+
+def read_empty(warehouse: Warehouse, grid: str, keys: Sequence[str]) -> dict[str, frozenset[date]]:
+    """By key the dates that are settled without rows, which an answer may refute; without keys that have none."""
+    answer = warehouse.read(_EMPTY, {"grid": grid, "keys": list(keys)})
+    dates: dict[str, set[date]] = {}
+    for day, key in zip(*(answer.column(name).to_pylist() for name in ("date", "key")), strict=True):
+        dates.setdefault(key, set()).add(day)
+    return {key: frozenset(days) for key, days in dates.items()}
+
+
 # The settled cells up to $newest that are not the last word: of a day that was not over when it was asked for, and
 # those settled by a life their market turned out not to have: gone and back, closed and open again, opened before.
 # Bars have none that must be asked for: the request for a later session brings a provisional one again.

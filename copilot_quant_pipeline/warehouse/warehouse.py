@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from copilot_quant_pipeline.warehouse.connections import Gate
 from copilot_quant_pipeline.warehouse.harvest import ASKED, LOOKED, WINDOWS, Harvest, SeenAgain
 from copilot_quant_pipeline.warehouse.history import replace_statements
 from copilot_quant_pipeline.warehouse.migrations import is_older, migrate
+from copilot_quant_pipeline.warehouse.refuting import REFUTED, with_refuted
 from copilot_quant_pipeline.warehouse.settling import (
     record_run,
     settle_actions,
@@ -44,6 +45,8 @@ class Settled:
         unchanged: rows of asked cells whose values were stored already.
         quarantined: stored rows whose change is not believed and waits for a person; they stay as they were.
         lost: stored rows of cells not asked for, which the venue's answers cover and no longer hold.
+        refuted: cells not asked for that were settled without rows and of which rows came (date, key): they are
+            settled with these.
     """
 
     cells: pa.Table
@@ -52,6 +55,7 @@ class Settled:
     unchanged: int
     quarantined: int = 0
     lost: int = 0
+    refuted: pa.Table = field(default_factory=REFUTED.empty_table)
 
 
 class Warehouse:
@@ -85,9 +89,10 @@ class Warehouse:
         A failed cell keeps its rows; so does a settled cell that came back empty, which becomes failed.
         A row equal to the stored one is left alone. So is one that differs too much to be believed: the change
         waits in `ops.quarantine` (warehouse/doubts.py says which). `seen_again` is compared in the same way with
-        what is stored, and adds no rows. `actions` are added to `equities.actions`, or replace those of the same
-        key. `looks` are added to `equities.unknown_looks`; any other answer for a symbol takes its looks away. The
-        arguments are the parts of a `Harvest`.
+        what is stored, and adds no rows, but to cells that are settled without any (warehouse/refuting.py). `actions`
+        are added to `equities.actions`, or replace those of the same key. `looks` are added to
+        `equities.unknown_looks`; any other answer for a symbol takes its looks away. The arguments are the parts of a
+        `Harvest`.
 
         Raises:
             InvalidRowsError: A row breaks the table's declaration or belongs to no settled cell; a cell comes
@@ -103,8 +108,9 @@ class Warehouse:
         }
         frames = _validated(table, cells, rows, actions, seen_again, looks)
         with self.transaction() as connection:
-            for name, frame in frames.items():
-                connection.register(name, frame)
+            _register(connection, frames)
+            frames, refuted = with_refuted(connection, table, frames)
+            _register(connection, frames)
             counts = settle_rows(connection, table, run_id)
             if table is BARS:
                 settle_actions(connection, run_id)
@@ -112,7 +118,8 @@ class Warehouse:
             final = settle_coverage(connection, table, run_id)
             summary |= {name: getattr(counts, name) for name in ("restated", "quarantined", "lost")}
             record_run(connection, {**summary, "started_at": began, "seconds": _seconds_since(began)})
-        return Settled(cells=final, **asdict(counts))
+        own = final.join(refuted, ["date", "key"], join_type="left anti") if refuted.num_rows else final
+        return Settled(cells=own, refuted=refuted, **asdict(counts))
 
     def settle_harvest(self, table: GridTable, harvest: Harvest, *, run_id: str) -> Settled:
         """`settle`, of all that a harvest holds."""
@@ -233,6 +240,11 @@ _CONTRADICTIONS = """
     order by all
     limit 5
 """
+
+
+def _register(connection: duckdb.DuckDBPyConnection, frames: Mapping[str, pa.Table]) -> None:
+    for name, frame in frames.items():
+        connection.register(name, frame)
 
 
 def _validated(
