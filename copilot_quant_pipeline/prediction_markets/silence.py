@@ -6,8 +6,8 @@ Not here: what a single market's silence means (prices.py), reading what is stor
 A venue that answers with empty histories answers, and each market alone looks as if nobody traded. So a day that is
 over and on which no market has a point of those that had some on each of the three days before (three such markets at
 least) is not known: its silent cells are `unavailable`. Days that are silent themselves are passed over in looking
-back, or the second day of an outage would be a fact. A look a day later or more that finds a day silent again, and hears of a
-later day or finds all these markets ended, takes the silence as true: each cell is what it is by itself.
+back, or the second day of an outage would be a fact. A look a day later or more that finds a day silent again, and
+hears of a later day or finds all these markets ended, takes the silence as true: each cell is what it is by itself.
 """
 
 from __future__ import annotations
