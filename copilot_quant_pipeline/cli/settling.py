@@ -27,7 +27,14 @@ from copilot_quant_pipeline.cli.asking import (
     newest_sessions,
 )
 from copilot_quant_pipeline.cli.platform import Platform, open_platform
-from copilot_quant_pipeline.cli.telling import healed_json, print_healed, print_json, print_outcome, print_warnings
+from copilot_quant_pipeline.cli.telling import (
+    healed_json,
+    print_changes,
+    print_healed,
+    print_json,
+    print_outcome,
+    print_warnings,
+)
 from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -68,7 +75,9 @@ def backfill_equities(
     dates = asked_sessions(settings, start, end)
     chosen = asked_symbols(symbols, universe)
     with open_platform(settings, "backfill-equities", as_json, verbose) as platform:
-        report = _report(platform, *_settle_equities(platform, chosen or platform.fetch_members(), dates, refresh))
+        report = _report(
+            platform, "equities", *_settle_equities(platform, chosen or platform.fetch_members(), dates, refresh)
+        )
     _end(report, as_json)
 
 
@@ -108,7 +117,7 @@ def backfill_markets(
     dates = asked_days(settings, start, end)
     rule = asked_markets(settings, venue, category, limit, market_ids)
     with open_platform(settings, "backfill-markets", as_json, verbose) as platform:
-        report = _report(platform, *_settle_markets(platform, platform.follow(rule), dates, refresh))
+        report = _report(platform, "markets", *_settle_markets(platform, platform.follow(rule), dates, refresh))
     _end(report, as_json)
 
 
@@ -181,7 +190,7 @@ class _Update:
             symbols = chosen or platform.symbols() or platform.fetch_members()
             asked, outcome = _settle_equities(platform, symbols, dates, self.force)
             healed = _heal(platform, "equities", only=chosen) if self.heal else None
-            return _report(platform, asked, outcome, healed)
+            return _report(platform, "equities", asked, outcome, healed)
 
     def markets(self, max_age_days: int, rule: FollowRule, *, named: bool) -> _Report:
         """Of the markets `rule` chooses; where it was not `named` by a user, of all on the axis, too."""
@@ -193,7 +202,7 @@ class _Update:
                 chosen = tuple(dict.fromkeys((*chosen, *platform.markets())))
             asked, outcome = _settle_markets(platform, chosen, dates, self.force, confirm=True)
             healed = _heal(platform, "markets", only=chosen if named else ()) if self.heal else None
-            return _report(platform, asked, outcome, healed)
+            return _report(platform, "markets", asked, outcome, healed)
 
 
 def heal(
@@ -209,13 +218,15 @@ def heal(
     settings = Settings.from_environment(source=source, home=home)
     with open_platform(settings, "heal", as_json, verbose) as platform:
         healed = [_heal(platform, grid, force=force) for grid in ("equities", "markets")]
+        waiting = {grid.grid: _waiting(platform, grid.grid) for grid in healed}
     if as_json:
-        grids = {grid.grid: healed_json(grid) for grid in healed}
+        grids = {grid.grid: {**healed_json(grid), "waiting_for_decision": waiting[grid.grid]} for grid in healed}
         warnings = count_open(platform.warehouse)
         print_json({**grids, "warnings": warnings, "warehouse": str(settings.warehouse_path)})
     else:
         for grid in healed:
             print_healed(grid)
+            print_changes(grid.outcome.restated, waiting[grid.grid])
         print_warnings(count_open(platform.warehouse))
     if any(grid.outcome.failed for grid in healed):
         raise typer.Exit(1)
@@ -291,17 +302,25 @@ def _heal(platform: Platform, name: str, *, only: Collection[str] = (), force: b
         )
 
 
-def _report(platform: Platform, asked: Rectangle, outcome: Outcome, healed: Healed | None = None) -> _Report:
+def _waiting(platform: Platform, grid: str) -> int:
+    from copilot_quant_pipeline.warehouse.progress import count_waiting
+
+    return count_waiting(platform.warehouse, grid)
+
+
+def _report(platform: Platform, grid: str, asked: Rectangle, outcome: Outcome, healed: Healed | None = None) -> _Report:
     """Print it, unless it is wanted as JSON."""
     from copilot_quant_pipeline.warehouse.warnings import count_open
 
-    warnings = count_open(platform.warehouse)
+    warnings, waiting = count_open(platform.warehouse), _waiting(platform, grid)
     if not platform.as_json:
         print_outcome(platform.settings, asked, outcome)
         if healed:
             print_healed(healed)
+        print_changes(outcome.restated + (healed.outcome.restated if healed else 0), waiting)
         print_warnings(warnings)
-    also = {"healed": healed_json(healed)} if healed else {}
+    also: dict[str, Any] = {"healed": healed_json(healed)} if healed else {}
+    also["waiting_for_decision"] = waiting
     return _Report(
         answer={**asdict(outcome), **also, "warnings": warnings, "warehouse": str(platform.settings.warehouse_path)},
         settled=not (outcome.failed or (healed and healed.outcome.failed)),
