@@ -122,8 +122,7 @@ def tell_closed(warehouse: Warehouse, settings: Settings) -> None:
     """Take what is stored of dates that have left the axis, and tell it; likewise those that have bars and stay."""
     from copilot_quant_pipeline.warehouse.closures import drop_closed, read_closures
 
-    for day, cells in drop_closed(warehouse, settings).items():
-        log.warning("%s is off the axis, as the exchange was closed: %d cells without a bar went with it", day, cells)
+    drop_closed(warehouse, settings)
     for day, bars in read_closures(settings).kept.items():
         log.warning("%s stays on the axis though the exchange is said to have been closed: it has %d bars", day, bars)
 
