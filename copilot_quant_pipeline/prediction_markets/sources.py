@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
@@ -16,10 +16,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected, UserError, VendorError
+from copilot_quant_pipeline.errors import NotFound, Rejected, UserError, VendorError
 from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
-from copilot_quant_pipeline.prediction_markets.following import FollowRule
+from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_keys
+from copilot_quant_pipeline.prediction_markets.looks import Known, Look, look_at
 from copilot_quant_pipeline.prediction_markets.prices import (
     VENUES_OF_CANDLES,
     VENUES_WITHOUT_HISTORY,
@@ -34,10 +35,7 @@ from copilot_quant_pipeline.prediction_markets.prices import (
 from copilot_quant_pipeline.prediction_markets.registry import make_venue
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
-    Broken,
-    Catalog,
     Market,
-    MarketQuery,
     MissingAtSource,
     Outcome,
     Traffic,
@@ -129,28 +127,19 @@ class MarketSources:
         except UserError as error:
             raise Rejected(str(error)) from None
 
-    def fetch_catalog(self, venue: str, rule: FollowRule) -> Catalog:
-        """What a venue lists of the rule's categories, and each market the rule names.
+    def look(self, venue: str, rule: FollowRule, markets: Sequence[Market], followed: Collection[str]) -> Look:
+        """What a venue lists of the rule's categories and says of each market the rule names.
 
-        Raises:
-            UserError: It needs a setting that is absent.
-            VendorError: The venue does not answer.
+        `markets` are all that are stored, `followed` the keys of those on the axis.
         """
-        slugs = tuple(key.partition(":")[2] for key in rule.ids if key.partition(":")[0] == venue)
-        client, listed, named = self.venue(venue), Catalog(()), Catalog(())
-        if venue in rule.venues:
-            # First, because Kalshi's client then knows the events of most named ones.
-            listed = client.fetch_markets(MarketQuery(rule.categories, limit=rule.top, with_ended=False))
-        if slugs:
-            named = self._confirmed(client, slugs)
-        return Catalog((*named.markets, *listed.markets), (*named.broken, *listed.broken))
-
-    def _confirmed(self, venue: Venue, names: tuple[str, ...]) -> Catalog:
-        """The markets of `names`; a broken record may be one of a name that would else be told as unknown."""
-        named = venue.fetch_markets(MarketQuery(ids=names))
-        if all(one.unknown for one in named.broken):
-            return named
-        return Catalog(named.markets, tuple(_confirmed(venue, one) if one.unknown else one for one in named.broken))
+        try:
+            client = self.venue(venue)
+        except UserError as error:
+            waiting = {f"{venue}:{name}": (Rejected.reason, str(error)) for name in rule.names_at(venue)}
+            have = {market.key for market in markets}
+            names = {name: why for name, why in waiting.items() if plan_keys(markets, [name])[name] not in have}
+            return Look(waiting=names, news=(f"{venue}: {error}",))
+        return look_at(client, rule, Known(markets, followed))
 
     def harvest_prices(self, cells: Rectangle, *, refresh: bool, backfill: InBackfill | None) -> Harvest:
         """Every asked cell settled or failed, and the points that came; one venue's trouble leaves the others."""
@@ -399,16 +388,6 @@ def _without_twins(new: Mapping[str, Market | VendorError], known: Sequence[Mark
         first = keys.setdefault((market.venue, market.id), key) if isinstance(market, Market) else key
         told[key] = market if first == key else NotFound(f"this market is {first}; ask for it by that name")
     return told
-
-
-def _confirmed(venue: Venue, unknown: Broken) -> Broken:
-    try:
-        venue.fetch_market(unknown.id)
-    except Malformed as error:
-        return replace(unknown, why=str(error), unknown=False)
-    except VendorError:
-        pass
-    return unknown
 
 
 def _is_known(market: Market | VendorError) -> bool:

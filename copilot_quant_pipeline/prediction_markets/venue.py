@@ -115,10 +115,24 @@ class Broken:
 
 @dataclass(frozen=True)
 class Catalog:
-    """What a venue lists."""
+    """What a venue lists.
+
+    `incomplete` says, a sentence each, why it was not read to its end: then who is missing in it tells nothing.
+    `beyond` are markets that were shown and left out for a limit; `shown` are the ids of all that were shown as open,
+    and `down_to` the volume below which the list was not read, None where it was read to its end.
+    """
 
     markets: tuple[Market, ...]
     broken: tuple[Broken, ...] = ()
+    incomplete: tuple[str, ...] = ()
+    beyond: tuple[Market, ...] = ()
+    shown: frozenset[str] = frozenset()
+    down_to: Decimal | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether it holds all that was asked for: what is not in it, its venue does not list."""
+        return not self.incomplete
 
 
 @dataclass(frozen=True)
