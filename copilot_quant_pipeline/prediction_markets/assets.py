@@ -101,6 +101,7 @@ def _prediction_markets(settings: Settings) -> dg.AssetsDefinition:
             "new or changed": changed,
             "followed": len(followed),
             "left the axis": len(retired),
+            "broken and not followed": seen.broken,
             "renamed": sum(NOW_CALLED in market.facts for market in seen.markets),
         }
         if seen.faults or news:
@@ -133,7 +134,7 @@ def _asked(rule: FollowRule, known: Sequence[Market], axis: Sequence[str], setti
     return replace(rule, ids=tuple(dict.fromkeys(ids.get(key, key) for key in names)))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Seen:
     """What looks at the venues found, one after the other; `out_of_reach` are those whose listing could not be had."""
 
@@ -144,6 +145,7 @@ class _Seen:
     news: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     out_of_reach: list[str] = field(default_factory=list)
+    broken: int = 0
 
     def put(self, venue: str, look: Look) -> None:
         self.markets.extend({market.key: market for market in look.markets}.values())
@@ -152,6 +154,7 @@ class _Seen:
         self.faults.extend(look.faults)
         self.news.extend(look.news)
         self.notes.extend(look.notes)
+        self.broken += len(look.broken)
         self.out_of_reach.extend([venue] if look.down else [])
 
 

@@ -39,12 +39,13 @@ class Known:
     """What was known before a look.
 
     `markets` are all that are stored, `followed` the keys of those that have cells, `listed` the ids that the last
-    complete listing of the same question showed as open.
+    complete listing of the same question showed as open, `broken` those that were told as broken already.
     """
 
     markets: Sequence[Market] = ()
     followed: Collection[str] = ()
     listed: Collection[str] = ()
+    broken: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Look:
         waiting: names that get no key yet, since no record of theirs was read: the reason, and what was said.
         faults: what keeps somebody's markets from being seen as they are, until the venue or a person mends it.
         news: what somebody must know besides.
-        notes: what is broken and concerns no market that anybody follows.
+        notes: what is newly broken and concerns no market that anybody follows; `broken` are all such, by id.
         shown: the ids that the listing showed as open; None where it was not complete, or not asked for.
         down: why the listing could not be had.
     """
@@ -68,6 +69,7 @@ class Look:
     faults: tuple[str, ...] = ()
     news: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    broken: frozenset[str] = frozenset()
     shown: frozenset[str] | None = None
     down: VendorError | None = None
 
@@ -95,7 +97,8 @@ def look_at(venue: Venue, rule: FollowRule, known: Known) -> Look:
         waiting=found.waiting,
         faults=tuple(found.faults),
         news=(_said(venue.name, error),) if isinstance(error, NotFound) else (),
-        notes=tuple(found.notes),
+        notes=tuple(_broken(venue.name, one, why) for one, why in found.beside.items() if one not in known.broken),
+        broken=frozenset(found.beside),
         shown=listed.shown if is_whole else None,
         down=None if isinstance(error, NotFound) else error,
     )
@@ -243,7 +246,7 @@ class _Found:
             yield _said(name, self.error)
         yield from (f"{name}'s listing is incomplete: {why}" for why in self.listed.incomplete)
         yield from (one for one in (self.lost, self.doubt) if one)
-        yield from (_broken(name, one, why) for one, why in self._broken.items() if self._is_followed(one))
+        yield from (_broken(name, one, why) for one, why in self._broken.items() if one not in self.beside)
         yield from self._renamed
         silent = [self._key(one) for one in self.named.unanswered if self._key(one) in self._stored]
         if silent:
@@ -266,12 +269,10 @@ class _Found:
                 now = ", ".join(f"{name} is {other}" for name, other in called.items())
                 yield f"{market.key}'s outcomes are called otherwise now ({now}); they stay under their known names"
 
-    @property
-    def notes(self) -> Iterator[str]:
-        """The broken records of markets that nobody follows."""
-        yield from (
-            _broken(self.venue.name, one, why) for one, why in self._broken.items() if not self._is_followed(one)
-        )
+    @cached_property
+    def beside(self) -> dict[str, str]:
+        """By id what is wrong with records of markets that nobody follows."""
+        return {one: why for one, why in self._broken.items() if not self._is_followed(one)}
 
     @cached_property
     def _told(self) -> list[Market | Broken]:

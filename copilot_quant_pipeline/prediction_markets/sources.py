@@ -43,7 +43,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     partial_answer,
 )
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.catalog import read_markets, record_markets
+from copilot_quant_pipeline.warehouse.catalog import read_listed, read_markets, record_listed, record_markets
 from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
 from copilot_quant_pipeline.warehouse.tables import MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -57,6 +57,11 @@ EVER = (date.min, date.max)
 # A day that is not over is asked for again after this long.
 PROVISIONAL_FOR = timedelta(hours=1)
 
+# What a stored market has as its description has it.
+_COLUMNS = (
+    *("venue", "id", "slug", "title", "label", "category", "event", "event_title", "series"),
+    *("opened_at", "closes_at", "status", "result", "resolved_at", "volume"),
+)
 
 # By market the first and the last UTC day with a stored price.
 _Extents = Mapping[str, tuple[date, date]]
@@ -139,7 +144,14 @@ class MarketSources:
             have = {market.key for market in markets}
             names = {name: why for name, why in waiting.items() if plan_keys(markets, [name])[name] not in have}
             return Look(waiting=names, news=(f"{venue}: {error}",))
-        return look_at(client, rule, Known(markets, followed))
+        question = json.dumps([sorted(rule.categories), rule.top, rule.with_ended])
+        listed, broken = (read_listed(self.warehouse, venue, question, state) for state in ("open", "broken"))
+        look = look_at(client, rule, Known(markets, followed, listed, broken))
+        if look.shown is not None:
+            record_listed(self.warehouse, venue, question, "open", look.shown)
+        if look.down is None and venue in rule.venues:
+            record_listed(self.warehouse, venue, question, "broken", look.broken)
+        return look
 
     def harvest_prices(self, cells: Rectangle, *, refresh: bool, backfill: InBackfill | None) -> Harvest:
         """Every asked cell settled or failed, and the points that came; one venue's trouble leaves the others."""
@@ -339,14 +351,10 @@ def described(market: Market, now: datetime, source: str) -> dict[str, Any]:
     settled = settlements_of(market)
     return {
         "market": market.key,
-        **{name: getattr(market, name) for name in ("venue", "id", "slug", "title", "category", "event", "series")},
-        **{name: getattr(market, name) for name in ("opened_at", "closes_at", "status", "result", "volume")},
+        **{name: getattr(market, name) for name in _COLUMNS},
         "outcomes": json.dumps([[outcome.name, outcome.token] for outcome in market.outcomes]),
         "settlements": json.dumps({name: str(at) for name, at in settled.items()}) if settled else None,
         "facts": json.dumps(dict(market.facts)),
-        "label": None,
-        "event_title": None,
-        "resolved_at": None,
         "listed_at": now,
         "last_seen_at": now,
         "first_seen_at": now,
@@ -366,9 +374,8 @@ def read_catalog(warehouse: Warehouse, keys: Sequence[str] | None = None) -> lis
 
 
 def _market(row: Mapping[str, Any]) -> Market:
-    names = ("venue", "id", "slug", "title", "category", "event", "series")
     return Market(
-        **{name: row[name] for name in (*names, "opened_at", "closes_at", "status", "result", "volume")},
+        **{name: row[name] for name in _COLUMNS},
         outcomes=tuple(Outcome(*pair) for pair in json.loads(row["outcomes"])),
         facts=json.loads(row["facts"]),
     )

@@ -78,6 +78,9 @@ class Market:
         volume: what was traded in all, in the venue's unit (dollars, contracts, shares), None where it does not say.
         event: what the venue groups markets by, and
         series: what it groups events by; None where it has neither.
+        label: what tells the market from the others of its event, such as a strike; None where nothing does.
+        event_title: what its event is called.
+        resolved_at: when its venue settled it (aware UTC); None before, and where the venue does not say.
         facts: what the venue's own `fetch_prices` needs besides; must survive JSON. `settlement` is what the first
             outcome was worth in the end, as text, where that is neither 0 nor 1.
     """
@@ -95,6 +98,9 @@ class Market:
     volume: Decimal | None = None
     event: str | None = None
     series: str | None = None
+    label: str | None = None
+    event_title: str | None = None
+    resolved_at: datetime | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -65,6 +65,11 @@ _PREDICTION_MARKETS = (
     create or replace table prediction_markets.market_changes as
     select market, status, result, null::timestamptz as closes_at, seen_at from prediction_markets.market_changes
     """,
+    """
+    create table prediction_markets.listed (
+        venue varchar not null, question varchar not null, state varchar not null, id varchar not null
+    )
+    """,
 )
 
 # What was replaced before is not known as rows: `ops.schema_version` says since when it is.

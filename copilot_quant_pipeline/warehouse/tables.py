@@ -439,6 +439,19 @@ MARKET_CHANGES = Table(
     ),
 )
 
+LISTED = Table(
+    schema="prediction_markets",
+    name="listed",
+    description="What the last complete listing of a question showed: a later one that lacks many is told by it.",
+    key=("venue", "question", "state", "id"),
+    columns=(
+        Column("venue", pa.string(), "The venue's name."),
+        Column("question", pa.string(), "JSON: which categories, how many, ended ones too."),
+        Column("state", pa.string(), "open, or broken: a record that could not be read and that nobody follows."),
+        Column("id", pa.string(), "The venue's own id."),
+    ),
+)
+
 PRICES = GridTable(
     schema="prediction_markets",
     name="prices",
@@ -648,6 +661,7 @@ TABLES: tuple[Table, ...] = (
     MEMBERS,
     MARKETS,
     MARKET_CHANGES,
+    LISTED,
     PRICES,
     COVERAGE,
     RESTATEMENTS,
