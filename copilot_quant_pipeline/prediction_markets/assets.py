@@ -154,6 +154,7 @@ def _listed(sources: MarketSources, rule: FollowRule, known: Sequence[Market]) -
             seen.trouble.append(f"{venue}: {error.reason} ({error})")
             continue
         seen.markets.extend(keep_keys(catalog.markets, known))
+        seen.trouble.extend(f"{venue}: what it lists is incomplete: {why}" for why in catalog.incomplete)
         for one in catalog.broken:
             key = keys.get(f"{one.venue}:{one.id}") if one.unknown else None
             if key:

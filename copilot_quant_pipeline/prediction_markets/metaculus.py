@@ -13,7 +13,8 @@ token in each request, 1000 requests an hour. Uncertain, and only in this module
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
@@ -24,6 +25,7 @@ import pyarrow as pa
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
 from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
+from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
 from copilot_quant_pipeline.prediction_markets.reading import (
     Point,
     expect_distinct,
@@ -68,8 +70,10 @@ class Metaculus:
         if query.ids:
             return gather(self.name, query.ids, self.fetch_market)
         categories = {category.lower() for category in query.categories}
-        wanted = (post for post in self._posts(query.with_ended) if _is_about(post, categories))
-        return gather(self.name, islice(wanted, query.limit), parse_market)
+        paging = Paging()
+        wanted = (post for post in self._posts(query.with_ended, paging) if _is_about(post, categories))
+        found = gather(self.name, islice(wanted, query.limit), parse_market)
+        return replace(found, incomplete=(*found.incomplete, *paging.incomplete))
 
     def fetch_market(self, market_id: str) -> Market:
         """One question by the number of its post.
@@ -94,19 +98,22 @@ class Metaculus:
         # Whether a post comes with its forecasts by default has changed over time.
         return self._http.get(f"/api/posts/{number}/", {"with_cp": "true", "include_cp_history": "true"})
 
-    def _posts(self, with_ended: bool) -> Iterator[dict[str, Any]]:
+    def _posts(self, with_ended: bool, paging: Paging) -> Iterator[dict[str, Any]]:
         """Every post of a kind that has probabilities, those with the most forecasts first."""
-        asked: dict[str, Any] | None = {
+        asked = {
             "forecast_type": list(KINDS),
             "statuses": ["open", "upcoming", "closed", "resolved"] if with_ended else ["open", "upcoming"],
             "order_by": "-forecasts_count",
             "limit": PAGE,
         }
-        seen: set[str] = set()
-        while asked is not None:
-            page = self._http.get("/api/posts/", asked)
-            yield from _expect_posts(page)
-            asked = _next(page, seen)
+
+        def fetch(query: str | None) -> Page[dict[str, Any], str]:
+            page = self._http.get("/api/posts/", asked if query is None else dict(parse_qs(query)))
+            return Page(_expect_posts(page), _next(page))
+
+        for page in paging.read(fetch, _key_of, "metaculus's list of posts"):
+            yield from page
+        paging.expect_begun()
 
 
 def parse_market(post: Any) -> Market:
@@ -213,13 +220,10 @@ def _expect_posts(page: Any) -> list[dict[str, Any]]:
     return posts
 
 
-def _next(page: dict[str, Any], seen: set[str]) -> dict[str, Any] | None:
-    """What to ask for the next page: the query of the address that this one gives for it."""
-    address = page.get("next")
-    if not address:
-        return None
-    query = urlsplit(str(address)).query
-    if query in seen:
-        raise Malformed(f"metaculus's list of posts loops at {query[:60]}")
-    seen.add(query)
-    return dict(parse_qs(query))
+def _key_of(post: dict[str, Any]) -> Hashable:
+    return str(post["id"]) if post.get("id") is not None else repr(post)
+
+
+def _next(page: dict[str, Any]) -> str | None:
+    """What the next page is asked for by: the query of the address that this one gives for it."""
+    return urlsplit(str(page["next"])).query if page.get("next") else None

@@ -7,14 +7,14 @@ Not here: asking (polymarket.py), prices over time (polymarket_prices.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 from copilot_quant_pipeline.errors import Malformed
+from copilot_quant_pipeline.prediction_markets.pages import Page
 from copilot_quant_pipeline.prediction_markets.venue import Broken, Catalog, Market, Outcome, Status
 
 VENUE = "polymarket"
@@ -30,20 +30,13 @@ SECTION_OF_WORD = {"economics": "economy", "entertainment": "pop-culture", "clim
 
 MICRO = Decimal("0.000001")
 
+NAMELESS = "without a name"
 Kind = Literal["markets", "events"]
 UNFIT_FOR_KEYS = frozenset("|[],")
 
 
-@dataclass(frozen=True)
-class Page:
-    """One page of a listing; `next_cursor` is None on the last one."""
-
-    catalog: Catalog
-    next_cursor: str | None
-
-
-def parse_page(answer: Any, kind: Kind) -> Page:
-    """A keyset page of markets or events; a broken record is named, the others are kept.
+def parse_page(answer: Any, kind: Kind) -> Page[Any, str]:
+    """A keyset page of records of markets or events.
 
     Raises:
         Malformed: It is no such page.
@@ -54,7 +47,20 @@ def parse_page(answer: Any, kind: Kind) -> Page:
     cursor = answer.get("next_cursor") or None
     if cursor is not None and not isinstance(cursor, str):
         raise Malformed(f"{VENUE}'s page of {kind} has a cursor that is no text: {str(cursor)[:80]}")
-    return Page(parse_markets(records) if kind == "markets" else parse_events(records), cursor)
+    return Page(records, cursor)
+
+
+def parse_records(records: Sequence[Any], kind: Kind) -> Catalog:
+    """The markets of a page's records; a broken one is named, the others are kept."""
+    return parse_markets(records) if kind == "markets" else parse_events(records)
+
+
+def key_of(record: Any) -> Hashable:
+    """What tells a record of a market, or of an event with its markets, from the others of its list."""
+    nested = record.get("markets") if isinstance(record, dict) else None
+    inner = tuple(_name(one) for one in nested) if isinstance(nested, list) else ()
+    name = _name(record)
+    return (name, inner) if name != NAMELESS else json.dumps(record, default=str, sort_keys=True)
 
 
 def parse_markets(records: Iterable[Any]) -> Catalog:
@@ -97,7 +103,7 @@ def _catalog(pairs: Iterable[tuple[Any, Any]]) -> Catalog:
 def _name(record: Any) -> str:
     known = record if isinstance(record, dict) else {}
     names = (known.get(name) for name in ("id", "slug", "market_slug", "conditionId", "condition_id", "question"))
-    return next((str(name) for name in names if name), "without a name")
+    return next((str(name) for name in names if name), NAMELESS)
 
 
 def _why(record: Any, error: Exception) -> str:

@@ -143,14 +143,15 @@ class MarketSources:
             listed = client.fetch_markets(MarketQuery(rule.categories, limit=rule.top, with_ended=False))
         if slugs:
             named = self._confirmed(client, slugs)
-        return Catalog((*named.markets, *listed.markets), (*named.broken, *listed.broken))
+        incomplete = (*named.incomplete, *listed.incomplete)
+        return Catalog((*named.markets, *listed.markets), (*named.broken, *listed.broken), incomplete)
 
     def _confirmed(self, venue: Venue, names: tuple[str, ...]) -> Catalog:
         """The markets of `names`; a broken record may be one of a name that would else be told as unknown."""
         named = venue.fetch_markets(MarketQuery(ids=names))
         if all(one.unknown for one in named.broken):
             return named
-        return Catalog(named.markets, tuple(_confirmed(venue, one) if one.unknown else one for one in named.broken))
+        return replace(named, broken=tuple(_confirmed(venue, one) if one.unknown else one for one in named.broken))
 
     def harvest_prices(self, cells: Rectangle, *, refresh: bool, backfill: InBackfill | None) -> Harvest:
         """Every asked cell settled or failed, and the points that came; one venue's trouble leaves the others."""

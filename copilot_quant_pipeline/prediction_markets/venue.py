@@ -115,10 +115,19 @@ class Broken:
 
 @dataclass(frozen=True)
 class Catalog:
-    """What a venue lists."""
+    """What a venue lists.
+
+    `incomplete` says, a sentence each, why it was not read to its end: then who is missing in it tells nothing.
+    """
 
     markets: tuple[Market, ...]
     broken: tuple[Broken, ...] = ()
+    incomplete: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether it holds all that was asked for: what is not in it, its venue does not list."""
+        return not self.incomplete
 
 
 @dataclass(frozen=True)
