@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from heapq import nsmallest
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
@@ -52,7 +52,15 @@ from copilot_quant_pipeline.prediction_markets.kalshi_windows import (
     plan_batches,
     plan_windows,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Broken, Catalog, Market, MarketQuery, Spoiled, Traffic
+from copilot_quant_pipeline.prediction_markets.venue import (
+    Broken,
+    Catalog,
+    Market,
+    MarketQuery,
+    Semantics,
+    Spoiled,
+    Traffic,
+)
 
 URL = "https://external-api.kalshi.com/trade-api/v2"
 PATH = "/trade-api/v2"
@@ -79,7 +87,10 @@ class Kalshi:
     A `url` without a path stands for its trade-api/v2. `pace` and `wait` (seconds before a retry) are for tests.
     """
 
-    name = VENUE
+    name: ClassVar[str] = VENUE
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="candles", silence="no_trade", has_history=True, stakes="money", ends_unsaid="void"
+    )
 
     def __init__(self, url: str = URL, *, pace: Pace = PACE, wait: Wait | None = None) -> None:
         self._http = HttpClient(
