@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from heapq import nsmallest
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
@@ -54,7 +54,15 @@ from copilot_quant_pipeline.prediction_markets.kalshi_windows import (
     plan_windows,
 )
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
-from copilot_quant_pipeline.prediction_markets.venue import Broken, Catalog, Market, MarketQuery, Spoiled, Traffic
+from copilot_quant_pipeline.prediction_markets.venue import (
+    Broken,
+    Catalog,
+    Market,
+    MarketQuery,
+    Semantics,
+    Spoiled,
+    Traffic,
+)
 
 URL = "https://external-api.kalshi.com/trade-api/v2"
 PATH = "/trade-api/v2"
@@ -81,7 +89,10 @@ class Kalshi:
     A `url` without a path stands for its trade-api/v2. `pace` and `wait` (seconds before a retry) are for tests.
     """
 
-    name = VENUE
+    name: ClassVar[str] = VENUE
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="candles", silence="no_trade", has_history=True, stakes="money", ends_unsaid="void"
+    )
 
     def __init__(self, url: str = URL, *, pace: Pace = PACE, wait: Wait | None = None) -> None:
         self._http = HttpClient(

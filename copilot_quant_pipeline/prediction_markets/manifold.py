@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -37,7 +37,15 @@ from copilot_quant_pipeline.prediction_markets.reading import (
     read_probability,
     read_quantity,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Outcome, Status, Traffic
+from copilot_quant_pipeline.prediction_markets.venue import (
+    Catalog,
+    Market,
+    MarketQuery,
+    Outcome,
+    Semantics,
+    Status,
+    Traffic,
+)
 
 URL = "https://api.manifold.markets"
 # 480 a minute, below the published 500.
@@ -57,7 +65,10 @@ class Manifold:
     Of a catalog every market is read on its own, since lists tell neither answers nor topics: ask with a limit.
     """
 
-    name = "manifold"
+    name: ClassVar[str] = "manifold"
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="trades", silence="no_trade", has_history=True, stakes="play money", ends_unsaid="void"
+    )
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pyarrow as pa
@@ -35,7 +35,15 @@ from copilot_quant_pipeline.prediction_markets.reading import (
     read_instant,
     read_probability,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Outcome, Status, Traffic
+from copilot_quant_pipeline.prediction_markets.venue import (
+    Catalog,
+    Market,
+    MarketQuery,
+    Outcome,
+    Semantics,
+    Status,
+    Traffic,
+)
 
 URL = "https://www.metaculus.com"
 # 960 an hour, below the published 1000.
@@ -54,7 +62,10 @@ class Metaculus:
     Its largest markets are those with the most forecasts; volumes there are none.
     """
 
-    name = "metaculus"
+    name: ClassVar[str] = "metaculus"
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="changes", silence="no_trade", has_history=True, stakes="none", ends_unsaid="void"
+    )
 
     def __init__(self, url: str = URL, *, token: str, pace: Pace = PACE, wait: Wait | None = None) -> None:
         headers = {"Authorization": f"Token {token}"}

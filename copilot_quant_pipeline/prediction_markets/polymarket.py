@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import product
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -59,6 +59,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     MarketQuery,
     MissingAtSource,
     Outcome,
+    Semantics,
     Spoiled,
     Traffic,
 )
@@ -163,7 +164,10 @@ class Polymarket:
         threads: how many price requests are under way at once.
     """
 
-    name = VENUE
+    name: ClassVar[str] = VENUE
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="samples", silence="lost", has_history=True, stakes="money", ends_unsaid="in equal parts"
+    )
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -32,7 +32,15 @@ from copilot_quant_pipeline.prediction_markets.reading import (
     read_instant,
     read_probability,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Outcome, Status, Traffic
+from copilot_quant_pipeline.prediction_markets.venue import (
+    Catalog,
+    Market,
+    MarketQuery,
+    Outcome,
+    Semantics,
+    Status,
+    Traffic,
+)
 
 URL = "https://www.predictit.org"
 PACE = Pace(10, 60.0)
@@ -48,7 +56,10 @@ class PredictIt:
     It tells no volumes and no categories: a limit takes the first it lists, a category matches nothing.
     """
 
-    name = "predictit"
+    name: ClassVar[str] = "predictit"
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="samples", silence="unknown", has_history=False, stakes="money", ends_unsaid="void"
+    )
 
     def __init__(
         self,
