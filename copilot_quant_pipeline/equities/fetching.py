@@ -107,7 +107,9 @@ def fetch_spans(
     is kept in `landing`.
     """
     started_at, before = datetime.now(UTC), client.traffic
-    one = _OneSpan(client, landing, how, Brake(), session_close(last_completed_session(how.now)))
+    one = _OneSpan(
+        client, landing, how, Brake([span.key for span in spans]), session_close(last_completed_session(how.now))
+    )
     pieces: dict[str, _Piece] = {}
     with closing(_pieces(one, spans, how.threads)) as settled:
         for key, piece in settled:
@@ -123,7 +125,7 @@ def reread_histories(client: YahooClient, landing: Landing, symbols: Sequence[st
     Errors of the venue are in the answer. An interrupt ends all waiting and is passed on.
     """
     started_at, before = datetime.now(UTC), client.traffic
-    one = _OneSpan(client, landing, how, Brake(), session_close(last_completed_session(how.now)))
+    one = _OneSpan(client, landing, how, Brake(symbols), session_close(last_completed_session(how.now)))
     with closing(_in_threads(one.reread, {symbol: symbol for symbol in symbols}, one.brake, how.threads)) as read:
         answers = dict(read)
     pieces = [answer for answer in answers.values() if isinstance(answer, _Piece)]

@@ -24,6 +24,8 @@ OUTCOMES_CALLED = "outcomes_called"
 # that wait for a key, what is wrong, what is news, and what is broken that nobody follows.
 CHOSEN, OUT_OF_REACH, WAITING = "chosen", "out of reach", "waiting"
 FAULTS, NEWS, NOTES = "faults", "news", "notes"
+# Ids are counted up; so many digits more make a token.
+LONGEST_ID = 18
 ENDED = ("closed", "resolved", "gone")
 
 
@@ -134,11 +136,13 @@ def plan_keys(known: Iterable[Market], names: Iterable[str]) -> dict[str, str]:
     now.
     """
     stored = list(known)
-    keys: dict[str, str] = {}
-    for market in stored:
-        tokens = (outcome.token for outcome in market.outcomes)
-        others = (market.id, market.facts.get(NOW_CALLED), market.facts.get("condition_id"), *tokens)
-        keys |= {f"{market.venue}:{name}": market.key for name in others if name}
+    # By what is surest last. Venues may count their outcomes as they count their markets: a token is a name where it
+    # can be no id.
+    every = ((market, outcome.token) for market in stored for outcome in market.outcomes)
+    tokens = ((market, token) for market, token in every if len(token) > LONGEST_ID)
+    others = ((market, market.facts.get(fact)) for fact in ("condition_id", NOW_CALLED) for market in stored)
+    ids = ((market, market.id) for market in stored)
+    keys = {f"{market.venue}:{name}": market.key for market, name in (*tokens, *others, *ids) if name}
     keys |= {market.key: market.key for market in stored}
     return {name: keys.get(name, name) for name in names}
 

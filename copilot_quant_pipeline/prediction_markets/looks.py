@@ -244,7 +244,7 @@ class _Found:
         name = self.venue.name
         if self.error and not isinstance(self.error, NotFound):
             yield _said(name, self.error)
-        yield from (f"{name}'s listing is incomplete: {why}" for why in self.listed.incomplete)
+        yield from (f"{name}: what it lists is incomplete: {why}" for why in self.listed.incomplete)
         yield from (one for one in (self.lost, self.doubt) if one)
         yield from (_broken(name, one, why) for one, why in self._broken.items() if one not in self.beside)
         yield from self._renamed

@@ -14,15 +14,17 @@ requests a minute. Uncertain, and only in this module:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import pyarrow as pa
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
 from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
+from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.reading import (
     Point,
     expect_distinct,
@@ -35,7 +37,15 @@ from copilot_quant_pipeline.prediction_markets.reading import (
     read_probability,
     read_quantity,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Outcome, Status, Traffic
+from copilot_quant_pipeline.prediction_markets.venue import (
+    Catalog,
+    Market,
+    MarketQuery,
+    Outcome,
+    Semantics,
+    Status,
+    Traffic,
+)
 
 URL = "https://api.manifold.markets"
 # 480 a minute, below the published 500.
@@ -55,7 +65,10 @@ class Manifold:
     Of a catalog every market is read on its own, since lists tell neither answers nor topics: ask with a limit.
     """
 
-    name = "manifold"
+    name: ClassVar[str] = "manifold"
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="trades", silence="no_trade", has_history=True, stakes="play money", ends_unsaid="void"
+    )
 
     def __init__(
         self,
@@ -77,10 +90,14 @@ class Manifold:
         """The markets that `query` asks for, categories being Manifold's topics."""
         if query.ids:
             return gather(self.name, query.ids, self.fetch_market)
-        now = self._clock()
-        wanted = [record for record in self._fetch_list(query) if query.with_ended or not _has_ended(record, now)]
+        now, paging = self._clock(), Paging()
+        wanted = [
+            record for record in self._fetch_list(query, paging) if query.with_ended or not _has_ended(record, now)
+        ]
         wanted.sort(key=_volume, reverse=True)
-        return gather(self.name, wanted[: query.limit], self._fetch_listed)
+        found = gather(self.name, wanted[: query.limit], self._fetch_listed)
+        shown = frozenset(str(record.get("id")) for record in wanted if not _has_ended(record, now))
+        return replace(found, incomplete=(*found.incomplete, *paging.incomplete), shown=shown)
 
     def fetch_market(self, market_id: str) -> Market:
         """One market by slug or id.
@@ -104,44 +121,53 @@ class Manifold:
         name = quote(parsed(lambda one: str(one["id"]), record), safe="")
         return parse_market(self._http.get(f"/v0/market/{name}"), self._clock())
 
-    def _fetch_list(self, query: MarketQuery) -> list[dict[str, Any]]:
+    def _fetch_list(self, query: MarketQuery, paging: Paging) -> list[dict[str, Any]]:
         """Every listed market of a kind that has probabilities, once."""
-        pages = [self._pages_of(topic) for topic in query.categories] or [self._pages()]
-        records = {named(record): record for some in pages for page in some for record in page}
+        lists = [self._pages_of(paging, topic) for topic in query.categories] or [self._pages(paging)]
+        records = {named(record): record for some in lists for page in some for record in page}
+        paging.expect_begun()
         # One that does not say its kind is kept, so that it is named as broken.
         return [record for record in records.values() if record.get("outcomeType", KINDS[0]) in KINDS]
 
-    def _pages(self) -> Iterator[list[dict[str, Any]]]:
-        before, seen = None, set()
-        while page := _expect_records(self._http.get("/v0/markets", {"limit": PAGE, "before": before})):
-            yield page
-            before = next((str(record["id"]) for record in reversed(page) if record.get("id")), before)
-            if before in seen:
-                raise Malformed(f"manifold's list of markets loops at {before}")
-            seen.add(before)
+    def _pages(self, paging: Paging) -> Iterator[list[dict[str, Any]]]:
+        def fetch(before: str | None) -> Page[dict[str, Any], str]:
+            page = _expect_records(self._http.get("/v0/markets", {"limit": PAGE, "before": before}))
+            last = next((str(record["id"]) for record in reversed(page) if record.get("id")), None)
+            if page and last is None:
+                raise Malformed(f"manifold's list of markets has a page without any id: {str(page[0])[:60]}")
+            return Page(page, last)
 
-    def _pages_of(self, topic: str) -> Iterator[list[dict[str, Any]]]:
+        return paging.read(fetch, named, "manifold's list of markets")
+
+    def _pages_of(self, paging: Paging, topic: str) -> Iterator[list[dict[str, Any]]]:
         asked = {"term": "", "topicSlug": topic, "filter": "all", "sort": "newest", "limit": PAGE}
-        offset = 0
-        while page := _expect_records(self._http.get("/v0/search-markets", {**asked, "offset": offset})):
-            yield page
-            offset += len(page)
+
+        def fetch(offset: int | None) -> Page[dict[str, Any], int]:
+            page = _expect_records(self._http.get("/v0/search-markets", {**asked, "offset": offset or 0}))
+            return Page(page, (offset or 0) + len(page) if page else None)
+
+        return paging.read(fetch, named, f"manifold's list of markets about {topic}")
 
     def _fetch_bets(self, market: Market, start: datetime, end: datetime) -> list[dict[str, Any]]:
         """The bets of the window, newest first, each once."""
-        bets: dict[str, dict[str, Any]] = {}
         asked = {"contractId": market.id, "afterTime": _milliseconds(start) - 1, "order": "desc", "limit": PAGE}
         if market.outcomes != (YES, NO):
             # A bet on one answer moves the others by bets of no shares, which are left out unless asked for.
             asked["includeZeroShareRedemptions"] = "true"
-        before = _milliseconds(end)
-        while True:
-            page = _expect_records(self._http.get("/v0/bets", {**asked, "beforeTime": before}))
-            new = {key: bet for key, bet in parsed(_by_id, page).items() if key not in bets}
-            if not new:
-                return list(bets.values())
-            bets |= new
-            before = parsed(_oldest, new) + 1
+        seen: set[str] = set()
+        of = f"manifold's list of bets on {market.id}"
+
+        def fetch(before: int | None) -> Page[dict[str, Any], int]:
+            at = _milliseconds(end) if before is None else before
+            page = _expect_records(self._http.get("/v0/bets", {**asked, "beforeTime": at}))
+            new = parsed(_ids, page) - seen
+            seen.update(new)
+            if not new and len(page) >= PAGE:
+                raise Malformed(f"{of} runs in a circle: a full page before {at} shows nothing new")
+            # Pages overlap, so the last one is the first without a new bet.
+            return Page(page, parsed(_oldest, page) + 1 if new else None)
+
+        return list(read_whole(fetch, lambda bet: str(bet["id"]), of))
 
 
 def parse_market(record: Any, now: datetime) -> Market:
@@ -223,12 +249,12 @@ def _points(market: Market, bets: list[dict[str, Any]]) -> Iterator[Point]:
             yield Point(answers[answer], at, price, "trade")
 
 
-def _by_id(bets: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {str(bet["id"]): bet for bet in bets}
+def _ids(bets: list[dict[str, Any]]) -> set[str]:
+    return {str(bet["id"]) for bet in bets}
 
 
-def _oldest(bets: dict[str, dict[str, Any]]) -> int:
-    return min(int(bet["createdTime"]) for bet in bets.values())
+def _oldest(bets: list[dict[str, Any]]) -> int:
+    return min(int(bet["createdTime"]) for bet in bets)
 
 
 def _only_rests(bet: dict[str, Any]) -> bool:

@@ -13,17 +13,18 @@ token in each request, 1000 requests an hour. Uncertain, and only in this module
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pyarrow as pa
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
 from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
+from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
 from copilot_quant_pipeline.prediction_markets.reading import (
     Point,
     expect_distinct,
@@ -33,7 +34,15 @@ from copilot_quant_pipeline.prediction_markets.reading import (
     read_instant,
     read_probability,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Outcome, Status, Traffic
+from copilot_quant_pipeline.prediction_markets.venue import (
+    Catalog,
+    Market,
+    MarketQuery,
+    Outcome,
+    Semantics,
+    Status,
+    Traffic,
+)
 
 URL = "https://www.metaculus.com"
 # 960 an hour, below the published 1000.
@@ -52,7 +61,10 @@ class Metaculus:
     Its largest markets are those with the most forecasts; volumes there are none.
     """
 
-    name = "metaculus"
+    name: ClassVar[str] = "metaculus"
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="changes", silence="no_trade", has_history=True, stakes="none", ends_unsaid="void"
+    )
 
     def __init__(self, url: str = URL, *, token: str, pace: Pace = PACE, wait: Wait | None = None) -> None:
         headers = {"Authorization": f"Token {token}"}
@@ -68,8 +80,21 @@ class Metaculus:
         if query.ids:
             return gather(self.name, query.ids, self.fetch_market)
         categories = {category.lower() for category in query.categories}
-        wanted = (post for post in self._posts(query.with_ended) if _is_about(post, categories))
-        return gather(self.name, islice(wanted, query.limit), parse_market)
+        paging, wanted = Paging(), list[dict[str, Any]]()
+        for page in self._pages(query.with_ended, paging):
+            wanted += [post for post in page if _is_about(post, categories)]
+            if query.limit and len(wanted) >= query.limit:
+                break
+        found = gather(self.name, wanted, parse_market)
+        return replace(
+            found,
+            markets=found.markets[: query.limit],
+            incomplete=(*found.incomplete, *paging.incomplete),
+            beyond=found.markets[query.limit :] if query.limit else (),
+            shown=frozenset(one.id for one in found.markets if one.status == "open"),
+            # Of who is missing beyond those with the most forecasts nothing is known.
+            down_to=Decimal("Infinity") if paging.has_more else None,
+        )
 
     def fetch_market(self, market_id: str) -> Market:
         """One question by the number of its post.
@@ -94,19 +119,21 @@ class Metaculus:
         # Whether a post comes with its forecasts by default has changed over time.
         return self._http.get(f"/api/posts/{number}/", {"with_cp": "true", "include_cp_history": "true"})
 
-    def _posts(self, with_ended: bool) -> Iterator[dict[str, Any]]:
+    def _pages(self, with_ended: bool, paging: Paging) -> Iterator[list[dict[str, Any]]]:
         """Every post of a kind that has probabilities, those with the most forecasts first."""
-        asked: dict[str, Any] | None = {
+        asked = {
             "forecast_type": list(KINDS),
             "statuses": ["open", "upcoming", "closed", "resolved"] if with_ended else ["open", "upcoming"],
             "order_by": "-forecasts_count",
             "limit": PAGE,
         }
-        seen: set[str] = set()
-        while asked is not None:
-            page = self._http.get("/api/posts/", asked)
-            yield from _expect_posts(page)
-            asked = _next(page, seen)
+
+        def fetch(query: str | None) -> Page[dict[str, Any], str]:
+            page = self._http.get("/api/posts/", asked if query is None else dict(parse_qs(query)))
+            return Page.of(_expect_posts(page), _next(page), page)
+
+        yield from paging.read(fetch, _key_of, "metaculus's list of posts")
+        paging.expect_begun()
 
 
 def parse_market(post: Any) -> Market:
@@ -213,13 +240,10 @@ def _expect_posts(page: Any) -> list[dict[str, Any]]:
     return posts
 
 
-def _next(page: dict[str, Any], seen: set[str]) -> dict[str, Any] | None:
-    """What to ask for the next page: the query of the address that this one gives for it."""
-    address = page.get("next")
-    if not address:
-        return None
-    query = urlsplit(str(address)).query
-    if query in seen:
-        raise Malformed(f"metaculus's list of posts loops at {query[:60]}")
-    seen.add(query)
-    return dict(parse_qs(query))
+def _key_of(post: dict[str, Any]) -> Hashable:
+    return str(post["id"]) if post.get("id") is not None else repr(post)
+
+
+def _next(page: dict[str, Any]) -> str | None:
+    """What the next page is asked for by: the query of the address that this one gives for it."""
+    return urlsplit(str(page["next"])).query if page.get("next") else None

@@ -6,26 +6,36 @@ Not here: what an answer means (polymarket_catalog.py, polymarket_prices.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import product
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 from urllib.parse import quote
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import Malformed, NoSuchRoute, NotFound, RateLimited, Rejected, VendorError
+from copilot_quant_pipeline.errors import (
+    Malformed,
+    NoSuchRoute,
+    NotFound,
+    RateLimited,
+    Unavailable,
+    VendorError,
+)
+from copilot_quant_pipeline.prediction_markets.following import LONGEST_ID
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FEW_ATTEMPTS, HttpClient, Pace, Patience, Wait
+from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
     SECTION_OF_WORD,
     VENUE,
     Kind,
-    Page,
+    key_of,
     parse_market,
     parse_page,
+    parse_records,
 )
 from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
     Stretch,
@@ -50,6 +60,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     MarketQuery,
     MissingAtSource,
     Outcome,
+    Semantics,
     Spoiled,
     Traffic,
 )
@@ -57,24 +68,23 @@ from copilot_quant_pipeline.prediction_markets.venue import (
 T = TypeVar("T")
 # What markets are found by in a list.
 Field = Literal["id", "slug", "condition_ids", "clob_token_ids"]
+_FIELDS: tuple[Field, ...] = get_args(Field)
 
 GAMMA_URL = "https://gamma-api.polymarket.com"
 CLOB_URL = "https://clob.polymarket.com"
 DATA_URL = "https://data-api.polymarket.com"
+DATA_PATH = "/v2/prices-history"
 # Published limits, in 10 s: /markets 300, /events 500, both price histories 1000.
 MARKETS_PACE, EVENTS_PACE, HISTORY_PACE = Pace(300, 10), Pace(500, 10), Pace(1000, 10)
 
 PAGE_SIZE = 100
 IDS_A_REQUEST = 50
 TOKENS_A_BATCH = 20
-# Ids are counted up; so many digits more make a token.
-LONGEST_ID = 18
 POINTS_A_PAGE = 10_000
 # Minutes between points. Asked first is CLOB, 20 outcomes at once. What it has no points of, or few, is asked for one
 # by one: data-api keeps hourly points for 90 days, those of 3 h for ever; CLOB is known to have lost resolved markets
 # at grains finer than 12 h.
 HOURLY, OF_THREE_HOURS, OF_TWELVE_HOURS = 60, 180, 720
-LISTINGS_BEGUN_ANEW = 2
 # So many windows in a row that are no finer elsewhere, and a thin market is taken for a quiet one.
 WINDOWS_NO_FINER = 2
 # So many batches in a row that failed while each of their outcomes was served: it is the route that is broken.
@@ -154,7 +164,10 @@ class Polymarket:
         threads: how many price requests are under way at once.
     """
 
-    name = VENUE
+    name: ClassVar[str] = VENUE
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="samples", silence="lost", has_history=True, stakes="money", ends_unsaid="in equal parts"
+    )
 
     def __init__(
         self,
@@ -197,8 +210,9 @@ class Polymarket:
         """
         if query.ids:
             return self._named(query.ids)
-        pages = self._tagged(query) if query.categories else self._largest(query)
-        return _chosen(pages, query)
+        paging = Paging()
+        pages = self._tagged(query, paging) if query.categories else self._largest(query, paging)
+        return replace(_chosen(pages, query, paging), incomplete=paging.incomplete)
 
     def fetch_market(self, market_id: str) -> Market:
         """One market by id, slug, condition id or the token of an outcome, ended or not.
@@ -248,64 +262,64 @@ class Polymarket:
     def _named(self, names: Sequence[str]) -> Catalog:
         found: dict[str, Market] = {}
         broken: list[Broken] = []
-        for field in get_args(Field):
+        paging = Paging()
+        for field in _FIELDS:
             wanted = sorted({name for name in names if _field_of(name) == field})
-            for some, closed in product(_batched(wanted, IDS_A_REQUEST), (False, True)):
-                for page in self._pages("markets", closed, {field: list(some), "include_tag": "true"}):
-                    found |= {market.id: market for market in page.catalog.markets}
-                    broken.extend(page.catalog.broken)
-        known = {name for market in found.values() for name in _names_of(market)} | {one.id for one in broken}
+            for closed in (False, True):
+                for some in _batched(wanted, IDS_A_REQUEST):
+                    for page in self._pages(paging, "markets", closed, {field: list(some), "include_tag": "true"}):
+                        found |= {market.id: market for market in page.markets}
+                        broken.extend(page.broken)
+                # Of those that are open nobody is asked for among the closed.
+                told = {name for market in found.values() for name in _names_by(field, market)}
+                wanted = [name for name in wanted if name not in told | {one.id for one in broken}]
+        paging.expect_begun()
+        by_field = {field: {name for one in found.values() for name in _names_by(field, one)} for field in _FIELDS}
+        read = {one.id for one in broken}
+        # Nothing follows from who is missing in a list that was not read to its end.
         unknown = [
             Broken(VENUE, name, f"{VENUE} knows no market {name!r}", unknown=True)
             for name in names
-            if name not in known
+            if name not in by_field[_field_of(name)] | read and not paging.errors
         ]
-        return Catalog(tuple(found.values()), (*broken, *unknown))
+        return Catalog(tuple(found.values()), (*broken, *unknown), paging.incomplete)
 
-    def _largest(self, query: MarketQuery) -> Iterator[Page]:
+    def _largest(self, query: MarketQuery, paging: Paging) -> Iterator[Catalog]:
         """Pages of markets; the largest first where there is a limit, else in the order of ids, which is stable."""
         order = {"order": "volumeNum", "ascending": "false"} if query.limit else {}
         for closed in (False, True) if query.with_ended else (False,):
             volumes: list[Decimal] = []
-            for page in self._pages("markets", closed, {**order, "include_tag": "true"}):
+            for page in self._pages(paging, "markets", closed, {**order, "include_tag": "true"}):
                 yield page
-                open_ones = [one for one in page.catalog.markets if query.with_ended or one.status == "open"]
+                open_ones = [one for one in page.markets if query.with_ended or one.status == "open"]
                 volumes += [one.volume or Decimal(0) for one in open_ones]
                 # What does not come in the order that was asked for is read to its end.
                 if query.limit and len(volumes) >= query.limit and _descend(volumes):
                     break
+        paging.expect_begun()
 
-    def _tagged(self, query: MarketQuery) -> Iterator[Page]:
+    def _tagged(self, query: MarketQuery, paging: Paging) -> Iterator[Catalog]:
         tags = dict.fromkeys(SECTION_OF_WORD.get(word.lower(), word.lower()) for word in query.categories)
         for tag, closed in product(tags, (False, True) if query.with_ended else (False,)):
-            yield from self._pages("events", closed, {"tag_slug": tag})
+            yield from self._pages(paging, "events", closed, {"tag_slug": tag})
+        paging.expect_begun()
 
-    def _pages(self, kind: Kind, closed: bool, filters: Mapping[str, Any]) -> Iterator[Page]:
-        """Every page of a listing, begun anew where the venue no longer takes its own cursor.
+    def _pages(self, paging: Paging, kind: Kind, closed: bool, filters: Mapping[str, Any]) -> Iterator[Catalog]:
+        path = f"/{kind}/keyset"
+        asked = {**filters, "closed": str(closed).lower(), "limit": PAGE_SIZE}
 
-        A page may be short for reasons of the venue's own: only a page without a cursor is the last one.
-        """
-        begun, cursor, seen = 0, None, set[str]()
-        while True:
-            parameters = {**filters, "closed": str(closed).lower(), "limit": PAGE_SIZE, "after_cursor": cursor}
-            try:
-                answer = self._gamma[kind].get(f"/{kind}/keyset", parameters)
-            except Rejected:
-                if cursor is None or begun == LISTINGS_BEGUN_ANEW:
-                    raise
-                begun, cursor, seen = begun + 1, None, set()
-                continue
-            page = parse_page(answer, kind)
-            yield page
-            cursor = page.next_cursor
-            if cursor is None:
-                return
-            _expect_new(cursor, seen, f"/{kind}/keyset")
+        def fetch(cursor: str | None) -> Page[Any, str]:
+            return parse_page(self._gamma[kind].get(path, {**asked, "after_cursor": cursor}), kind)
+
+        for records in paging.read(fetch, key_of, f"{VENUE}'s {path}"):
+            yield parse_records(records, kind)
 
     def _from_list(self, name: str) -> Market:
         catalog = self._named([name])
         if catalog.markets:
             return catalog.markets[0]
+        if not catalog.broken:
+            raise Unavailable(f"{VENUE} does not tell of {name!r}: {'; '.join(catalog.incomplete)}")
         raise NotFound(catalog.broken[0].why) if catalog.broken[0].unknown else Malformed(catalog.broken[0].why)
 
     def _begin(self) -> None:
@@ -418,26 +432,17 @@ class Polymarket:
         return _read(parse_clob, points, token, window)
 
     def _from_data(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Answer:
-        points = self._patience["data"].ask(lambda: list(self._data_points(token, window, grain, attempts)))
+        points = self._patience["data"].ask(lambda: self._data_points(token, window, grain, attempts))
         return points if isinstance(points, VendorError) else _read(parse_data, points, token, window)
 
-    def _data_points(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Iterator[Any]:
+    def _data_points(self, token: _Token, window: Stretch, grain: int, attempts: int) -> list[Any]:
         start, end = _seconds(window)
         asked = {"token_id": token.id, "start": start, "end": end, "bucket_seconds": 60 * grain, "limit": POINTS_A_PAGE}
-        cursor, seen = None, set[str]()
-        while True:
-            answer = self._data.get("/v2/prices-history", {**asked, "cursor": cursor}, attempts=attempts)
-            try:
-                yield from answer["data"] or []
-                more = answer.get("pagination") or {}
-                cursor = more.get("next_cursor") if more.get("has_more") else None
-            except (KeyError, TypeError, AttributeError):
-                raise Malformed(f"{token.of}: no price history: {str(answer)[:80]!r}") from None
-            if not cursor:
-                if more.get("has_more"):
-                    raise Malformed(f"{token.of}: there is more of its price history, and no cursor to it")
-                return
-            _expect_new(cursor, seen, "/v2/prices-history")
+
+        def fetch(cursor: str | None) -> Page[Any, str]:
+            return _page_of(self._data.get(DATA_PATH, {**asked, "cursor": cursor}, attempts=attempts), token)
+
+        return list(read_whole(fetch, str, f"{VENUE}'s {DATA_PATH}"))
 
     def _assembled(self, market: Market, found: Mapping[str, Windows], span: Stretch) -> pa.Table | VendorError:
         asked = [
@@ -501,23 +506,32 @@ def _field_of(name: str) -> Field:
     return "condition_ids" if name.startswith("0x") else "slug"
 
 
-def _names_of(market: Market) -> Iterator[str | None]:
-    """All that leads to it."""
-    yield from (market.id, market.slug, market.facts["condition_id"])
-    yield from (outcome.token for outcome in market.outcomes)
+def _names_by(field: Field, market: Market) -> set[str | None]:
+    """What leads to it by this filter."""
+    if field == "clob_token_ids":
+        return {outcome.token for outcome in market.outcomes}
+    return {{"id": market.id, "slug": market.slug, "condition_ids": market.facts["condition_id"]}[field]}
 
 
-def _chosen(pages: Iterator[Page], query: MarketQuery) -> Catalog:
+def _chosen(pages: Iterable[Catalog], query: MarketQuery, paging: Paging) -> Catalog:
     markets: dict[str, Market] = {}
     broken: dict[Broken, None] = {}
     for page in pages:
-        markets |= {market.id: market for market in page.catalog.markets}
-        broken |= dict.fromkeys(page.catalog.broken)
+        markets |= {market.id: market for market in page.markets}
+        broken |= dict.fromkeys(page.broken)
     wanted = [one for one in markets.values() if query.with_ended or one.status in ("unopened", "open")]
     if query.limit:
         # What cannot be traded yet takes no open one's place.
         wanted.sort(key=lambda one: (query.with_ended or one.status == "open", one.volume or Decimal(0)), reverse=True)
-    return Catalog(tuple(wanted[: query.limit]), tuple(broken))
+    shown = [one for one in markets.values() if one.status == "open"]
+    is_cut = query.limit is not None and (paging.has_more or query.with_ended)
+    return Catalog(
+        tuple(wanted[: query.limit]),
+        tuple(broken),
+        beyond=tuple(wanted[query.limit :]) if query.limit else (),
+        shown=frozenset(one.id for one in shown),
+        down_to=min((one.volume or Decimal(0) for one in shown), default=None) if is_cut else None,
+    )
 
 
 def _descend(volumes: Sequence[Decimal]) -> bool:
@@ -525,10 +539,18 @@ def _descend(volumes: Sequence[Decimal]) -> bool:
     return all(one + 1 >= other for one, other in zip(volumes, volumes[1:], strict=False))
 
 
-def _expect_new(cursor: str, seen: set[str], route: str) -> None:
-    if cursor in seen:
-        raise Malformed(f"{VENUE}'s {route} goes in circles: cursor {cursor[:40]!r} came twice")
-    seen.add(cursor)
+def _page_of(answer: Any, token: _Token) -> Page[Any, str]:
+    """A page of data-api's points; null means none."""
+    try:
+        points, more = answer["data"] or [], answer.get("pagination") or {}
+        cursor = (more.get("next_cursor") or None) if more.get("has_more") else None
+        if not isinstance(points, list):
+            raise TypeError
+    except (KeyError, TypeError, AttributeError):
+        raise Malformed(f"{token.of}: no price history: {str(answer)[:80]!r}") from None
+    if more.get("has_more") and cursor is None:
+        raise Malformed(f"{token.of}: there is more of its price history, and no cursor to it")
+    return Page(points, cursor)
 
 
 def _seconds(window: Stretch) -> tuple[int, int]:

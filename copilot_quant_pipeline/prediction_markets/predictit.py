@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -32,7 +33,15 @@ from copilot_quant_pipeline.prediction_markets.reading import (
     read_instant,
     read_probability,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Outcome, Status, Traffic
+from copilot_quant_pipeline.prediction_markets.venue import (
+    Catalog,
+    Market,
+    MarketQuery,
+    Outcome,
+    Semantics,
+    Status,
+    Traffic,
+)
 
 URL = "https://www.predictit.org"
 PACE = Pace(10, 60.0)
@@ -48,7 +57,10 @@ class PredictIt:
     It tells no volumes and no categories: a limit takes the first it lists, a category matches nothing.
     """
 
-    name = "predictit"
+    name: ClassVar[str] = "predictit"
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="samples", silence="unknown", has_history=False, stakes="money", ends_unsaid="void"
+    )
 
     def __init__(
         self,
@@ -76,7 +88,13 @@ class PredictIt:
             return Catalog(())
         _, records = self._fetch_all()
         wanted = [record for record in records.values() if query.with_ended or record.get("status") == "Open"]
-        return gather(self.name, wanted[: query.limit], parse_market)
+        found = gather(self.name, wanted, parse_market)
+        return replace(
+            found,
+            markets=found.markets[: query.limit],
+            beyond=found.markets[query.limit :] if query.limit else (),
+            shown=frozenset(one.id for one in found.markets if one.status == "open"),
+        )
 
     def fetch_market(self, market_id: str) -> Market:
         """One market by its number.
@@ -170,9 +188,11 @@ def _end(text: str) -> datetime:
 
 def _points(market: Market, at: datetime, contracts: list[dict[str, Any]]) -> Iterator[Point]:
     by_number = {str(contract["id"]): contract for contract in contracts}
+    numbers = {outcome.token for outcome in market.outcomes}
     for outcome in market.outcomes:
         contract = by_number[outcome.token]
-        side = "No" if len(contracts) == 1 and outcome.name == "No" else "Yes"
+        # By the market as it is known: a contract that joined later makes the first one's No no Yes.
+        side = "No" if len(numbers) == 1 and outcome.name == "No" else "Yes"
         price = read_probability(contract["lastTradePrice"])
         if side == "No" and price is not None:
             # Yes and No are the two sides of one trade.

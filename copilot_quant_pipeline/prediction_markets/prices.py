@@ -19,21 +19,16 @@ import pyarrow.compute as pc
 from copilot_quant_pipeline.errors import NotFound, VendorError
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.prediction_markets.following import ENDED
-from copilot_quant_pipeline.prediction_markets.venue import POINTS, SHORTEST_WITH_POINTS, Market, MissingAtSource
+from copilot_quant_pipeline.prediction_markets.registry import semantics_of
+from copilot_quant_pipeline.prediction_markets.venue import (
+    POINTS,
+    SHORTEST_WITH_POINTS,
+    Market,
+    MissingAtSource,
+    Semantics,
+)
 from copilot_quant_pipeline.warehouse.harvest import CELLS
 from copilot_quant_pipeline.warehouse.tables import PRICES
-
-# Whose points stand for the hour that ends at them: the last hour of a day is stamped with the next midnight.
-VENUES_OF_CANDLES = frozenset({"kalshi"})
-
-# Who tell of trades only: a silent day is one without any.
-VENUES_OF_TRADES = VENUES_OF_CANDLES | {"manifold"}
-
-# Who show a price of every outcome each hour of a market's life: of these a day without one may be lost.
-VENUES_OF_SAMPLES = frozenset({"polymarket"})
-
-# Who give prices as of now only: their history is what was asked for while it was today.
-VENUES_WITHOUT_HISTORY = frozenset({"predictit"})
 
 
 @dataclass(frozen=True)
@@ -78,10 +73,11 @@ def settle_span(
 
     Days before the market opened are settled as `not_open`, days after it closed as `closed`, days since its venue
     knows it no more as `delisted`; they need no `answer`, which is None where nothing had to be asked. A day with
-    points of every outcome is settled with them. One without any is `no_trade` where the venue tells of trades only, or
-    the market never traded, or was hardly open that day; `no_price` between a market's start and its first price ever,
-    or between its last one and its end; else failed as `missing_at_source`, and so is one with points of some outcomes
-    only. By default the `evidence` is the answer alone, to cover the asked days.
+    points of every outcome is settled with them. What one without any becomes is said by the venue's semantics:
+    `no_trade` where nothing happened that is not told; where prices are shown every hour, `no_trade` of a market that
+    never traded or was hardly open that day, `no_price` between its start and its first price ever, or between its last
+    one and its end; else failed as `missing_at_source`, and so is one with points of some outcomes only. Where nothing
+    is known of the silence it is always failed. By default the `evidence` is the answer alone, to cover the asked days.
 
     A vendor's error fails the days that had to be asked for, except those it brings points of. Days before today of a
     venue that has no history are settled as `no_history`.
@@ -125,7 +121,7 @@ def _day_of_end(market: Market) -> date | None:
     if market.closes_at is None:
         return None
     # The hour that ends at midnight is the last of the day before.
-    candle = timedelta(microseconds=1) if market.venue in VENUES_OF_CANDLES else timedelta()
+    candle = timedelta(microseconds=1) if semantics_of(market.venue).offers == "candles" else timedelta()
     return (market.closes_at - candle).date()
 
 
@@ -156,7 +152,7 @@ class _Judge:
             return ("failed", "missing_at_source", _of_some(market, lacking)) if lacking else ("settled", None, None)
         if market.status == "gone" and isinstance(answer, VendorError) and _is_last_day(day, market):
             return "settled", "delisted", f"{market.venue} knew it until that day"
-        if market.venue in VENUES_WITHOUT_HISTORY and day < self.now.date() and not getattr(answer, "transient", False):
+        if self._is_past(day) and not self._semantics.has_history and not getattr(answer, "transient", False):
             return "settled", "no_history", f"{market.venue} gives no history: its prices begin when first asked for"
         if isinstance(answer, VendorError) and not self._is_judged:
             return "failed", "unknown_market" if isinstance(answer, NotFound) else answer.reason, str(answer)
@@ -166,6 +162,13 @@ class _Judge:
         """Whether nothing came of this day, and it is not known what lies before or after it."""
         known = day in self.days or day in self._failed
         return not known and self._can_miss(day) and self._is_judged and self._was_lost(day) is None
+
+    @cached_property
+    def _semantics(self) -> Semantics:
+        return semantics_of(self.market.venue)
+
+    def _is_past(self, day: date) -> bool:
+        return day < self.now.date()
 
     @property
     def _failed(self) -> Mapping[date, tuple[str, str]]:
@@ -180,6 +183,9 @@ class _Judge:
         )
 
     def _silent(self, day: date) -> Fate:
+        if self._semantics.silence == "unknown":
+            why = f"{self.market.venue} says nothing of {self.market.key} on this day, and what that means is not known"
+            return "failed", "missing_at_source", why
         if not self._can_miss(day) or (self._priced is None and self.market.volume is None):
             return "settled", "no_trade", None
         if self._was_lost(day) is False:
@@ -189,7 +195,7 @@ class _Judge:
     def _can_miss(self, day: date) -> bool:
         market = self.market
         lived_long = _lived(day, market, self.now) >= SHORTEST_WITH_POINTS
-        return market.venue in VENUES_OF_SAMPLES and market.volume != 0 and lived_long
+        return self._semantics.silence == "lost" and market.volume != 0 and lived_long
 
     def _lacking(self, day: date) -> list[str]:
         if not self._can_miss(day) or self.market.status == "gone":
@@ -259,8 +265,8 @@ def _of_some(market: Market, lacking: list[str]) -> str:
 def settlements_of(market: Market) -> dict[str, Decimal] | None:
     """What each outcome settled at, from 0 to 1; None where that is not final or the venue does not say.
 
-    Of a market of two that settled in between, its venue tells what the first settled at. What Polymarket resolved
-    without a winner and without that, it has resolved in equal parts; elsewhere such a market is void.
+    Of a market of two that settled in between, its venue tells what the first settled at. What is resolved without a
+    winner and without that is void, or resolved in equal parts where that is what its venue means by it.
     """
     names = [outcome.name for outcome in market.outcomes]
     if market.result is not None:
@@ -270,7 +276,7 @@ def settlements_of(market: Market) -> dict[str, Decimal] | None:
     first = _probability(market.facts.get("settlement"))
     if first is not None and len(names) == 2:
         return {names[0]: first, names[1]: 1 - first}
-    if market.venue == "polymarket":
+    if semantics_of(market.venue).ends_unsaid == "in equal parts":
         return dict.fromkeys(names, (1 / Decimal(len(names))).quantize(Decimal("0.000001")))
     return None
 
@@ -303,7 +309,7 @@ def _why_not_alive(day: date, market: Market) -> str:
 
 def _rows(market: Market, points: pa.Table, source: str, now: datetime) -> pa.Table:
     at = points.column("stamped_at")
-    if market.venue in VENUES_OF_CANDLES:
+    if semantics_of(market.venue).offers == "candles":
         at = pc.subtract(at, pa.scalar(timedelta(microseconds=1)))
     count = points.num_rows
     columns = {

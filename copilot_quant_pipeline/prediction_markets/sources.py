@@ -22,8 +22,6 @@ from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable,
 from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_keys
 from copilot_quant_pipeline.prediction_markets.looks import Known, Look, look_at
 from copilot_quant_pipeline.prediction_markets.prices import (
-    VENUES_OF_CANDLES,
-    VENUES_WITHOUT_HISTORY,
     Evidence,
     Settled,
     days_of_life,
@@ -32,7 +30,7 @@ from copilot_quant_pipeline.prediction_markets.prices import (
     settle_span,
     settlements_of,
 )
-from copilot_quant_pipeline.prediction_markets.registry import make_venue
+from copilot_quant_pipeline.prediction_markets.registry import make_venue, semantics_of
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
     Market,
@@ -310,7 +308,7 @@ class MarketSources:
     def _with_memory(self, market: Market, answer: pa.Table | VendorError) -> pa.Table | VendorError:
         """The answer, with what is stored where the venue will not say it again: before now, of what it has deleted."""
         if isinstance(answer, pa.Table):
-            return self._with_stored(market, answer) if market.venue in VENUES_WITHOUT_HISTORY else answer
+            return answer if semantics_of(market.venue).has_history else self._with_stored(market, answer)
         if market.status != "gone" or answer.transient:
             return answer
         told = answer.points if isinstance(answer, MissingAtSource) else POINTS.empty_table()
@@ -335,7 +333,7 @@ class MarketSources:
 
     def _points(self, markets: Sequence[Market], first: date, last: date) -> dict[str, pa.Table | VendorError]:
         # A candle stands for the hour before it, so the last hour of a day is stamped with the next midnight.
-        shift = timedelta(seconds=1 if markets[0].venue in VENUES_OF_CANDLES else 0)
+        shift = timedelta(seconds=1 if semantics_of(markets[0].venue).offers == "candles" else 0)
         start, end = _midnight(first) + shift, _midnight(last + timedelta(days=1)) + shift
         try:
             venue = self._reached(markets[0].venue)

@@ -1,6 +1,7 @@
 """What every venue of prediction markets gives: markets, and points of their prices.
 
-Here: the protocol and its values, the same for every venue. A new venue is one module and one line in registry.py.
+Here: the protocol and its values, the same for every venue. A new venue is one module, its class's
+import and one line in registry.py.
 Not here: any venue's wire format (its own module), which markets are followed, what is stored.
 """
 
@@ -49,6 +50,33 @@ POINTS = pa.schema(
 
 # What is shorter may pass without an hourly point, even of a market that trades.
 SHORTEST_WITH_POINTS = timedelta(hours=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Semantics:
+    """What a venue's prices are and what its silence means. None of it has a default: a venue says all, or is none.
+
+    Attributes:
+        offers: `candles` stand for the hour that ends at their stamp, so that the last one of a day bears the next
+            midnight; `trades` are bets one by one, `samples` prices read every hour, `changes` of a forecast.
+        silence: what a day in a market's life without any point means. `no_trade`: nothing happened that day, for all
+            that does is told. `lost`: a market that trades is shown every hour, so the venue should have a price of
+            it. `unknown`: nothing is known of it, and such a day is never settled.
+        has_history: whether it tells of the past; else of now only, and the past is what was asked for in time.
+        stakes: what is put at risk, `none` where nothing is traded.
+        ends_unsaid: what a resolved market is worth of which it tells neither a winner nor a value: `void` is nothing
+            known, `in equal parts` the same for each outcome.
+    """
+
+    offers: Literal["candles", "trades", "samples", "changes"]
+    silence: Literal["no_trade", "lost", "unknown"]
+    has_history: bool
+    stakes: Literal["money", "play money", "none"]
+    ends_unsaid: Literal["void", "in equal parts"]
+
+
+# Of a venue that is not registered (any more).
+NOTHING_KNOWN = Semantics(offers="samples", silence="unknown", has_history=True, stakes="none", ends_unsaid="void")
 
 
 @dataclass(frozen=True)
@@ -211,10 +239,12 @@ def partial_answer(kind: str, why: str, points: pa.Table, facts: Mapping[str, st
 class Venue(Protocol):
     """One venue. Clients may be used by several threads; they pace themselves to the venue's published limits.
 
-    Every method raises a VendorError of its kind where the venue does not answer as it should.
+    Every method raises a VendorError of its kind where the venue does not answer as it should. Name and semantics are
+    the class's own: they are asked for without making a client.
     """
 
-    name: str
+    name: ClassVar[str]
+    semantics: ClassVar[Semantics]
 
     @property
     def traffic(self) -> Traffic:

@@ -43,10 +43,11 @@ def record(**changes: Any) -> dict[str, Any]:
 
 def test_the_recorded_page_of_open_markets(recorded: Path) -> None:
     page = parse_page(read(recorded / "polymarket/keyset/markets-keyset-limit-1.json"), "markets")
-    assert page.next_cursor
-    assert page.next_cursor.startswith("3CqzoHMPAqWjKOebnJ9W0")
-    assert not page.catalog.broken
-    (market,) = page.catalog.markets
+    assert page.after
+    assert page.after.startswith("3CqzoHMPAqWjKOebnJ9W0")
+    catalog = parse_markets(page.records)
+    assert not catalog.broken
+    (market,) = catalog.markets
     assert (market.id, market.slug, market.status) == ("540817", "new-rhianna-album-before-gta-vi-926", "open")
     assert market.category == "politics"
     assert market.event == "what-will-happen-before-gta-vi"
@@ -58,7 +59,7 @@ def test_the_recorded_page_of_open_markets(recorded: Path) -> None:
 
 def test_the_recorded_page_of_resolved_markets(recorded: Path) -> None:
     page = parse_page(read(recorded / "polymarket/keyset/resolved-markets-keyset-limit-1.json"), "markets")
-    (market,) = page.catalog.markets
+    (market,) = parse_markets(page.records).markets
     assert (market.id, market.status, market.result) == ("240379", "resolved", "No")
     assert market.closes_at == datetime(2024, 7, 18, 0, 10, 37, 491895, tzinfo=UTC)
     assert market.volume == Decimal("490480.591708")
@@ -67,8 +68,9 @@ def test_the_recorded_page_of_resolved_markets(recorded: Path) -> None:
 
 def test_the_recorded_page_of_events(recorded: Path) -> None:
     page = parse_page(read(recorded / "polymarket/keyset/events-keyset-limit-1.json"), "events")
-    assert not page.catalog.broken
-    found = {market.id: market for market in page.catalog.markets}
+    catalog = parse_events(page.records)
+    assert not catalog.broken
+    found = {market.id: market for market in catalog.markets}
     assert {key: one.status for key, one in found.items()} == {
         "516950": "resolved",
         "678876": "resolved",
