@@ -174,14 +174,27 @@ def read_stored_beside(warehouse: Warehouse, cells: Rectangle) -> frozenset[str]
 
 
 # The settled cells up to $newest that are not the last word: of a day that was not over when it was asked for, and
-# those settled by a life their market turned out not to have: gone and back, closed and open again, opened before.
+# those settled by a life their market turned out not to have: gone and back, closed and open again, opened before; of
+# one whose end was taken back, the day on which it was thought to have ended too.
 # Bars have none that must be asked for: the request for a later session brings a provisional one again.
 PROVISIONAL = """
     select c.date, c.key
     from ops.coverage c left join prediction_markets.markets m on m.market = c.key
+    left join (
+        select market, (closes_at - interval 1 microsecond)::date as day, max(closes_at) as closes_at,
+            min(seen_at) as since, max(until) as until
+        from (
+            select *, lead(seen_at) over (partition by market order by seen_at) as until
+            from prediction_markets.market_changes
+        )
+        where status in ('closed', 'resolved', 'gone') and until is not null
+        group by all
+    ) ended on ended.market = c.key and ended.day = c.date
     where $grid = 'markets' and c.grid = $grid and c.outcome = 'settled' and c.date <= $newest::date and (
         c.fetched_at < c.date + interval 1 day
         or c.reason = 'delisted' and m.status <> 'gone'
+        or c.fetched_at >= ended.since and c.fetched_at < ended.until
+            and (m.status not in ('closed', 'resolved', 'gone') or m.closes_at > ended.closes_at)
         or c.reason in ('not_open', 'closed')
             and c.date >= coalesce(m.opened_at::date, c.date)
             -- What ends at midnight has no life on the day after.
