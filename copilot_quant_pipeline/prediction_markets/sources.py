@@ -44,7 +44,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
 )
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.catalog import read_markets, record_markets
-from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
+from copilot_quant_pipeline.warehouse.harvest import CELLS, COARSE, Harvest
 from copilot_quant_pipeline.warehouse.tables import MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -168,6 +168,7 @@ class MarketSources:
         return Harvest(
             cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in pieces)]),
             rows=pa.concat_tables([PRICES.arrow.empty_table(), *(piece.rows for piece in pieces)]),
+            coarse=pa.concat_tables([COARSE.empty_table(), *(piece.coarse for piece in pieces)]),
             requests=traffic.requests - before.requests,
             retries=traffic.retries - before.retries,
             started_at=started_at,
