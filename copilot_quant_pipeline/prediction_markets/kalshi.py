@@ -35,6 +35,8 @@ from copilot_quant_pipeline.prediction_markets.http import (
     Wait,
 )
 from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
+    HISTORICAL,
+    LIVE,
     VENUE,
     faults,
     is_ticker,
@@ -155,7 +157,7 @@ class Kalshi:
         return "; that is an event: name one of its markets, which go on after it" if is_event else ""
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
-        """Hourly points (`POINTS`) of Yes and No with start <= at < end; `at` is the end of the candle's hour.
+        """Hourly points (`POINTS`) of Yes and No with start <= stamped_at < end; that is the end of the candle's hour.
 
         The last candle's hour may end after the market did. No is derived from Yes (kalshi_answers.points).
         """
@@ -246,15 +248,15 @@ class Kalshi:
                 raise found
             return found
         path = f"/series/{quote(market.series, safe='')}/markets/{quote(market.id, safe='')}/candlesticks"
-        return self._fetch_candles(path, market, window, attempts)
+        return self._fetch_candles(path, market, window, attempts, LIVE)
 
     def _fetch_archived(self, market: Market, window: Window, attempts: int) -> pa.Table:
         path = f"/historical/markets/{quote(market.id, safe='')}/candlesticks"
-        return self._fetch_candles(path, market, window, attempts)
+        return self._fetch_candles(path, market, window, attempts, HISTORICAL)
 
-    def _fetch_candles(self, path: str, market: Market, window: Window, attempts: int) -> pa.Table:
+    def _fetch_candles(self, path: str, market: Market, window: Window, attempts: int, tier: str) -> pa.Table:
         answer = self._http.get(path, _bounds(window), attempts=attempts)
-        return _within(_part(answer, "candlesticks", list), market.id, window)
+        return _within(_part(answer, "candlesticks", list), market.id, window, tier)
 
     def _is_archived(self, market: Market) -> bool:
         settled_at = _instant(market.facts.get("settled_at"))
@@ -451,16 +453,16 @@ def _bounds(window: Window) -> dict[str, int]:
     return {"start_ts": window.first, "end_ts": window.last, "period_interval": HOURLY}
 
 
-def _within(candles: Any, ticker: str, window: Window) -> pa.Table:
-    table = parse_candles(candles, ticker)
-    stamps = table["at"].cast(pa.int64()).to_numpy() // 1_000_000
+def _within(candles: Any, ticker: str, window: Window, tier: str) -> pa.Table:
+    table = parse_candles(candles, ticker, tier)
+    stamps = table["stamped_at"].cast(pa.int64()).to_numpy() // 1_000_000
     low, high = stamps.searchsorted([window.first, window.last + 1])
     return table.slice(low, high - low)
 
 
 def _parsed(entry: Mapping[str, Any], ticker: str, window: Window) -> pa.Table | VendorError:
     try:
-        return _within(_part(entry, "candlesticks", list), ticker, window)
+        return _within(_part(entry, "candlesticks", list), ticker, window, LIVE)
     except Malformed as error:
         return error
 

@@ -61,12 +61,10 @@ KEPT_FOR: Mapping[str, timedelta | None] = {CLOB.name: None, DATA.name: timedelt
 # `fault` says of a point that is none what is wrong with it, else null; its price is null.
 HISTORY = pa.schema(
     [
-        POINTS.field("at"),
+        POINTS.field("stamped_at"),
         POINTS.field("price"),
         POINTS.field("price_kind"),
-        pa.field("service", pa.string()),
-        pa.field("grain_seconds", pa.int32()),
-        pa.field("stamp", pa.string()),
+        *(POINTS.field(name) for name in ("service", "grain_seconds", "stamp")),
         pa.field("fault", pa.string()),
     ]
 )
@@ -168,7 +166,7 @@ def finer_of(known: pa.Table, other: pa.Table) -> pa.Table:
 
 def _counted(history: pa.Table) -> tuple[dict[date, int], dict[date, int]]:
     """Good and bad points by UTC day."""
-    days = history.column("at").to_numpy().astype("datetime64[D]")
+    days = history.column("stamped_at").to_numpy().astype("datetime64[D]")
     is_bad = history.column("fault").is_valid().to_numpy()
     each = (np.unique(days[some], return_counts=True) for some in (~is_bad, is_bad))
     good, bad = (dict(zip(found.tolist(), counts.tolist(), strict=True)) for found, counts in each)
@@ -176,7 +174,7 @@ def _counted(history: pa.Table) -> tuple[dict[date, int], dict[date, int]]:
 
 
 def _is_on(history: pa.Table, days: Collection[date]) -> pa.Array:
-    return pc.is_in(history.column("at").cast(pa.date32()), pa.array(sorted(days), pa.date32()))
+    return pc.is_in(history.column("stamped_at").cast(pa.date32()), pa.array(sorted(days), pa.date32()))
 
 
 def _parts(lived: Stretch) -> list[Stretch]:
@@ -186,7 +184,7 @@ def _parts(lived: Stretch) -> list[Stretch]:
     return [Stretch(start, start + timedelta(days=1)).within(lived) for start in starts]
 
 
-def parse_clob(points: Any, of: str, grain: int) -> pa.Table:
+def parse_clob(points: Any, of: str, grain: int = 3600) -> pa.Table:
     """CLOB's points `{"t": unix seconds, "p": probability}` as `HISTORY`; `of` names market and outcome in errors.
 
     `grain` is how many seconds apart they were asked for.
@@ -198,7 +196,7 @@ def parse_clob(points: Any, of: str, grain: int) -> pa.Table:
     return _history(seconds, prices, [grain] * len(seconds), CLOB, of)
 
 
-def parse_data(points: Any, of: str, grain: int) -> pa.Table:
+def parse_data(points: Any, of: str, grain: int = 3600) -> pa.Table:
     """Data-api v2's points likewise; one of no resolution is the market's settlement. Null means none.
 
     A point that does not say its resolution is of the asked `grain`.
@@ -240,14 +238,14 @@ def faults_in(histories: Mapping[Outcome, Sequence[pa.Table]]) -> dict[date, str
     found: dict[date, str] = {}
     for table in tables:
         for row in table.filter(table.column("fault").is_valid()).to_pylist():
-            found.setdefault(row["at"].date(), row["fault"])
+            found.setdefault(row["stamped_at"].date(), row["fault"])
     return dict(sorted(found.items()))
 
 
 def inside(history: pa.Table, window: Stretch) -> pa.Table:
     """The points in a window: the venue's bounds are not said to be in or out."""
-    at = history.column("at")
-    low, high = (pa.scalar(bound, POINTS.field("at").type) for bound in (window.start, window.end))
+    at = history.column("stamped_at")
+    low, high = (pa.scalar(bound, POINTS.field("stamped_at").type) for bound in (window.start, window.end))
     return history.filter(pc.and_(pc.greater_equal(at, low), pc.less(at, high)))
 
 
@@ -262,7 +260,7 @@ def _nulls(field: pa.Field, like: pa.Table) -> pa.Array:
 
 
 def _once_each(history: pa.Table) -> pa.Table:
-    at = history.column("at").to_numpy().astype(np.int64)
+    at = history.column("stamped_at").to_numpy().astype(np.int64)
     order = np.argsort(at, kind="stable")
     ordered = at[order]
     last = np.append(ordered[1:] != ordered[:-1], True) if len(ordered) else np.zeros(0, dtype=bool)
@@ -285,7 +283,7 @@ def _history(seconds: list[Any], prices: list[Any], grains: list[int], service: 
     grain = pa.array(grains, HISTORY.field("grain_seconds").type)
     is_end = pc.equal(grain, 0)
     columns = [
-        pa.array(at, HISTORY.field("at").type),
+        pa.array(at, HISTORY.field("stamped_at").type),
         known,
         pc.if_else(is_end, "settlement", "quote"),
         pa.repeat(service.name, len(at)),
