@@ -8,7 +8,7 @@ Not here: asking (fetching.py and the venues), storing (warehouse).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
@@ -39,7 +39,7 @@ class Settled:
 
     cells: pa.Table
     rows: pa.Table
-    coarse: pa.Table = COARSE.empty_table()
+    coarse: pa.Table = field(default_factory=COARSE.empty_table)
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,40 @@ def expects_more(
         return False
     judge = _Judge(market, answer, now.astimezone(UTC), evidence, _rows(market, _points_of(answer), "", now))
     return any(judge.is_open_question(day) for day in days_of_life(market, span, now.astimezone(UTC).date()))
+
+
+def with_finer(
+    told: pa.Table, stored: pa.Table, coarse: Mapping[date, Coarse]
+) -> tuple[pa.Table, Mapping[date, Coarse]]:
+    """The `told` points (`POINTS`), on coarse days the `stored` ones (`PRICES`) where they are more; and their numbers.
+
+    A service that did not answer has not taken back what it said before.
+    """
+    days = told.column("stamped_at").cast(pa.date32(), safe=False)
+    of_told, of_stored = _counts(days, told), _counts(stored.column("date"), stored)
+    finer = {day: of_stored[day] for day in coarse if sum(of_stored.get(day, ())) > sum(of_told.get(day, ()))}
+    kept = (
+        stored.filter(pc.is_in(stored.column("date"), pa.array(list(finer), pa.date32())))
+        .select(POINTS.names)
+        .cast(POINTS)
+    )
+    others = told.filter(pc.invert(pc.is_in(days, pa.array(list(finer), pa.date32()))))
+    return pa.concat_tables([others, kept]), {
+        day: replace(one, points=min(finer.get(day, [one.points]))) for day, one in coarse.items()
+    }
+
+
+def _counts(days: pa.ChunkedArray, points: pa.Table) -> dict[date, list[int]]:
+    """How many points there are of each outcome, by day."""
+    each = (
+        pa.table({"day": days, "outcome": points.column("outcome")})
+        .group_by(["day", "outcome"])
+        .aggregate([([], "count_all")])
+    )
+    counts: dict[date, list[int]] = {}
+    for day, count in zip(each.column("day").to_pylist(), each.column("count_all").to_pylist(), strict=True):
+        counts.setdefault(day, []).append(count)
+    return counts
 
 
 def last_day_of_life(market: Market, today: date) -> date:

@@ -27,8 +27,8 @@ Stamp = Literal["begins", "ends", "instant"]
 PROBABILITY = pa.decimal128(9, 6)
 QUANTITY = pa.decimal128(24, 6)
 
-# One row per outcome and instant. `stamped_at` is the time as the venue sends it, `stamp` what that marks: the instant of
-# the price, or the beginning or the end of the `grain_seconds` it stands for (0 is none: a settlement). A price was
+# One row per outcome and instant. `stamped_at` is the time as the venue sends it, `stamp` what that marks: the instant
+# of the price, or the beginning or the end of the `grain_seconds` it stands for (0 is none: a settlement). A price was
 # known at its stamp, or where that begins its bucket, when the bucket was over. `service` is which of the venue's
 # services told it. `price` is the last one of the bucket, null where nothing traded in it (bid and ask may still be
 # there); `open`, `high`, `low` where the venue tells them. Probabilities 0..1 in exact decimal, never through a float
