@@ -47,10 +47,10 @@ def status(
         grids = [asdict(grid) for grid in progress]
         print_json({"warehouse": str(settings.warehouse_path), "grids": grids, "schedules": schedules})
         return
-    columns = ("grid", "settled", "failed", "missing", "keys", "newest date", "freshness")
+    columns = ("grid", "settled", "coarse", "failed", "missing", "keys", "newest date", "freshness")
     print_table(
         columns,
-        [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
+        [(p.grid, p.settled, p.coarse, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
     )
     print_table(("schedule", "next run, while copilot-quant ui is up"), _planned(upcoming))
     nothing = "" if settings.warehouse_path.exists() else " (nothing is stored there yet)"

@@ -36,6 +36,8 @@ from copilot_quant_pipeline.prediction_markets.http import (
     Wait,
 )
 from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
+    HISTORICAL,
+    LIVE,
     VENUE,
     faults,
     is_ticker,
@@ -271,15 +273,15 @@ class Kalshi:
                 raise found
             return found
         path = f"/series/{quote(market.series, safe='')}/markets/{quote(market.id, safe='')}/candlesticks"
-        return self._fetch_candles(path, market, window, attempts)
+        return self._fetch_candles(path, market, window, attempts, LIVE)
 
     def _fetch_archived(self, market: Market, window: Window, attempts: int) -> pa.Table:
         path = f"/historical/markets/{quote(market.id, safe='')}/candlesticks"
-        return self._fetch_candles(path, market, window, attempts)
+        return self._fetch_candles(path, market, window, attempts, HISTORICAL)
 
-    def _fetch_candles(self, path: str, market: Market, window: Window, attempts: int) -> pa.Table:
+    def _fetch_candles(self, path: str, market: Market, window: Window, attempts: int, tier: str) -> pa.Table:
         answer = self._http.get(path, _bounds(window), attempts=attempts)
-        return _within(_part(answer, "candlesticks", list), market.id, window)
+        return _within(_part(answer, "candlesticks", list), market.id, window, tier)
 
     def _is_archived(self, market: Market) -> bool:
         settled_at = _instant(market.facts.get("settled_at"))
@@ -494,8 +496,8 @@ def _bounds(window: Window) -> dict[str, int]:
     return {"start_ts": window.first, "end_ts": window.last, "period_interval": HOURLY}
 
 
-def _within(candles: Any, ticker: str, window: Window) -> pa.Table:
-    table = parse_candles(candles, ticker)
+def _within(candles: Any, ticker: str, window: Window, tier: str) -> pa.Table:
+    table = parse_candles(candles, ticker, tier)
     stamps = table["stamped_at"].cast(pa.int64()).to_numpy() // 1_000_000
     low, high = stamps.searchsorted([window.first, window.last + 1])
     return table.slice(low, high - low)
@@ -503,7 +505,7 @@ def _within(candles: Any, ticker: str, window: Window) -> pa.Table:
 
 def _parsed(entry: Mapping[str, Any], ticker: str, window: Window) -> pa.Table | VendorError:
     try:
-        return _within(_part(entry, "candlesticks", list), ticker, window)
+        return _within(_part(entry, "candlesticks", list), ticker, window, LIVE)
     except Malformed as error:
         return error
 

@@ -47,6 +47,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Traffic,
 )
 
+SERVICE = "bets"
 URL = "https://api.manifold.markets"
 # 480 a minute, below the published 500.
 PACE = Pace(8)
@@ -186,7 +187,7 @@ def parse_prices(market: Market, bets: list[dict[str, Any]], start: datetime, en
     Raises:
         Malformed: A bet cannot be read.
     """
-    return hourly(market, parsed(lambda some: [*_points(market, some)], bets), start, end)
+    return hourly(market, parsed(lambda some: [*_points(market, some)], bets), start, end, service=SERVICE)
 
 
 def _market(record: dict[str, Any], now: datetime) -> Market:

@@ -44,6 +44,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Traffic,
 )
 
+SERVICE = "posts"
 URL = "https://www.metaculus.com"
 # 960 an hour, below the published 1000.
 PACE = Pace(16, 60.0)
@@ -153,7 +154,7 @@ def parse_prices(market: Market, post: Any, start: datetime, end: datetime) -> p
         Malformed: It cannot be read.
         Rejected: It is not shown.
     """
-    return hourly(market, parsed(lambda one: [*_points(market, one)], post), start, end)
+    return hourly(market, parsed(lambda one: [*_points(market, one)], post), start, end, service=SERVICE)
 
 
 def _market(post: dict[str, Any]) -> Market:

@@ -38,10 +38,15 @@ from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
     parse_records,
 )
 from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
+    CLOB,
+    DATA,
+    Service,
     Stretch,
+    coarse_days,
     days_of,
     faults_in,
     finer_of,
+    finer_until,
     gaps_in,
     inside,
     is_thin,
@@ -55,6 +60,7 @@ from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
 from copilot_quant_pipeline.prediction_markets.venue import (
     Broken,
     Catalog,
+    Coarse,
     Interrupted,
     Market,
     MarketQuery,
@@ -63,6 +69,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Semantics,
     Spoiled,
     Traffic,
+    Unrefined,
 )
 
 T = TypeVar("T")
@@ -122,14 +129,21 @@ Histories = dict[str, Answer]
 
 @dataclass(frozen=True)
 class _Found:
-    """What is known of one outcome in one window, and the first error that was met on the way."""
+    """What is known of one outcome in one window, and what was met on the way.
+
+    Attributes:
+        blame: the first error; one that may pass before one that does not, for then nothing is known yet.
+        silent: the services that did not answer at some grain, and may another time.
+    """
 
     history: Answer
     blame: VendorError | None = None
+    silent: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, answer: Answer) -> _Found:
-        return cls(answer, answer if isinstance(answer, VendorError) else None)
+        blame = answer if isinstance(answer, VendorError) else None
+        return cls(answer, blame, _silent(CLOB, answer))
 
     @property
     def is_down(self) -> bool:
@@ -139,13 +153,20 @@ class _Found:
     def points(self) -> int:
         return 0 if isinstance(self.history, VendorError) else len(self.history)
 
-    def with_other(self, other: Answer) -> _Found:
+    def with_other(self, other: Answer, service: Service) -> _Found:
         """With what was answered elsewhere: a refusal there does not undo what is known."""
+        silent = self.silent | _silent(service, other)
         if isinstance(other, VendorError):
-            return _Found(other if _is_gone(self.history) else self.history, self.blame or other)
+            blame = self.blame if self.is_down or not (other.transient or self.blame is None) else other
+            return _Found(other if _is_gone(self.history) else self.history, blame, silent)
         if isinstance(self.history, VendorError):
-            return _Found(other, self.blame)
-        return _Found(finer_of(self.history, other), self.blame)
+            return _Found(other, self.blame, silent)
+        return _Found(finer_of(self.history, other), self.blame, silent)
+
+
+def _silent(service: Service, answer: Answer) -> frozenset[str]:
+    # A refusal is an answer: there is nothing to be had, now or later.
+    return frozenset({service.name} if isinstance(answer, VendorError) and answer.transient else ())
 
 
 # By the token's id.
@@ -336,17 +357,19 @@ class Polymarket:
             if self._lacks(token, known, window):
                 completed[window] = self._filled(token, known, window)
             elif no_finer < WINDOWS_NO_FINER and self._is_thin(token, known, window):
-                completed[window] = self._filled(token, known, window)
-                no_finer = 0 if completed[window].points > known.points else no_finer + 1
+                filled = completed[window] = self._filled(token, known, window)
+                # By a service that did not answer nothing is known of how quiet the market is.
+                if not filled.silent:
+                    no_finer = 0 if filled.points > known.points else no_finer + 1
         return completed
 
     def _filled(self, token: _Token, known: _Found, window: Stretch) -> _Found:
         attempts, is_at_clob = (FEW_ATTEMPTS if known.is_down else ATTEMPTS), known.blame is None
         for grain in (HOURLY, OF_THREE_HOURS):
             if self._lacks(token, known, window) or self._is_thin(token, known, window):
-                known = known.with_other(self._from_data(token, window, grain, attempts))
+                known = known.with_other(self._from_data(token, window, grain, attempts), DATA)
         if self._has_clob and is_at_clob and self._lacks(token, known, window):
-            known = known.with_other(self._from_clob(token, window, OF_TWELVE_HOURS, ATTEMPTS))
+            known = known.with_other(self._from_clob(token, window, OF_TWELVE_HOURS, ATTEMPTS), CLOB)
         return known
 
     def _lacks(self, token: _Token, known: _Found, window: Stretch) -> bool:
@@ -390,7 +413,7 @@ class Polymarket:
             return _of_all(tokens, sent) if isinstance(sent, RateLimited) else {}
         self._clob_answers, self._batches_failed = True, 0
         told = [token for token in tokens if sent.get(token.id) is not None or not token.may_have_traded]
-        return {token.id: _read(parse_clob, sent.get(token.id) or [], token, window) for token in told}
+        return {token.id: _read(parse_clob, sent.get(token.id) or [], token, window, HOURLY) for token in told}
 
     def _singles(self, tokens: Sequence[_Token], window: Stretch, few: Container[str]) -> Histories:
         found = {
@@ -429,11 +452,11 @@ class Polymarket:
         if isinstance(points, VendorError):
             return points
         self._clob_answers = True
-        return _read(parse_clob, points, token, window)
+        return _read(parse_clob, points, token, window, grain)
 
     def _from_data(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Answer:
         points = self._patience["data"].ask(lambda: self._data_points(token, window, grain, attempts))
-        return points if isinstance(points, VendorError) else _read(parse_data, points, token, window)
+        return points if isinstance(points, VendorError) else _read(parse_data, points, token, window, grain)
 
     def _data_points(self, token: _Token, window: Stretch, grain: int, attempts: int) -> list[Any]:
         start, end = _seconds(window)
@@ -459,7 +482,18 @@ class Polymarket:
             else:
                 histories[token.outcome].append(inside(one.history, span))
                 lost.extend((gap, one.blame if one.is_down else None) for gap in self._gaps(token, one.history, window))
-        return _answer(market, histories, lost)
+        coarse = [
+            (day, Coarse(points, finer_until(day, one.silent)))
+            for token, window, one in asked
+            for day, points in self._coarse(token, one, window.within(span)).items()
+        ]
+        return _answer(market, histories, lost, _coarsest(coarse))
+
+    def _coarse(self, token: _Token, found: _Found, window: Stretch) -> dict[date, int]:
+        """The days of which a service that did not answer may have more, with their number of points."""
+        if not found.silent or isinstance(found.history, VendorError):
+            return {}
+        return coarse_days(found.history, self._lived(token, window))
 
     def _gaps(self, token: _Token, history: pa.Table, window: Stretch) -> list[Stretch]:
         """The days on which a market that traded must have had a price by now, and has none that is good."""
@@ -566,9 +600,11 @@ def _history_in(answer: Any, kind: type) -> Any:
     return history
 
 
-def _read(parse: Callable[[Any, str], pa.Table], points: Any, token: _Token, window: Stretch) -> pa.Table | VendorError:
+def _read(
+    parse: Callable[[Any, str, int], pa.Table], points: Any, token: _Token, window: Stretch, grain: int
+) -> pa.Table | VendorError:
     try:
-        return inside(parse(points, token.of), window)
+        return inside(parse(points, token.of, 60 * grain), window)
     except Malformed as error:
         return error
 
@@ -577,6 +613,7 @@ def _answer(
     market: Market,
     histories: Mapping[Outcome, Sequence[pa.Table]],
     lost: Sequence[tuple[Stretch, VendorError | None]],
+    coarse: Mapping[date, Coarse],
 ) -> pa.Table | VendorError:
     """The market's points; with what is wrong with some of its days, by whoever is to blame for that."""
     points = points_of(market, histories)
@@ -585,12 +622,28 @@ def _answer(
     failed = blamed | faults
     missing = sorted({day for stretch, error in lost if not error for day in stretch.days} - failed.keys())
     said_missing = [_said_missing(market, missing)] if missing else []
+    # Of a day without a price of some outcome there is nothing to refine.
+    fewer = {day: one for day, one in coarse.items() if day not in failed and day not in missing}
     if not failed:
-        return MissingAtSource(said_missing[0], points) if missing else points
+        return MissingAtSource(said_missing[0], points, coarse=fewer) if missing else _refinable(market, points, fewer)
     said = list(dict.fromkeys(text for _, (_, text) in sorted(failed.items())))
     why = "; ".join([*said[:2], *(["and more"] if len(said) > 2 else []), *said_missing])
     is_down = any(error.transient for _, error in lost if error)
-    return (Interrupted if is_down else Spoiled)(why, points_without(points, failed), failed)
+    return (Interrupted if is_down else Spoiled)(why, points_without(points, failed), failed, fewer)
+
+
+def _refinable(market: Market, points: pa.Table, coarse: Mapping[date, Coarse]) -> pa.Table | Unrefined:
+    why = f"{VENUE} has few points of {market.key} on {len(coarse)} days, and one of its services did not answer"
+    return Unrefined(why, points, coarse=coarse) if coarse else points
+
+
+def _coarsest(days: Sequence[tuple[date, Coarse]]) -> dict[date, Coarse]:
+    """By day the fewest points of an outcome, and how long some outcome may be had finer."""
+    found: dict[date, Coarse] = {}
+    for day, one in days:
+        known = found.get(day, one)
+        found[day] = Coarse(min(known.points, one.points), max(known.until, one.until))
+    return found
 
 
 def _said_missing(market: Market, missing: Sequence[date]) -> str:

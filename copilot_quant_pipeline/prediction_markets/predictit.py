@@ -43,6 +43,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Traffic,
 )
 
+SERVICE = "marketdata"
 URL = "https://www.predictit.org"
 PACE = Pace(10, 60.0)
 CHANGES_EVERY = timedelta(minutes=1)
@@ -117,7 +118,7 @@ class PredictIt:
                 f"and {start:%Y-%m-%d} to {end:%Y-%m-%d} is over"
             )
         if start > now:
-            return hourly(market, (), start, end)
+            return hourly(market, (), start, end, service=SERVICE)
         return parse_prices(market, self._fetch_record(market.id), start, end)
 
     def _fetch_record(self, market_id: str) -> tuple[datetime, Any]:
@@ -155,7 +156,9 @@ def parse_prices(market: Market, seen: tuple[datetime, Any], start: datetime, en
         Malformed: The record cannot be read, or lacks one of the market's contracts.
     """
     at, record = seen
-    return hourly(market, parsed(lambda one: [*_points(market, at, one["contracts"])], record), start, end)
+    return hourly(
+        market, parsed(lambda one: [*_points(market, at, one["contracts"])], record), start, end, service=SERVICE
+    )
 
 
 def _market(record: dict[str, Any]) -> Market:

@@ -20,6 +20,8 @@ from copilot_quant_pipeline.prediction_markets.venue import POINTS, Broken, Cata
 T = TypeVar("T")
 R = TypeVar("R")
 
+# One point is kept an hour, in seconds.
+HOUR = 3600
 SIX_DIGITS = Decimal("0.000001")
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 # What the key of a market on the grid's axis cannot hold.
@@ -142,8 +144,13 @@ def named(record: Any) -> str:
     return str(record)[:80]
 
 
-def hourly(market: Market, points: Iterable[Point], start: datetime, end: datetime) -> pa.Table:
-    """The last point of each outcome and hour with start <= at < end; of one instant's the one given last."""
+def hourly(
+    market: Market, points: Iterable[Point], start: datetime, end: datetime, *, service: str | None = None
+) -> pa.Table:
+    """The last point of each outcome and hour with start <= at < end; of one instant's the one given last.
+
+    A point stays at its own instant, which is when its price was known; `service` is what of the venue told them.
+    """
     last: dict[tuple[str, datetime], Point] = {}
     for point in points:
         hour = (point.outcome, point.stamped_at.replace(minute=0, second=0, microsecond=0))
@@ -151,4 +158,5 @@ def hourly(market: Market, points: Iterable[Point], start: datetime, end: dateti
             last[hour] = point
     place = {outcome.name: number for number, outcome in enumerate(market.outcomes)}
     rows = sorted(last.values(), key=lambda point: (place[point.outcome], point.stamped_at))
-    return pa.Table.from_pylist([asdict(point) for point in rows], schema=POINTS)
+    said = {"service": service, "grain_seconds": HOUR, "stamp": "instant"}
+    return pa.Table.from_pylist([{**asdict(point), **said} for point in rows], schema=POINTS)

@@ -29,6 +29,7 @@ from copilot_quant_pipeline.prediction_markets.prices import (
     last_day_of_life,
     settle_span,
     settlements_of,
+    with_finer,
 )
 from copilot_quant_pipeline.prediction_markets.registry import make_venue, semantics_of
 from copilot_quant_pipeline.prediction_markets.venue import (
@@ -42,7 +43,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
 )
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.catalog import read_listed, read_markets, record_listed, record_markets
-from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
+from copilot_quant_pipeline.warehouse.harvest import CELLS, COARSE, Harvest
 from copilot_quant_pipeline.warehouse.tables import MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -66,6 +67,11 @@ _Extents = Mapping[str, tuple[date, date]]
 _EXTENTS = """
     select market, min(date) as first, max(date) as last from prediction_markets.prices
     where market in (select unnest($markets::varchar[])) group by market
+"""
+
+
+_STORED_ON = """
+    from prediction_markets.prices where market = $market and date in (select unnest($days::date[]))
 """
 
 
@@ -169,6 +175,7 @@ class MarketSources:
         return Harvest(
             cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in pieces)]),
             rows=pa.concat_tables([PRICES.arrow.empty_table(), *(piece.rows for piece in pieces)]),
+            coarse=pa.concat_tables([COARSE.empty_table(), *(piece.coarse for piece in pieces)]),
             requests=traffic.requests - before.requests,
             retries=traffic.retries - before.retries,
             started_at=started_at,
@@ -309,10 +316,18 @@ class MarketSources:
         """The answer, with what is stored where the venue will not say it again: before now, of what it has deleted."""
         if isinstance(answer, pa.Table):
             return answer if semantics_of(market.venue).has_history else self._with_stored(market, answer)
+        if isinstance(answer, MissingAtSource) and answer.coarse:
+            return self._with_finer(market, answer)
         if market.status != "gone" or answer.transient:
             return answer
         told = answer.points if isinstance(answer, MissingAtSource) else POINTS.empty_table()
         return MissingAtSource(f"{market.venue} knows {market.key} no more", self._with_stored(market, told))
+
+    def _with_finer(self, market: Market, answer: MissingAtSource) -> MissingAtSource:
+        """The answer, with what is stored of the days of which it is stored finer than told by half of the services."""
+        stored = self.warehouse.read(_STORED_ON, {"market": market.key, "days": list(answer.coarse)})
+        points, coarse = with_finer(answer.points, stored, answer.coarse)
+        return type(answer)(str(answer), points, answer.failed, coarse)
 
     def _with_stored(self, market: Market, points: pa.Table) -> pa.Table:
         stored = self.warehouse.read(

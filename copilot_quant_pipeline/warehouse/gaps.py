@@ -5,8 +5,9 @@ Not here: when a cell is tried again (upkeep/healing.py), which runs that takes 
 
 A gap is a failed cell, or one never asked for that lies after its key's first settled cell (and, of a market, between
 its opening and its close), or a market's cell that was settled while its day was not over, or by a life its market
-turned out not to have, or one that was settled as delisted though rows of later dates came. A key never asked for has
-no gaps, nor has a key or date that is not on the axes.
+turned out not to have, or one that was settled as delisted though rows of later dates came, or one that came coarsely
+and may be had finer, which waits between its tries as a failed one does. A key never asked for has no gaps, nor has a
+key or date that is not on the axes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 
 class Tries(NamedTuple):
-    """What failed cells of the same history have in common; `passing` of the `attempts` said nothing about them."""
+    """What failed cells of the same history have in common; `passing` of the `attempts` said nothing about them.
+
+    The reason is `coarse` of cells that are settled and may be had finer, which is no failed cell's reason.
+    """
 
     reason: str
     attempts: int
@@ -72,8 +76,8 @@ class Gaps:
 
 
 def read_tries(warehouse: Warehouse, extent: Extent) -> dict[Tries, int]:
-    """The histories of the failed cells, each with the number of cells it is true of."""
-    answer = warehouse.read(_TRIES, extent.bound).to_pylist()
+    """The histories of the failed cells and of those that may be had finer, each with the number of its cells."""
+    answer = warehouse.read(_TRIES, {**extent.bound, "newest": extent.blank_until}).to_pylist()
     return {Tries(*(row[name] for name in Tries._fields)): row["cells"] for row in answer}
 
 
@@ -100,14 +104,21 @@ def _corners(busy: Collection[Busy], keys: Sequence[str]) -> list[dict[str, Any]
 _DUE = pa.schema([("reason", pa.string()), ("attempts", pa.int32()), ("passing", pa.int32()), ("fetched_at", UTC_TIME)])
 _BUSY = pa.schema([("first", pa.date32()), ("last", pa.date32()), ("top", pa.int64()), ("bottom", pa.int64())])
 
-_TRIES = """
+# What was tried and is to be tried again: failed cells, and coarse ones of days that are over.
+_TRIED = """
+    select date, key, coalesce(case when outcome = 'failed' then reason end, 'coarse') as reason, attempts, passing,
+        fetched_at
+    from ops.coverage
+    where grid = $grid and (outcome = 'failed' or finer_until >= $newest::date and date <= $newest::date)
+"""
+
+_TRIES = f"""
 select reason, attempts, passing, fetched_at, count(*) as cells
-from ops.coverage
-where grid = $grid and outcome = 'failed'
-    and key in (select unnest($keys::varchar[])) and date in (select unnest($dates::date[]))
+from ({_TRIED})
+where key in (select unnest($keys::varchar[])) and date in (select unnest($dates::date[]))
 group by all
 order by all
-"""
+"""  # noqa: S608 ours
 
 _GAPS = f"""
 with keys as (
@@ -132,8 +143,7 @@ with keys as (
     select d.date, l.key from lives l join dates d on d.date between l.first and l.last
     anti join covered c on c.date = d.date and c.key = l.key
 ), red as (
-    select date, key from covered semi join due using (reason, attempts, passing, fetched_at)
-    where outcome = 'failed'
+    select date, key from ({_TRIED}) semi join due using (reason, attempts, passing, fetched_at)
 ), provisional as ({PROVISIONAL}), departed as (
     select key, max(fetched_at) filter (reason = 'delisted') as since, max(date) filter (rows > 0) as last_bar
     from covered group by key having since is not null

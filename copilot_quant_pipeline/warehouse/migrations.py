@@ -72,6 +72,9 @@ _PREDICTION_MARKETS = (
     """,
 )
 
+# Which answers were coarse was not kept either.
+_OPS = ("create or replace table ops.coverage as select *, null::date as finer_until from ops.coverage",)
+
 # What was replaced before is not known as rows: `ops.schema_version` says since when it is.
 _HISTORIES = tuple(
     f"create table {table}_history as select *, first_seen_at as known_until from {table} limit 0"  # noqa: S608 ours
@@ -85,7 +88,7 @@ _HISTORIES = tuple(
 )
 
 # UPGRADES[n] brings version n + 1 to version n + 2; one without statements has the views renewed.
-UPGRADES: tuple[Sequence[str], ...] = ((), (*_EQUITIES, *_PREDICTION_MARKETS, *_HISTORIES))
+UPGRADES: tuple[Sequence[str], ...] = ((), (*_EQUITIES, *_PREDICTION_MARKETS, *_OPS, *_HISTORIES))
 
 _UNVERSIONED = 0
 

@@ -28,6 +28,7 @@ with asked as (
         least($newest::date, coalesce(any_value(m.closed), $newest::date)) as last,
         count(*) filter (where c.outcome = 'settled') as settled,
         count(*) filter (where c.outcome = 'failed') as failed,
+        count(*) filter (where c.outcome = 'settled' and c.finer_until >= $newest::date) as coarse,
         max(c.date) filter (where c.outcome = 'settled') as newest_settled
     from ops.coverage c left join (
         select market, closes_at::date as closed from prediction_markets.markets
@@ -39,6 +40,7 @@ with asked as (
 select
     coalesce(sum(settled), 0)::bigint as settled,
     coalesce(sum(failed), 0)::bigint as failed,
+    coalesce(sum(coarse), 0)::bigint as coarse,
     coalesce(sum(greatest(0, (select count(*) from unnest($dates::date[]) as axis(day) where day between first and last)
         - settled - failed)), 0)::bigint as missing,
     count(*) as keys,
@@ -62,6 +64,7 @@ class Traffic(TypedDict):
 class Progress:
     """How far a grid has come, in cells.
 
+    `coarse` are settled ones that are asked for again, since a service that may have them finer did not answer.
     `missing` are cells nobody asked for that lie after their key's first asked one; `newest` is the newest date with
     a settled cell. `fresh`: 99 % of the keys have the newest date of the axis; `stale`: fewer; `empty`: no keys.
     """
@@ -69,6 +72,7 @@ class Progress:
     grid: str
     settled: int
     failed: int
+    coarse: int
     missing: int
     keys: int
     newest: date | None
@@ -83,6 +87,7 @@ def read_progress(warehouse: Warehouse, grid: str, dates: Sequence[date]) -> Pro
         grid=grid,
         settled=row["settled"],
         failed=row["failed"],
+        coarse=row["coarse"],
         missing=row["missing"],
         keys=row["keys"],
         newest=row["newest"],
@@ -204,9 +209,17 @@ PROVISIONAL = """
 """
 
 
+# Those, and what came coarsely and may still be had finer.
+_NOT_FINAL = f"""
+    {PROVISIONAL} union
+    select date, key from ops.coverage
+    where grid = $grid and outcome = 'settled' and finer_until >= $newest::date and date <= $newest::date
+"""  # noqa: S608 ours
+
+
 def read_provisional(warehouse: Warehouse, grid: str, newest: date) -> set[Cell]:
     """The settled cells up to the date `newest` whose rows are not the last word and may be by now."""
-    answer = warehouse.read(PROVISIONAL, {"grid": grid, "newest": newest})
+    answer = warehouse.read(_NOT_FINAL, {"grid": grid, "newest": newest})
     return {Cell(row["date"], row["key"]) for row in answer.to_pylist()}
 
 

@@ -555,7 +555,7 @@ COVERAGE = Table(
         Column("rows", pa.int32(), "How many rows are stored for the cell."),
         Column("reason", pa.string(), "Why it failed, or why it is settled without rows.", nullable=True),
         Column("detail", pa.string(), "Free text, such as the numbers of a malformed bar.", nullable=True),
-        Column("attempts", pa.int32(), "Failed tries since it was last settled; 0 once settled."),
+        Column("attempts", pa.int32(), "Failed tries since it was last settled, or coarse answers; 0 once final."),
         Column("passing", pa.int32(), "How many of these said nothing about the cell: the venue was out of reach."),
         Column(
             "failing_since", UTC_TIME, "When the first of these failed tries was; null once settled.", nullable=True
@@ -563,6 +563,12 @@ COVERAGE = Table(
         Column("reason_since", UTC_TIME, "Since when every try has failed for this same reason.", nullable=True),
         Column("fetched_at", UTC_TIME, "When the venue was last asked."),
         Column("run_id", pa.string(), "The run that asked last."),
+        Column(
+            "finer_until",
+            pa.date32(),
+            "Of a settled cell that came coarsely: the last date on which it may be had finer; null where it is final.",
+            nullable=True,
+        ),
     ),
 )
 

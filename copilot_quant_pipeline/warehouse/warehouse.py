@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from copilot_quant_pipeline.warehouse.connections import Gate
-from copilot_quant_pipeline.warehouse.harvest import ASKED, LOOKED, WINDOWS, Harvest, SeenAgain
+from copilot_quant_pipeline.warehouse.harvest import ASKED, COARSE, LOOKED, REFINABLE, WINDOWS, Harvest, SeenAgain
 from copilot_quant_pipeline.warehouse.history import replace_statements
 from copilot_quant_pipeline.warehouse.migrations import is_older, migrate
 from copilot_quant_pipeline.warehouse.settling import record_run, settle_actions, settle_coverage, settle_rows
@@ -69,6 +69,7 @@ class Warehouse:
         run_id: str,
         actions: pa.Table | None = None,
         seen_again: SeenAgain | None = None,
+        coarse: pa.Table | None = None,
         started_at: datetime | None = None,
         requests: int = 0,
         retries: int = 0,
@@ -79,7 +80,7 @@ class Warehouse:
         A row equal to the stored one is left alone. So is one that differs too much to be believed: the change
         waits in `ops.quarantine` (warehouse/doubts.py says which). `seen_again` is compared in the same way with
         what is stored, and adds no rows. `actions` are added to `equities.actions`, or replace those of the same
-        key. The arguments are the parts of a `Harvest`.
+        key. `coarse` cells are gaps for as long as they may be had finer. The arguments are the parts of a `Harvest`.
 
         Raises:
             InvalidRowsError: A row breaks the table's declaration or belongs to no settled cell; a cell comes
@@ -94,6 +95,7 @@ class Warehouse:
             "retries": retries,
         }
         frames = _validated(table, cells, rows, actions, seen_again)
+        frames["refinable"] = REFINABLE.validated(coarse or COARSE.empty_table())
         with self.transaction() as connection:
             for name, frame in frames.items():
                 connection.register(name, frame)
@@ -114,6 +116,7 @@ class Warehouse:
             run_id=run_id,
             actions=harvest.actions,
             seen_again=harvest.seen_again,
+            coarse=harvest.coarse,
             started_at=harvest.started_at,
             requests=harvest.requests,
             retries=harvest.retries,
