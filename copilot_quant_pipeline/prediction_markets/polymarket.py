@@ -6,7 +6,7 @@ Not here: what an answer means (polymarket_catalog.py, polymarket_prices.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -134,11 +134,13 @@ class _Found:
     Attributes:
         blame: the first error; one that may pass before one that does not, for then nothing is known yet.
         silent: the services that did not answer at some grain, and may another time.
+        is_hushed: every service was asked at every grain that could have any, and has no point.
     """
 
     history: Answer
     blame: VendorError | None = None
     silent: frozenset[str] = frozenset()
+    is_hushed: bool = False
 
     @classmethod
     def of(cls, answer: Answer) -> _Found:
@@ -148,6 +150,11 @@ class _Found:
     @property
     def is_down(self) -> bool:
         return self.blame is not None and self.blame.transient
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the answer came, and holds no point."""
+        return isinstance(self.history, pa.Table) and not len(self.history)
 
     @property
     def points(self) -> int:
@@ -275,9 +282,9 @@ class Polymarket:
         with ThreadPoolExecutor(self._threads, thread_name_prefix=VENUE) as pool:
             answers = list(pool.map(lambda one: self._hourly(*one), asked))
             found = _by_token(asked, answers)
-            tokens = [token for market in markets for token in _tokens_of(market) if token.id in found]
-            completed = list(pool.map(lambda one: self._completed(one, found[one.id]), tokens))
-        complete = {token.id: windows for token, windows in zip(tokens, completed, strict=True)}
+            coarse = _by_token_and_window(pool.map(lambda one: self._at_coarsest(*one), self._silent(asked, found)))
+            each = list(pool.map(lambda market: self._completed(market, found, coarse), markets))
+        complete = {token: windows for one in each for token, windows in one.items()}
         return {market.key: self._assembled(market, complete, spans[market.key]) for market in markets}
 
     def _named(self, names: Sequence[str]) -> Catalog:
@@ -348,14 +355,36 @@ class Polymarket:
             patience.begin()
         self._batches_failed = min(self._batches_failed, BATCHES_IN_A_ROW - 1)
 
-    def _completed(self, token: _Token, found: Windows) -> Windows:
-        """Each window's points, with what the other grains and services have more of its days."""
+    def _completed(
+        self, market: Market, found: Mapping[str, Windows], coarse: Mapping[tuple[str, Stretch], Answer]
+    ) -> dict[str, Windows]:
+        """Each outcome's windows, with what the other grains and services have more of their days.
+
+        Where an outcome has no point anywhere, its siblings that are as silent are not asked for at the other service.
+        """
+        tokens = [token for token in _tokens_of(market) if token.id in found]
+        hushed: set[Stretch] = set()
+        completed: dict[str, Windows] = {}
+        for token in tokens:
+            completed[token.id] = self._windows(token, found[token.id], coarse, hushed)
+            hushed |= {window for window, one in completed[token.id].items() if one.is_hushed}
+        return completed
+
+    def _windows(
+        self,
+        token: _Token,
+        found: Windows,
+        coarse: Mapping[tuple[str, Stretch], Answer],
+        hushed: Collection[Stretch],
+    ) -> Windows:
         completed, no_finer = dict(found), 0
         # What is kept finely for a while only is so in the newest.
         for window in sorted(found, key=lambda one: one.start, reverse=True):
             known = found[window]
             if self._lacks(token, known, window):
-                completed[window] = self._filled(token, known, window)
+                once = coarse.get((token.id, window))
+                is_hushed = window in hushed and known.is_empty and isinstance(once, pa.Table) and not len(once)
+                completed[window] = known if is_hushed else self._filled(token, known, window, once)
             elif no_finer < WINDOWS_NO_FINER and self._is_thin(token, known, window):
                 filled = completed[window] = self._filled(token, known, window)
                 # By a service that did not answer nothing is known of how quiet the market is.
@@ -363,14 +392,47 @@ class Polymarket:
                     no_finer = 0 if filled.points > known.points else no_finer + 1
         return completed
 
-    def _filled(self, token: _Token, known: _Found, window: Stretch) -> _Found:
+    def _filled(self, token: _Token, known: _Found, window: Stretch, coarse: Answer | None = None) -> _Found:
+        """With what data-api has, and CLOB at its coarsest grain: `coarse`, where that was asked for already."""
         attempts, is_at_clob = (FEW_ATTEMPTS if known.is_down else ATTEMPTS), known.blame is None
-        for grain in (HOURLY, OF_THREE_HOURS):
+        # What is kept for ever tells whether there is anything to be had more finely.
+        for grain in (OF_THREE_HOURS, HOURLY) if known.is_empty else (HOURLY, OF_THREE_HOURS):
             if self._lacks(token, known, window) or self._is_thin(token, known, window):
                 known = known.with_other(self._from_data(token, window, grain, attempts), DATA)
+            if grain == OF_THREE_HOURS and known.is_empty:
+                break
         if self._has_clob and is_at_clob and self._lacks(token, known, window):
-            known = known.with_other(self._from_clob(token, window, OF_TWELVE_HOURS, ATTEMPTS), CLOB)
-        return known
+            other = self._from_clob(token, window, OF_TWELVE_HOURS, ATTEMPTS) if coarse is None else coarse
+            known = known.with_other(other, CLOB)
+        is_hushed = known.is_empty and not known.silent and known.blame is None
+        return replace(known, is_hushed=is_hushed)
+
+    def _silent(
+        self, asked: Sequence[tuple[Sequence[_Token], Stretch]], found: Mapping[str, Windows]
+    ) -> list[tuple[Sequence[_Token], Stretch]]:
+        """Those that CLOB has answered for and has no point of, though there may be one: many in one request."""
+        by_window: dict[Stretch, list[_Token]] = {}
+        for tokens, window in asked:
+            known = ((token, found[token.id][window]) for token in tokens if token.id not in self._apart)
+            silent = [token for token, one in known if one.is_empty and self._lacks(token, one, window)]
+            by_window.setdefault(window, []).extend(silent)
+        if not (self._has_clob and self._uses_batches):
+            return []
+        return [
+            (some, window)
+            for window, tokens in by_window.items()
+            for some in _batched(tokens, TOKENS_A_BATCH)
+            if len(some) > 1
+        ]
+
+    def _at_coarsest(self, tokens: Sequence[_Token], window: Stretch) -> tuple[Stretch, Histories]:
+        """What CLOB has of them at its coarsest grain; nothing where it does not say."""
+        with self._patience["clob"].turn():
+            sent = self._patience["clob"].ask(lambda: self._batch(tokens, window, OF_TWELVE_HOURS), counts=False)
+        if isinstance(sent, VendorError):
+            return window, {}
+        told = [token for token in tokens if sent.get(token.id) is not None]
+        return window, {token.id: _read(parse_clob, sent[token.id], token, window, OF_TWELVE_HOURS) for token in told}
 
     def _lacks(self, token: _Token, known: _Found, window: Stretch) -> bool:
         """Whether another service may have what this one has not. Too many requests are no reason to ask for more."""
@@ -432,9 +494,9 @@ class Polymarket:
         elif not failed:
             self._batches_failed += 1
 
-    def _batch(self, tokens: Sequence[_Token], window: Stretch) -> dict[str, Any]:
+    def _batch(self, tokens: Sequence[_Token], window: Stretch, grain: int = HOURLY) -> dict[str, Any]:
         start, end = _seconds(window)
-        body = {"markets": [token.id for token in tokens], "start_ts": start, "end_ts": end, "fidelity": HOURLY}
+        body = {"markets": [token.id for token in tokens], "start_ts": start, "end_ts": end, "fidelity": grain}
         history: dict[str, Any] = _history_in(self._clob.post("/batch-prices-history", body), dict)
         return history
 
@@ -519,6 +581,10 @@ def _by_token(asked: Sequence[tuple[Sequence[_Token], Stretch]], answers: Sequen
         for token in tokens:
             found.setdefault(token.id, {})[window] = _Found.of(each[token.id])
     return found
+
+
+def _by_token_and_window(answers: Iterable[tuple[Stretch, Histories]]) -> dict[tuple[str, Stretch], Answer]:
+    return {(token, window): one for window, some in answers for token, one in some.items()}
 
 
 def _batched(all_of: Sequence[T], size: int) -> Iterator[Sequence[T]]:
