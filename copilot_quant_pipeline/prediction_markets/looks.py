@@ -157,7 +157,7 @@ def _alone(venue: Venue, names: Iterable[str]) -> Named:
             failed[name] = Unavailable(str(in_a_row[-1]))
             continue
         try:
-            markets.append(venue.fetch_market(name))
+            markets.append(_expect_meant(venue.fetch_market(name), name))
             in_a_row = []
         except VendorError as error:
             failed[name] = error
@@ -166,6 +166,14 @@ def _alone(venue: Venue, names: Iterable[str]) -> Named:
     unknown = {name: str(error) for name, error in failed.items() if isinstance(error, NotFound)}
     broken = {name: str(error) for name, error in failed.items() if name not in unanswered.keys() | unknown.keys()}
     return Named(tuple(markets), unknown, broken, unanswered)
+
+
+def _expect_meant(market: Market, name: str) -> Market:
+    """The market, if it is the one that was asked for; a slug may lead to one that is called otherwise by now."""
+    is_other = bool(_not_among(market.venue, [name], [market]))
+    if is_other and (name.isdecimal() or market.slug == market.id):
+        raise Malformed(f"{market.venue} answers with {market.id} where {name} was asked for")
+    return market
 
 
 def _not_among(venue: str, names: Iterable[str], markets: Sequence[Market]) -> tuple[str, ...]:

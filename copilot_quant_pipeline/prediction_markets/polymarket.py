@@ -343,12 +343,14 @@ class Polymarket:
             yield parse_records(records, kind)
 
     def _from_list(self, name: str) -> Market:
-        catalog = self._named([name])
-        if catalog.markets:
-            return catalog.markets[0]
-        if not catalog.broken:
+        catalog, field = self._named([name]), _field_of(name)
+        # What was not asked for comes where a filter is not heeded.
+        if meant := [one for one in catalog.markets if name in _names_by(field, one)]:
+            return meant[0]
+        if catalog.incomplete:
             raise Unavailable(f"{VENUE} does not tell of {name!r}: {'; '.join(catalog.incomplete)}")
-        raise NotFound(catalog.broken[0].why) if catalog.broken[0].unknown else Malformed(catalog.broken[0].why)
+        unreadable = [one.why for one in catalog.broken if not one.unknown]
+        raise Malformed(unreadable[0]) if unreadable else NotFound(f"{VENUE} knows no market {name!r}")
 
     def _begin(self) -> None:
         for patience in self._patience.values():
