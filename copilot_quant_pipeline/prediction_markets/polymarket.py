@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -22,7 +23,6 @@ from copilot_quant_pipeline.errors import (
     NoSuchRoute,
     NotFound,
     RateLimited,
-    Unavailable,
     VendorError,
 )
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FEW_ATTEMPTS, HttpClient, Pace, Patience, Wait
@@ -51,6 +51,7 @@ from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
     points_of,
     points_without,
 )
+from copilot_quant_pipeline.prediction_markets.reading import gather
 from copilot_quant_pipeline.prediction_markets.venue import (
     Broken,
     Catalog,
@@ -180,8 +181,8 @@ class Polymarket:
         threads: int = 4,
     ) -> None:
         self._gamma: Mapping[Kind, HttpClient] = {
-            "markets": HttpClient(VENUE, gamma_url, MARKETS_PACE, wait=wait),
-            "events": HttpClient(VENUE, gamma_url, EVENTS_PACE, wait=wait),
+            "markets": HttpClient(VENUE, gamma_url, MARKETS_PACE, wait=wait, witness=("/events/keyset", {"limit": 1})),
+            "events": HttpClient(VENUE, gamma_url, EVENTS_PACE, wait=wait, witness=("/markets/keyset", {"limit": 1})),
         }
         self._clob = HttpClient(VENUE, clob_url, HISTORY_PACE, wait=wait)
         self._data = HttpClient(VENUE, data_url, HISTORY_PACE, wait=wait)
@@ -220,14 +221,22 @@ class Polymarket:
         Raises:
             VendorError: NotFound where Polymarket does not know it.
         """
-        field = _field_of(market_id)
-        if field not in ("id", "slug"):
-            return self._from_list(market_id)
-        path = f"/markets/{market_id}" if field == "id" else f"/markets/slug/{quote(market_id, safe='')}"
-        try:
-            return parse_market(self._gamma["markets"].get(path, {"include_tag": "true"}))
-        except (NotFound, NoSuchRoute):
-            return self._from_list(market_id)
+        return self._fetch_alone(market_id, ATTEMPTS)
+
+    def _fetch_alone(self, name: str, attempts: int) -> Market:
+        field = _field_of(name)
+        if field in ("id", "slug"):
+            path = f"/markets/{name}" if field == "id" else f"/markets/slug/{quote(name, safe='')}"
+            with suppress(NotFound, NoSuchRoute):
+                return parse_market(self._gamma["markets"].get(path, {"include_tag": "true"}, attempts=attempts))
+        found, paging = self._by_names(field, [name], attempts)
+        if found.markets:
+            return found.markets[0]
+        if paging.errors:
+            raise paging.errors[0]
+        if found.broken:
+            raise Malformed(found.broken[0].why)
+        raise NotFound(f"{VENUE} knows no market {name!r}")
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
         """Points (`POINTS`) of every outcome with start <= stamped_at < end, hourly where the venue still has them so.
@@ -260,24 +269,43 @@ class Polymarket:
         return {market.key: self._assembled(market, complete, spans[market.key]) for market in markets}
 
     def _named(self, names: Sequence[str]) -> Catalog:
-        found: dict[str, Market] = {}
-        broken: list[Broken] = []
-        paging = Paging()
-        for field in get_args(Field):
-            wanted = sorted({name for name in names if _field_of(name) == field})
-            for some, closed in product(_batched(wanted, IDS_A_REQUEST), (False, True)):
-                for page in self._pages(paging, "markets", closed, {field: list(some), "include_tag": "true"}):
-                    found |= {market.id: market for market in page.markets}
-                    broken.extend(page.broken)
-        paging.expect_begun()
-        known = {name for market in found.values() for name in _names_of(market)} | {one.id for one in broken}
-        # Nothing follows from who is missing in a list that was not read to its end.
+        """The markets of `names`, many a request; where one fails, each of its names alone, so that one is to blame."""
+        every = Catalog(())
+        fields = {field: sorted({name for name in names if _field_of(name) == field}) for field in get_args(Field)}
+        for field, wanted in fields.items():
+            for some in _batched(wanted, IDS_A_REQUEST):
+                found, paging = self._by_names(field, some, FEW_ATTEMPTS if every.incomplete else ATTEMPTS)
+                every = every.with_other(found)
+                if paging.errors and every.incomplete:
+                    every = every.with_other(Catalog((), (), paging.incomplete))
+                elif paging.errors:
+                    left = [name for name in some if name not in _known(every)]
+                    every = every.with_other(self._alone(left, has_others=bool(every.markets)))
+        known = _known(every)
         unknown = [
             Broken(VENUE, name, f"{VENUE} knows no market {name!r}", unknown=True)
-            for name in names
-            if name not in known and not paging.errors
+            for name in dict.fromkeys(names)
+            if every.complete and name not in known
         ]
-        return Catalog(tuple(found.values()), (*broken, *unknown), paging.incomplete)
+        return every.with_other(Catalog((), tuple(unknown)))
+
+    def _alone(self, names: Sequence[str], *, has_others: bool) -> Catalog:
+        try:
+            return gather(VENUE, names, self._fetch_alone)
+        except VendorError as error:
+            if not has_others:
+                raise
+            return Catalog((), (), (str(error),))
+
+    def _by_names(self, field: Field, names: Sequence[str], attempts: int) -> tuple[Catalog, Paging]:
+        found, paging = Catalog(()), Paging()
+        for closed in (False, True):
+            asked = {field: list(names), "include_tag": "true"}
+            for page in self._pages(paging, "markets", closed, asked, attempts):
+                found = found.with_other(page)
+            if paging.errors:
+                break
+        return found, paging
 
     def _largest(self, query: MarketQuery, paging: Paging) -> Iterator[Catalog]:
         """Pages of markets; the largest first where there is a limit, else in the order of ids, which is stable."""
@@ -299,23 +327,18 @@ class Polymarket:
             yield from self._pages(paging, "events", closed, {"tag_slug": tag})
         paging.expect_begun()
 
-    def _pages(self, paging: Paging, kind: Kind, closed: bool, filters: Mapping[str, Any]) -> Iterator[Catalog]:
+    def _pages(
+        self, paging: Paging, kind: Kind, closed: bool, filters: Mapping[str, Any], attempts: int = ATTEMPTS
+    ) -> Iterator[Catalog]:
         path = f"/{kind}/keyset"
         asked = {**filters, "closed": str(closed).lower(), "limit": PAGE_SIZE}
 
         def fetch(cursor: str | None) -> Page[Any, str]:
-            return parse_page(self._gamma[kind].get(path, {**asked, "after_cursor": cursor}), kind)
+            answer = self._gamma[kind].get(path, {**asked, "after_cursor": cursor}, attempts=attempts)
+            return parse_page(answer, kind)
 
         for records in paging.read(fetch, key_of, f"{VENUE}'s {path}"):
             yield parse_records(records, kind)
-
-    def _from_list(self, name: str) -> Market:
-        catalog = self._named([name])
-        if catalog.markets:
-            return catalog.markets[0]
-        if not catalog.broken:
-            raise Unavailable(f"{VENUE} does not tell of {name!r}: {'; '.join(catalog.incomplete)}")
-        raise NotFound(catalog.broken[0].why) if catalog.broken[0].unknown else Malformed(catalog.broken[0].why)
 
     def _begin(self) -> None:
         for patience in self._patience.values():
@@ -499,6 +522,11 @@ def _field_of(name: str) -> Field:
     if name.isascii() and name.isdigit():
         return "id" if len(name) <= LONGEST_ID else "clob_token_ids"
     return "condition_ids" if name.startswith("0x") else "slug"
+
+
+def _known(catalog: Catalog) -> set[str | None]:
+    """All names that a catalog tells of."""
+    return {name for market in catalog.markets for name in _names_of(market)} | {one.id for one in catalog.broken}
 
 
 def _names_of(market: Market) -> Iterator[str | None]:

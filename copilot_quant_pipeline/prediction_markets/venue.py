@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, Protocol
@@ -160,6 +160,13 @@ class Catalog:
         """Whether it holds all that was asked for: what is not in it, its venue does not list."""
         return not self.incomplete
 
+    def with_other(self, other: Catalog) -> Catalog:
+        """Both; of a market that is in both, the other's."""
+        markets = {market.id: market for market in (*self.markets, *other.markets)}
+        broken = dict.fromkeys((*self.broken, *other.broken))
+        incomplete = dict.fromkeys((*self.incomplete, *other.incomplete))
+        return replace(self, markets=tuple(markets.values()), broken=tuple(broken), incomplete=tuple(incomplete))
+
 
 @dataclass(frozen=True)
 class MarketQuery:
@@ -189,7 +196,7 @@ class MissingAtSource(VendorError):  # noqa: N818 named as the others in errors.
     with, by UTC day the cell's reason and what to say of it; there are no points on them.
     """
 
-    reason: ClassVar[str] = "missing_at_source"
+    reason: str = "missing_at_source"
 
     def __init__(self, message: str, points: pa.Table, failed: Mapping[date, tuple[str, str]] | None = None) -> None:
         super().__init__(message)
@@ -205,15 +212,15 @@ class MissingAtSource(VendorError):  # noqa: N818 named as the others in errors.
 class Spoiled(MissingAtSource, Malformed):
     """On the days of `failed` the venue says what cannot be, and would again; those of `points` are good."""
 
-    reason: ClassVar[str] = Malformed.reason
-    transient: ClassVar[bool] = False
+    reason: str = Malformed.reason
+    transient: bool = False
 
 
 class Interrupted(MissingAtSource):
     """The venue did not answer for the days of `failed`; those of `points` are good."""
 
-    reason: ClassVar[str] = Unavailable.reason
-    transient: ClassVar[bool] = True
+    reason: str = Unavailable.reason
+    transient: bool = True
 
 
 def partial_answer(kind: str, why: str, points: pa.Table, facts: Mapping[str, str]) -> MissingAtSource | None:

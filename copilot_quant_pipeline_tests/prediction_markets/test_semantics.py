@@ -118,7 +118,11 @@ class Sixth:
         return Market("sixth", market_id, market_id, "?", None, outcomes, opened, NOW - timedelta(hours=1), "closed")
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
-        row = {**dict.fromkeys(POINTS.names), "stamped_at": datetime(2026, 3, 11, 12, tzinfo=UTC), "price_kind": "trade"}
+        row = {
+            **dict.fromkeys(POINTS.names),
+            "stamped_at": datetime(2026, 3, 11, 12, tzinfo=UTC),
+            "price_kind": "trade",
+        }
         rows = [{**row, "outcome": outcome.name} for outcome in market.outcomes]
         return pa.Table.from_pylist(rows, POINTS)
 
