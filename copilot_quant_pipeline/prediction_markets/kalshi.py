@@ -25,7 +25,7 @@ from urllib.parse import quote, urlsplit
 import pyarrow as pa
 from pyrate_limiter import Duration, Limiter, Rate
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Rejected, VendorError
+from copilot_quant_pipeline.errors import Denied, Malformed, NotFound, RateLimited, Rejected, VendorError
 from copilot_quant_pipeline.prediction_markets.http import (
     ATTEMPTS,
     FAILURES_IN_A_ROW,
@@ -56,6 +56,7 @@ from copilot_quant_pipeline.prediction_markets.kalshi_windows import (
     plan_windows,
 )
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
+from copilot_quant_pipeline.prediction_markets.reading import gather
 from copilot_quant_pipeline.prediction_markets.venue import (
     Broken,
     Catalog,
@@ -98,10 +99,17 @@ class Kalshi:
 
     def __init__(self, url: str = URL, *, pace: Pace = PACE, wait: Wait | None = None) -> None:
         self._http = HttpClient(
-            VENUE, url if urlsplit(url).path.strip("/") else url.rstrip("/") + PATH, pace, wait=wait
+            VENUE,
+            url if urlsplit(url).path.strip("/") else url.rstrip("/") + PATH,
+            pace,
+            wait=wait,
+            witness=("/events", {"limit": 1}),
         )
         self._billing = Limiter(Rate(BILLED_A_SECOND, Duration.SECOND)) if pace == PACE else None
         self._events: dict[str, Event] = {}
+        # Events that this round was not answered for.
+        self._unread: dict[str, VendorError] = {}
+        self._patience = {what: Patience() for what in ("batch", "alone", "event")}
         self._categories: dict[str, str] = {}
         self._categories_known = False
         self._cutoff: datetime | None = None
@@ -123,6 +131,8 @@ class Kalshi:
             VendorError: One of its other kinds, where no list begins.
         """
         notes = _Notes()
+        self._unread.clear()
+        self._patience["event"].begin()
         found = self._named(query.ids, notes) if query.ids else self._listed(query, notes)
         # Pages of a list that changes meanwhile can overlap.
         once = _first_of_each(found)
@@ -135,7 +145,7 @@ class Kalshi:
         return Catalog(
             tuple(markets),
             tuple(notes.broken.values()),
-            notes.paging.incomplete,
+            (*notes.paging.incomplete, *notes.left_out),
             beyond=tuple(market for ticker, market in shown.items() if ticker not in chosen),
             shown=frozenset(shown),
         )
@@ -146,18 +156,22 @@ class Kalshi:
         Raises:
             NotFound: Neither does.
         """
+        self._patience["event"].begin()
+        return self._fetch_market(market_id, ATTEMPTS)
+
+    def _fetch_market(self, market_id: str, attempts: int) -> Market:
         if not is_ticker(market_id):
             raise NotFound(f"kalshi has no market {market_id!r}: that is no ticker")
         try:
-            answer = self._http.get(f"/markets/{quote(market_id, safe='')}")
+            answer = self._http.get(f"/markets/{quote(market_id, safe='')}", attempts=attempts)
         except NotFound:
-            answer = self._fetch_archived_market(market_id)
+            answer = self._fetch_archived_market(market_id, attempts)
         record = _part(answer, "market", dict)
         return parse_market(record, self._event_of(record))
 
-    def _fetch_archived_market(self, ticker: str) -> Any:
+    def _fetch_archived_market(self, ticker: str, attempts: int) -> Any:
         try:
-            return self._http.get(f"/historical/markets/{quote(ticker, safe='')}")
+            return self._http.get(f"/historical/markets/{quote(ticker, safe='')}", attempts=attempts)
         except NotFound:
             raise NotFound(f"kalshi knows no market {ticker}, live or historical{self._hint(ticker)}") from None
 
@@ -205,7 +219,8 @@ class Kalshi:
         live = [market for market in markets if not self._is_archived(market)]
         batches = plan_batches(live, start, end)
         gathered: dict[str, list[tuple[Window, pa.Table | VendorError]]] = {}
-        for batch, answer in zip(batches, _in_threads(self._asking(Patience(), batches)), strict=True):
+        patience = self._begin("batch")
+        for batch, answer in zip(batches, _in_threads(self._asking(patience, batches)), strict=True):
             for ticker, window in batch.markets:
                 part = answer if isinstance(answer, VendorError) else answer.get(ticker)
                 gathered.setdefault(ticker, []).append((window, _gone(ticker) if part is None else part))
@@ -235,12 +250,16 @@ class Kalshi:
         A batch says little about a market it gives nothing for: moved to the other tier, unknown, or quiet; where it
         failed, one of its markets may be why.
         """
-        patience = Patience()
+        patience = self._begin("alone")
         asks = [
             partial(patience.ask, partial(self._prices, market, start, end, _attempts_after(known[market.key])))
             for market in markets
         ]
         return dict(zip((market.key for market in markets), _in_threads(asks), strict=True))
+
+    def _begin(self, what: str) -> Patience:
+        self._patience[what].begin()
+        return self._patience[what]
 
     def _asking(
         self, patience: Patience, batches: Iterable[Batch]
@@ -352,11 +371,10 @@ class Kalshi:
                     if name_of(record) in missing:
                         del missing[name_of(record)]
                         yield from self._readable([record], notes)
-        for ticker in missing:
-            try:
-                yield self.fetch_market(ticker)
-            except (NotFound, Rejected, Malformed) as error:
-                notes.broken[ticker] = Broken(VENUE, ticker, str(error), unknown=isinstance(error, NotFound))
+        alone = gather(VENUE, missing, self._fetch_market)
+        notes.broken |= {one.id: one for one in alone.broken}
+        notes.left_out.extend(alone.incomplete)
+        yield from alone.markets
 
     def _readable(self, records: Iterable[Any], notes: _Notes, event: Event | None = None) -> Iterator[Market]:
         """The markets among `records` that are no combination; what cannot be read is noted in `broken`.
@@ -367,9 +385,14 @@ class Kalshi:
             if isinstance(record, Mapping) and record.get("mve_collection_ticker"):
                 continue
             try:
-                yield parse_market(record, event or self._event_of(record))
+                found = parse_market(record, event or self._event_of(record))
             except Malformed as error:
                 notes.broken[name_of(record)] = Broken(VENUE, name_of(record), str(error))
+                continue
+            yield found
+            if found.event in self._unread and not event:
+                why = f"the event of {found.id} and what it belongs to cannot be read: {self._unread[found.event]}"
+                notes.broken[found.event] = Broken(VENUE, found.event, why)
 
     def _learn_events(self, records: Sequence[Any]) -> None:
         """The events of these markets, in one request for many; who is left out is asked for where it is needed."""
@@ -390,11 +413,15 @@ class Kalshi:
         ticker = record.get("event_ticker") if isinstance(record, Mapping) else None
         if not ticker:
             return {}
-        if ticker not in self._events:
-            try:
-                answer = self._http.get(f"/events/{quote(str(ticker), safe='')}")
-                self._remember(_part(answer, "event", dict))
-            except (NotFound, Rejected):
+        if ticker not in self._events and ticker not in self._unread:
+            fetch = partial(self._http.get, f"/events/{quote(str(ticker), safe='')}")
+            answer = self._patience["event"].ask(lambda: _part(fetch(), "event", dict))
+            if not isinstance(answer, VendorError):
+                self._remember(answer)
+            elif answer.transient or isinstance(answer, Denied):
+                # A market is one without its event, too.
+                self._unread[ticker] = answer
+            else:
                 self._events[ticker] = {}
         return self._events.get(ticker, {})
 
@@ -422,18 +449,16 @@ class Kalshi:
         """Those of all series, in one request: a list of events that do not say theirs has thousands of series."""
         if not self._categories_known:
             self._categories_known = True
-            with suppress(NotFound, Rejected, Malformed):
+            with suppress(VendorError):
                 for series in _part(self._http.get("/series"), "series", list):
                     if isinstance(series, Mapping) and series.get("ticker"):
                         self._categories[str(series["ticker"])] = str(series.get("category") or "")
 
     def _category_of(self, series: str) -> str:
         if series not in self._categories:
-            try:
-                answer = self._http.get(f"/series/{quote(series, safe='')}")
-                self._categories[series] = str(_part(answer, "series", dict).get("category") or "")
-            except (NotFound, Rejected):
-                self._categories[series] = ""
+            fetch = partial(self._http.get, f"/series/{quote(series, safe='')}")
+            answer = self._patience["event"].ask(lambda: _part(fetch(), "series", dict))
+            self._categories[series] = "" if isinstance(answer, VendorError) else str(answer.get("category") or "")
         return self._categories[series]
 
     def _records(self, notes: _Notes, path: str, name: str, limit: int, **asked: str | None) -> Iterator[Any]:
@@ -455,6 +480,7 @@ class _Notes:
     """What is wrong in an answer: records by name, and lists that break off."""
 
     broken: dict[str, Broken] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
     paging: Paging = field(default_factory=Paging)
 
 

@@ -10,10 +10,10 @@ is missing in a list is asked for by name, in batches and then alone, before any
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, Unavailable, VendorError
+from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Unavailable, VendorError
 from copilot_quant_pipeline.prediction_markets.following import (
     OUTCOMES_CALLED,
     FollowRule,
@@ -30,7 +30,9 @@ ASKED_AT_ONCE, ASKED_AT_MOST = 100, 400
 # So often those are asked for in batches that the batches before left out, while these bring any.
 BATCHES_ANEW = 3
 # So many in a row that are not answered for, or by no record of a market, and the others will not be either.
-FAILURES_IN_A_ROW = 10
+FAILURES_IN_A_ROW = 3
+# What says nothing about the record.
+PASSING = (RateLimited.reason, Unavailable.reason)
 SPELLED_OUT = 3
 
 
@@ -106,22 +108,30 @@ def look_at(venue: Venue, rule: FollowRule, known: Known) -> Look:
 
 def fetch_named(venue: Venue, names: Sequence[str]) -> Named:
     """The markets of `names` (ids, or what else their venue knows them by): in batches, who is left out alone."""
-    found: dict[str, Market] = {}
-    broken: dict[str, str] = {}
+    found, told = dict[str, Market](), dict[str, Broken]()
     left = tuple(dict.fromkeys(names))
     for _ in range(BATCHES_ANEW):
         batch = _batch(venue, left) if left else Catalog(())
+        if isinstance(batch, VendorError):
+            return replace(_answered(found, told), unanswered=dict.fromkeys(left, batch))
         found |= {market.id: market for market in batch.markets}
-        broken |= {one.id: one.why for one in batch.broken if not one.unknown}
-        left = tuple(name for name in _not_among(venue.name, left, batch.markets) if name not in broken)
+        told |= {one.id: one for one in batch.broken if not one.unknown}
+        left = tuple(name for name in _not_among(venue.name, left, batch.markets) if name not in told)
         if not batch.markets:
             break
-    alone = _alone(venue, left)
+    markets, failed = _alone(venue, left)
+    found |= {market.id: market for market in markets}
+    return _answered(found, told | {one.id: one for one in failed})
+
+
+def _answered(found: Mapping[str, Market], told: Mapping[str, Broken]) -> Named:
+    read = {name: one for name, one in told.items() if not one.unknown}
+    passing = {name: one for name, one in read.items() if one.reason in PASSING}
     return Named(
-        markets=tuple({**found, **{one.id: one for one in alone.markets}}.values()),
-        unknown=alone.unknown,
-        broken={**broken, **alone.broken},
-        unanswered=alone.unanswered,
+        markets=tuple(found.values()),
+        unknown={name: one.why for name, one in told.items() if one.unknown},
+        broken={name: one.why for name, one in read.items() if name not in passing},
+        unanswered={name: Unavailable(one.why) for name, one in passing.items()},
     )
 
 
@@ -140,32 +150,29 @@ def _listing(venue: Venue, rule: FollowRule) -> tuple[Catalog, VendorError | Non
         return Catalog(()), error
 
 
-def _batch(venue: Venue, names: tuple[str, ...]) -> Catalog:
-    """What requests for many give; nothing where they are refused or fail: then each is asked for alone."""
+def _batch(venue: Venue, names: tuple[str, ...]) -> Catalog | VendorError:
+    """What requests for many give; nothing where they are refused: then each is asked for alone. Or that it is down."""
     try:
         return venue.fetch_markets(MarketQuery(ids=names))
-    except VendorError:
-        return Catalog(())
+    except VendorError as error:
+        return error if error.transient and not isinstance(error, Malformed) else Catalog(())
 
 
-def _alone(venue: Venue, names: Iterable[str]) -> Named:
+def _alone(venue: Venue, names: Iterable[str]) -> tuple[list[Market], list[Broken]]:
     """What each alone is answered with; a venue that fails again and again is not asked for those that are left."""
-    markets, failed = list[Market](), dict[str, VendorError]()
+    markets, failed = list[Market](), list[Broken]()
     in_a_row: list[VendorError] = []
     for name in names:
         if len(in_a_row) >= FAILURES_IN_A_ROW:
-            failed[name] = Unavailable(str(in_a_row[-1]))
+            failed.append(Broken(venue.name, name, str(in_a_row[-1]), reason=Unavailable.reason))
             continue
         try:
             markets.append(_expect_meant(venue.fetch_market(name), name))
             in_a_row = []
         except VendorError as error:
-            failed[name] = error
+            failed.append(Broken(venue.name, name, str(error), isinstance(error, NotFound), error.reason))
             in_a_row = [*in_a_row, error] if error.transient else []
-    unanswered = {name: error for name, error in failed.items() if error.transient and not isinstance(error, Malformed)}
-    unknown = {name: str(error) for name, error in failed.items() if isinstance(error, NotFound)}
-    broken = {name: str(error) for name, error in failed.items() if name not in unanswered.keys() | unknown.keys()}
-    return Named(tuple(markets), unknown, broken, unanswered)
+    return markets, failed
 
 
 def _expect_meant(market: Market, name: str) -> Market:

@@ -23,7 +23,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
-from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
+from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.reading import (
     Point,
@@ -79,7 +79,7 @@ class Manifold:
         pace: Pace = PACE,
         wait: Wait | None = None,
     ) -> None:
-        self._http = HttpClient(self.name, url, pace, wait=wait)
+        self._http = HttpClient(self.name, url, pace, wait=wait, witness=("/v0/markets", {"limit": 1}))
         self._clock = clock
 
     @property
@@ -90,7 +90,7 @@ class Manifold:
     def fetch_markets(self, query: MarketQuery) -> Catalog:
         """The markets that `query` asks for, categories being Manifold's topics."""
         if query.ids:
-            return gather(self.name, query.ids, self.fetch_market)
+            return gather(self.name, query.ids, self._fetch_market)
         now, paging = self._clock(), Paging()
         wanted = [
             record for record in self._fetch_list(query, paging) if query.with_ended or not _has_ended(record, now)
@@ -107,20 +107,23 @@ class Manifold:
             NotFound: Manifold knows neither such a slug nor such an id.
             Rejected: It is a poll, a bounty or another kind without probabilities.
         """
-        name = quote(market_id, safe="")
-        try:
-            record = self._http.get(f"/v0/slug/{name}")
-        except NotFound:
-            record = self._http.get(f"/v0/market/{name}")
-        return parse_market(record, self._clock())
+        return self._fetch_market(market_id, ATTEMPTS)
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
         """The probability after the last bet of each hour, at the instant of that bet."""
         return parse_prices(market, self._fetch_bets(market, start, end), start, end)
 
-    def _fetch_listed(self, record: dict[str, Any]) -> Market:
+    def _fetch_market(self, market_id: str, attempts: int) -> Market:
+        name = quote(market_id, safe="")
+        try:
+            record = self._http.get(f"/v0/slug/{name}", attempts=attempts)
+        except NotFound:
+            record = self._http.get(f"/v0/market/{name}", attempts=attempts)
+        return parse_market(record, self._clock())
+
+    def _fetch_listed(self, record: dict[str, Any], attempts: int) -> Market:
         name = quote(parsed(lambda one: str(one["id"]), record), safe="")
-        return parse_market(self._http.get(f"/v0/market/{name}"), self._clock())
+        return parse_market(self._http.get(f"/v0/market/{name}", attempts=attempts), self._clock())
 
     def _fetch_list(self, query: MarketQuery, paging: Paging) -> list[dict[str, Any]]:
         """Every listed market of a kind that has probabilities, once."""

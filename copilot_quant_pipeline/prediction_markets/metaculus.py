@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow as pa
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
-from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
+from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
 from copilot_quant_pipeline.prediction_markets.reading import (
     Point,
@@ -69,7 +69,8 @@ class Metaculus:
 
     def __init__(self, url: str = URL, *, token: str, pace: Pace = PACE, wait: Wait | None = None) -> None:
         headers = {"Authorization": f"Token {token}"}
-        self._http = HttpClient(self.name, url, pace, headers=headers, wait=wait)
+        witness = ("/api/posts/", {"limit": 1})
+        self._http = HttpClient(self.name, url, pace, headers=headers, wait=wait, witness=witness)
 
     @property
     def traffic(self) -> Traffic:
@@ -79,14 +80,14 @@ class Metaculus:
     def fetch_markets(self, query: MarketQuery) -> Catalog:
         """The questions that `query` asks for, categories being Metaculus's slugs of them."""
         if query.ids:
-            return gather(self.name, query.ids, self.fetch_market)
+            return gather(self.name, query.ids, lambda name, attempts: parse_market(self._fetch_post(name, attempts)))
         categories = {category.lower() for category in query.categories}
         paging, wanted = Paging(), list[dict[str, Any]]()
         for page in self._pages(query.with_ended, paging):
             wanted += [post for post in page if _is_about(post, categories)]
             if query.limit and len(wanted) >= query.limit:
                 break
-        found = gather(self.name, wanted, parse_market)
+        found = gather(self.name, wanted, lambda post, _: parse_market(post))
         return replace(
             found,
             markets=found.markets[: query.limit],
@@ -114,11 +115,12 @@ class Metaculus:
         """
         return parse_prices(market, self._fetch_post(market.id), start, end)
 
-    def _fetch_post(self, number: str) -> Any:
+    def _fetch_post(self, number: str, attempts: int = ATTEMPTS) -> Any:
         if not number.isdecimal():
             raise NotFound(f"metaculus knows no question {number!r}; its questions are numbers, like 3530")
         # Whether a post comes with its forecasts by default has changed over time.
-        return self._http.get(f"/api/posts/{number}/", {"with_cp": "true", "include_cp_history": "true"})
+        asked = {"with_cp": "true", "include_cp_history": "true"}
+        return self._http.get(f"/api/posts/{number}/", asked, attempts=attempts)
 
     def _pages(self, with_ended: bool, paging: Paging) -> Iterator[list[dict[str, Any]]]:
         """Every post of a kind that has probabilities, those with the most forecasts first."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -22,7 +23,6 @@ from copilot_quant_pipeline.errors import (
     NoSuchRoute,
     NotFound,
     RateLimited,
-    Unavailable,
     VendorError,
 )
 from copilot_quant_pipeline.prediction_markets.following import LONGEST_ID
@@ -57,6 +57,7 @@ from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
     points_of,
     points_without,
 )
+from copilot_quant_pipeline.prediction_markets.reading import gather
 from copilot_quant_pipeline.prediction_markets.venue import (
     Broken,
     Catalog,
@@ -208,8 +209,8 @@ class Polymarket:
         threads: int = 4,
     ) -> None:
         self._gamma: Mapping[Kind, HttpClient] = {
-            "markets": HttpClient(VENUE, gamma_url, MARKETS_PACE, wait=wait),
-            "events": HttpClient(VENUE, gamma_url, EVENTS_PACE, wait=wait),
+            "markets": HttpClient(VENUE, gamma_url, MARKETS_PACE, wait=wait, witness=("/events/keyset", {"limit": 1})),
+            "events": HttpClient(VENUE, gamma_url, EVENTS_PACE, wait=wait, witness=("/markets/keyset", {"limit": 1})),
         }
         self._clob = HttpClient(VENUE, clob_url, HISTORY_PACE, wait=wait)
         self._data = HttpClient(VENUE, data_url, HISTORY_PACE, wait=wait)
@@ -248,14 +249,23 @@ class Polymarket:
         Raises:
             VendorError: NotFound where Polymarket does not know it.
         """
-        field = _field_of(market_id)
-        if field not in ("id", "slug"):
-            return self._from_list(market_id)
-        path = f"/markets/{market_id}" if field == "id" else f"/markets/slug/{quote(market_id, safe='')}"
-        try:
-            return parse_market(self._gamma["markets"].get(path, {"include_tag": "true"}))
-        except (NotFound, NoSuchRoute):
-            return self._from_list(market_id)
+        return self._fetch_alone(market_id, ATTEMPTS)
+
+    def _fetch_alone(self, name: str, attempts: int) -> Market:
+        field = _field_of(name)
+        if field in ("id", "slug"):
+            path = f"/markets/{name}" if field == "id" else f"/markets/slug/{quote(name, safe='')}"
+            with suppress(NotFound, NoSuchRoute):
+                return parse_market(self._gamma["markets"].get(path, {"include_tag": "true"}, attempts=attempts))
+        found, paging = self._by_names(field, [name], attempts)
+        # What was not asked for comes where a filter is not heeded.
+        if meant := [one for one in found.markets if name in _names_by(field, one)]:
+            return meant[0]
+        if paging.errors:
+            raise paging.errors[0]
+        if found.broken:
+            raise Malformed(found.broken[0].why)
+        raise NotFound(f"{VENUE} knows no market {name!r}")
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
         """Points (`POINTS`) of every outcome with start <= stamped_at < end, hourly where the venue still has them so.
@@ -288,29 +298,46 @@ class Polymarket:
         return {market.key: self._assembled(market, complete, spans[market.key]) for market in markets}
 
     def _named(self, names: Sequence[str]) -> Catalog:
-        found: dict[str, Market] = {}
-        broken: list[Broken] = []
-        paging = Paging()
-        for field in _FIELDS:
-            wanted = sorted({name for name in names if _field_of(name) == field})
-            for closed in (False, True):
-                for some in _batched(wanted, IDS_A_REQUEST):
-                    for page in self._pages(paging, "markets", closed, {field: list(some), "include_tag": "true"}):
-                        found |= {market.id: market for market in page.markets}
-                        broken.extend(page.broken)
-                # Of those that are open nobody is asked for among the closed.
-                told = {name for market in found.values() for name in _names_by(field, market)}
-                wanted = [name for name in wanted if name not in told | {one.id for one in broken}]
-        paging.expect_begun()
-        by_field = {field: {name for one in found.values() for name in _names_by(field, one)} for field in _FIELDS}
-        read = {one.id for one in broken}
-        # Nothing follows from who is missing in a list that was not read to its end.
+        """The markets of `names`, many a request; where one fails, each of its names alone, so that one is to blame."""
+        every = Catalog(())
+        fields = {field: sorted({name for name in names if _field_of(name) == field}) for field in get_args(Field)}
+        for field, wanted in fields.items():
+            for some in _batched(wanted, IDS_A_REQUEST):
+                found, paging = self._by_names(field, some, FEW_ATTEMPTS if every.incomplete else ATTEMPTS)
+                every = every.with_other(found)
+                if paging.errors and every.incomplete:
+                    every = every.with_other(Catalog((), (), paging.incomplete))
+                elif paging.errors:
+                    left = [name for name in some if name not in _known(every)]
+                    every = every.with_other(self._alone(left, has_others=bool(every.markets)))
+        known = _known(every)
         unknown = [
             Broken(VENUE, name, f"{VENUE} knows no market {name!r}", unknown=True)
-            for name in names
-            if name not in by_field[_field_of(name)] | read and not paging.errors
+            for name in dict.fromkeys(names)
+            if every.complete and name not in known
         ]
-        return Catalog(tuple(found.values()), (*broken, *unknown), paging.incomplete)
+        return every.with_other(Catalog((), tuple(unknown)))
+
+    def _alone(self, names: Sequence[str], *, has_others: bool) -> Catalog:
+        try:
+            return gather(VENUE, names, self._fetch_alone)
+        except VendorError as error:
+            if not has_others:
+                raise
+            return Catalog((), (), (str(error),))
+
+    def _by_names(self, field: Field, names: Sequence[str], attempts: int) -> tuple[Catalog, Paging]:
+        found, paging = Catalog(()), Paging()
+        for closed in (False, True):
+            # Of those that are open nobody is asked for among the closed.
+            asked = {field: [name for name in names if name not in _known(found)], "include_tag": "true"}
+            if not asked[field]:
+                break
+            for page in self._pages(paging, "markets", closed, asked, attempts):
+                found = found.with_other(page)
+            if paging.errors:
+                break
+        return found, paging
 
     def _largest(self, query: MarketQuery, paging: Paging) -> Iterator[Catalog]:
         """Pages of markets; the largest first where there is a limit, else in the order of ids, which is stable."""
@@ -332,25 +359,18 @@ class Polymarket:
             yield from self._pages(paging, "events", closed, {"tag_slug": tag})
         paging.expect_begun()
 
-    def _pages(self, paging: Paging, kind: Kind, closed: bool, filters: Mapping[str, Any]) -> Iterator[Catalog]:
+    def _pages(
+        self, paging: Paging, kind: Kind, closed: bool, filters: Mapping[str, Any], attempts: int = ATTEMPTS
+    ) -> Iterator[Catalog]:
         path = f"/{kind}/keyset"
         asked = {**filters, "closed": str(closed).lower(), "limit": PAGE_SIZE}
 
         def fetch(cursor: str | None) -> Page[Any, str]:
-            return parse_page(self._gamma[kind].get(path, {**asked, "after_cursor": cursor}), kind)
+            answer = self._gamma[kind].get(path, {**asked, "after_cursor": cursor}, attempts=attempts)
+            return parse_page(answer, kind)
 
         for records in paging.read(fetch, key_of, f"{VENUE}'s {path}"):
             yield parse_records(records, kind)
-
-    def _from_list(self, name: str) -> Market:
-        catalog, field = self._named([name]), _field_of(name)
-        # What was not asked for comes where a filter is not heeded.
-        if meant := [one for one in catalog.markets if name in _names_by(field, one)]:
-            return meant[0]
-        if catalog.incomplete:
-            raise Unavailable(f"{VENUE} does not tell of {name!r}: {'; '.join(catalog.incomplete)}")
-        unreadable = [one.why for one in catalog.broken if not one.unknown]
-        raise Malformed(unreadable[0]) if unreadable else NotFound(f"{VENUE} knows no market {name!r}")
 
     def _begin(self) -> None:
         for patience in self._patience.values():
@@ -608,10 +628,17 @@ def _field_of(name: str) -> Field:
     return "condition_ids" if name.startswith("0x") else "slug"
 
 
+def _known(catalog: Catalog) -> set[str | None]:
+    """All names that a catalog tells of."""
+    told = (name for market in catalog.markets for field in _FIELDS for name in _names_by(field, market))
+    return set(told) | {one.id for one in catalog.broken}
+
+
 def _names_by(field: Field, market: Market) -> set[str | None]:
     """What leads to it by this filter."""
     if field == "clob_token_ids":
-        return {outcome.token for outcome in market.outcomes}
+        # A venue may count its outcomes as it counts its markets.
+        return {outcome.token for outcome in market.outcomes if len(outcome.token) > LONGEST_ID}
     return {{"id": market.id, "slug": market.slug, "condition_ids": market.facts["condition_id"]}[field]}
 
 

@@ -11,15 +11,16 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import NotFound, Rejected, UserError, VendorError
+from copilot_quant_pipeline.errors import NotFound, Unavailable, UserError, VendorError
 from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
 from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_keys
+from copilot_quant_pipeline.prediction_markets.http import Patience
 from copilot_quant_pipeline.prediction_markets.looks import Known, Look, look_at
 from copilot_quant_pipeline.prediction_markets.prices import (
     Evidence,
@@ -112,6 +113,7 @@ class MarketSources:
     landing: Landing
     on_cells: Callable[[int], None] = lambda _: None
     _made: dict[str, Venue] = field(default_factory=dict)
+    _patience: dict[str, Patience] = field(default_factory=dict)
 
     @classmethod
     def reached_by(cls, settings: Settings, on_cells: Callable[[int], None] = lambda _: None) -> MarketSources:
@@ -134,7 +136,8 @@ class MarketSources:
         try:
             return self.venue(name)
         except UserError as error:
-            raise Rejected(str(error)) from None
+            # It is not asked, which says nothing about the cell.
+            raise Unavailable(f"not asked: {error}") from None
 
     def look(self, venue: str, rule: FollowRule, markets: Sequence[Market], followed: Collection[str]) -> Look:
         """What a venue lists of the rule's categories and says of each market the rule names.
@@ -144,7 +147,7 @@ class MarketSources:
         try:
             client = self.venue(venue)
         except UserError as error:
-            waiting = {f"{venue}:{name}": (Rejected.reason, str(error)) for name in rule.names_at(venue)}
+            waiting = {f"{venue}:{name}": (Unavailable.reason, f"not asked: {error}") for name in rule.names_at(venue)}
             have = {market.key for market in markets}
             names = {name: why for name, why in waiting.items() if plan_keys(markets, [name])[name] not in have}
             return Look(waiting=names, news=(f"{venue}: {error}",))
@@ -184,6 +187,12 @@ class MarketSources:
     @cached_property
     def _label(self) -> str:
         return "" if self.settings.source == "live" else " (sandbox)"
+
+    def _patience_with(self, venue: str) -> Patience:
+        """What this process knows of how a venue's single answers go; a new round tries it once more."""
+        patience = self._patience.setdefault(venue, Patience())
+        patience.begin()
+        return patience
 
     @property
     def _now(self) -> datetime:
@@ -354,7 +363,8 @@ class MarketSources:
             venue = self._reached(markets[0].venue)
             if isinstance(venue, _ManyAtOnce):
                 return dict(venue.fetch_prices_of(markets, start, end))
-            return {market.key: _points_or_error(venue, market, start, end) for market in markets}
+            patience = self._patience_with(venue.name)
+            return {market.key: patience.ask(partial(venue.fetch_prices, market, start, end)) for market in markets}
         except VendorError as error:
             return {market.key: error for market in markets}
 
@@ -425,13 +435,6 @@ def _by_venue(asks: Sequence[_Ask]) -> Iterator[list[_Ask]]:
         of.setdefault(ask.market.venue, []).append(ask)
     for some in of.values():
         yield from (some[start : start + MARKETS_AT_ONCE] for start in range(0, len(some), MARKETS_AT_ONCE))
-
-
-def _points_or_error(venue: Venue, market: Market, start: datetime, end: datetime) -> pa.Table | VendorError:
-    try:
-        return venue.fetch_prices(market, start, end)
-    except VendorError as error:
-        return error
 
 
 def _good_since(days: Sequence[date], now: datetime) -> datetime:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, Protocol
@@ -147,13 +147,14 @@ class Market:
 class Broken:
     """A market that cannot be read, named as well as can be; the others of its page are kept.
 
-    `unknown`: it was asked for by this name, and the venue knows none.
+    `unknown`: it was asked for by this name, and the venue knows none. `reason` is the word its cells carry for it.
     """
 
     venue: str
     id: str
     why: str
     unknown: bool = False
+    reason: str = Malformed.reason
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,13 @@ class Catalog:
     def complete(self) -> bool:
         """Whether it holds all that was asked for: what is not in it, its venue does not list."""
         return not self.incomplete
+
+    def with_other(self, other: Catalog) -> Catalog:
+        """Both; of a market that is in both, the other's."""
+        markets = {market.id: market for market in (*self.markets, *other.markets)}
+        broken = dict.fromkeys((*self.broken, *other.broken))
+        incomplete = dict.fromkeys((*self.incomplete, *other.incomplete))
+        return replace(self, markets=tuple(markets.values()), broken=tuple(broken), incomplete=tuple(incomplete))
 
 
 @dataclass(frozen=True)
@@ -220,7 +228,7 @@ class MissingAtSource(VendorError):  # noqa: N818 named as the others in errors.
     points are good and few, while a service that may have more did not answer.
     """
 
-    reason: ClassVar[str] = "missing_at_source"
+    reason: str = "missing_at_source"
 
     def __init__(
         self,
@@ -245,22 +253,22 @@ class MissingAtSource(VendorError):  # noqa: N818 named as the others in errors.
 class Unrefined(MissingAtSource):
     """Nothing is missing: every day has its points, and those of `coarse` may be had finer another time."""
 
-    reason: ClassVar[str] = Unavailable.reason
-    transient: ClassVar[bool] = True
+    reason: str = Unavailable.reason
+    transient: bool = True
 
 
 class Spoiled(MissingAtSource, Malformed):
     """On the days of `failed` the venue says what cannot be, and would again; those of `points` are good."""
 
-    reason: ClassVar[str] = Malformed.reason
-    transient: ClassVar[bool] = False
+    reason: str = Malformed.reason
+    transient: bool = False
 
 
 class Interrupted(MissingAtSource):
     """The venue did not answer for the days of `failed`; those of `points` are good."""
 
-    reason: ClassVar[str] = Unavailable.reason
-    transient: ClassVar[bool] = True
+    reason: str = Unavailable.reason
+    transient: bool = True
 
 
 def partial_answer(kind: str, why: str, points: pa.Table, facts: Mapping[str, str]) -> MissingAtSource | None:
