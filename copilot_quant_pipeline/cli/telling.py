@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from copilot_quant_pipeline.grid.cells import Rectangle
     from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
     from copilot_quant_pipeline.upkeep.healing import Healed
+    from copilot_quant_pipeline.warehouse.closures import Barless
 
 # How many failures are spelled out before the rest is counted.
 SPELLED_OUT = 20
@@ -73,6 +74,14 @@ class Bar:
         """So many cells are done in all."""
         if self._progress:
             self._progress.update(self._progress.task_ids[0], completed=cells)
+
+
+def told_barless(session: Barless) -> str:
+    """A session of which no symbol has a bar, with what can be done about it."""
+    return (
+        f"no symbol has a bar of {session.date} ({session.cells:,} cells): was the exchange closed? If it was,"
+        f" COPILOT_QUANT_CLOSED={session.date} takes it off the axis"
+    )
 
 
 def healed_json(healed: Healed) -> dict[str, Any]:

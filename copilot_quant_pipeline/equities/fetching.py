@@ -20,7 +20,7 @@ from copilot_quant_pipeline.equities.bars import Settled, actions_told, bars_bes
 from copilot_quant_pipeline.equities.brake import Brake
 from copilot_quant_pipeline.equities.chart import VendorBars
 from copilot_quant_pipeline.equities.yahoo import Traffic, YahooClient
-from copilot_quant_pipeline.errors import BeforeFirstBar, VendorError
+from copilot_quant_pipeline.errors import BeforeFirstBar, Unavailable, VendorError
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
 from copilot_quant_pipeline.warehouse.harvest import CELLS, WINDOWS, Harvest, SeenAgain
@@ -58,6 +58,7 @@ class Fetching:
         stored_beside: the symbols that have bars besides those asked for: the newest sessions of these are asked for
             alone, and what an answer brings of the stored ones, too, is handed over to be compared. Only of answers
             fetched now: a kept one was compared when it came.
+        settled_empty: the symbols with sessions that are settled without a bar, of which an answer may bring one.
     """
 
     grid_start: date
@@ -68,6 +69,7 @@ class Fetching:
     backfill: InBackfill | None = None
     threads: int = 8
     stored_beside: Collection[str] = frozenset()
+    settled_empty: Collection[str] = frozenset()
 
 
 def plan_window(span: Span, grid_start: date, today: date, *, whole: bool) -> Window:
@@ -217,9 +219,11 @@ class _OneSpan:
         window = self._window(span)
         answer = self._fetched(span.key, window)
         if window.kind == "tail" and _is_inconclusive(span, answer):
-            answer = self._fetched(span.key, history_window(span, self.how.grid_start, window.end))
+            window = history_window(span, self.how.grid_start, window.end)
+            answer = self._fetched(span.key, window)
         settled = self._settled(span, answer)
-        if isinstance(answer, VendorError) or span.key not in self.how.stored_beside:
+        how = self.how
+        if isinstance(answer, VendorError) or not (span.key in how.stored_beside or span.key in how.settled_empty):
             return _Piece(settled)
         return self._with_beside(settled, answer, span.dates)
 
@@ -259,6 +263,8 @@ class _OneSpan:
         except VendorError as error:
             self._keep_refusal(symbol, window, error)
             return error
+        if window.kind == "history" and symbol in self.how.stored_beside and not _has_bars(bars):
+            return Unavailable(f"{symbol}: Yahoo's history of it is empty, and there were bars before")
         self.landing.keep(_folder(window.kind), symbol, _kept_bars(bars))
         return bars
 
@@ -281,6 +287,11 @@ def _is_inconclusive(span: Span, answer: VendorBars | VendorError) -> bool:
         return isinstance(answer, BeforeFirstBar)
     dates = answer.bars.column("date")
     return len(dates) == 0 or (answer.first_trade_date is None and dates[0].as_py() > span.start)
+
+
+def _has_bars(bars: VendorBars) -> bool:
+    close = bars.bars.column("close")
+    return bool(close.null_count < len(close))
 
 
 def _folder(kind: str) -> str:

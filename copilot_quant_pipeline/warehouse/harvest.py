@@ -104,6 +104,7 @@ class Harvest:
         rows: rows of the settled cells, in the schema of the table they go to.
         seen_again: what came besides the asked cells, where it can tell of changes.
         actions: what else a venue told of dividends and splits, in the schema of `equities.actions`.
+        looks: the symbols with bars that a venue did not know, in the schema of `equities.unknown_looks`.
         requests: how often a vendor was asked.
         retries: how many of those were repeats.
         started_at: when the work began by the wall clock, aware UTC.
@@ -113,6 +114,7 @@ class Harvest:
     rows: pa.Table
     actions: pa.Table | None = None
     seen_again: SeenAgain | None = None
+    looks: pa.Table | None = None
     requests: int = 0
     retries: int = 0
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

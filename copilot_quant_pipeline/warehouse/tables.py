@@ -331,6 +331,18 @@ ACTIONS = Table(
     ),
 )
 
+UNKNOWN_LOOKS = Table(
+    schema="equities",
+    name="unknown_looks",
+    description="The looks that found a symbol with bars unknown, one a session, since its venue's last other answer.",
+    key=("symbol", "session"),
+    columns=(
+        _symbol(),
+        Column("session", pa.date32(), "The newest session that was completed at the look."),
+        Column("seen_at", UTC_TIME, "When the venue was first asked in it.", kind="stamp"),
+    ),
+)
+
 # Prices divided, volumes multiplied by every later split; for adj_close also every later dividend's factor
 # 1 - dividend / previous close, as Yahoo does (https://help.yahoo.com/kb/SLN28256.html). Windows run newest
 # first so that "every later session" is a running product. A session without a bar (lost by the venue, or never
@@ -645,6 +657,7 @@ TABLES: tuple[Table, ...] = (
     SCHEMA_VERSION,
     BARS,
     ACTIONS,
+    UNKNOWN_LOOKS,
     MEMBERS,
     MARKETS,
     MARKET_CHANGES,

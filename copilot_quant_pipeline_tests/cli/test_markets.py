@@ -98,7 +98,7 @@ def test_today_is_provisional_and_read_again(desk: Desk) -> None:
     desk.venues.pin_clock(desk.settings.now().replace(day=28, hour=6))
     command = ("update", "markets", "--venue", "polymarket", "--limit", "1")
     assert desk.run(*command).code == 0
-    query = "select count(*) as n, max(\"at\") as newest from prediction_markets.prices where date = '2024-03-28'"
+    query = "select count(*) as n, max(stamped_at) as newest from prediction_markets.prices where date = '2024-03-28'"
     (early,) = desk.warehouse.read(query).to_pylist()
     desk.set({"COPILOT_QUANT_NOW": "2024-03-29T14:00:00+00:00"})
     desk.venues.pin_clock(desk.settings.now())
@@ -131,7 +131,7 @@ def _expect_read_to_its_end(desk: Desk, early: str, late: str, command: tuple[st
     for now, asked in ((early, ("update", "markets", "--venue", "kalshi", "--limit", "1")), (late, command)):
         _at(desk, now)
         assert desk.run(*asked).code == 0
-    query = "select max(\"at\") as newest from prediction_markets.prices where date = '2024-03-28'"
+    query = "select max(stamped_at) as newest from prediction_markets.prices where date = '2024-03-28'"
     assert desk.warehouse.read(query).to_pylist() == [{"newest": datetime(2024, 3, 29, tzinfo=UTC)}]
 
 
@@ -234,7 +234,7 @@ def test_a_venue_that_lacks_its_setting_is_one_clear_line_and_stops_no_other(des
     assert (alone.code, "COPILOT_QUANT_METACULUS_TOKEN" in alone.err) == (2, True)
     desk.set({"COPILOT_QUANT_MARKETS_VENUES": "metaculus,kalshi"})
     named = desk.run(*BACKFILL, "--market-ids", f"metaculus:1,kalshi:{LARGEST['kalshi'][0].ticker}", "--json")
-    assert {(key, reason) for _, key, reason, _ in json.loads(named.out)["failed"]} == {("metaculus:1", "rejected")}
+    assert {(key, reason) for _, key, reason, _ in json.loads(named.out)["failed"]} == {("metaculus:1", "unavailable")}
 
 
 @pytest.mark.parametrize("venue", ["kalshi", "polymarket"])
