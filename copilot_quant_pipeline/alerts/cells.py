@@ -1,7 +1,7 @@
-"""Troubles the warehouse knows of: red cells, cells given up, changed values that wait for a person.
+"""Troubles the warehouse knows of: red cells, cells given up, values that wait for a person or that one should look at.
 
-Here: the questions to `ops.coverage` and `ops.quarantine`, and their answers as troubles.
-Not here: asking again (upkeep), deciding on a quarantined value (the command).
+Here: the questions to `ops.coverage`, `ops.quarantine` and `ops.warnings`, and their answers as troubles.
+Not here: asking again (upkeep), deciding on a quarantined value, acknowledging a warning (the command).
 """
 
 from __future__ import annotations
@@ -88,6 +88,11 @@ from ops.quarantine where state = 'waiting'
 group by "table", key order by last desc, key
 """
 
+_WARNINGS = """
+    select key, date, said, first_seen_at from ops.warnings
+    where over_at is null and acknowledged_at is null order by first_seen_at desc, date desc, key
+"""
+
 Row = Mapping[str, Any]
 
 
@@ -108,9 +113,11 @@ def find_in_warehouse(warehouse: Warehouse) -> list[Trouble]:
         red = connection.execute(_RED, words).to_arrow_table().to_pylist()
         has_quarantine = connection.execute(_HAS_QUARANTINE).fetchone() is not None
         waiting = connection.execute(_QUARANTINE).to_arrow_table().to_pylist() if has_quarantine else []
+        warnings = connection.execute(_WARNINGS).to_arrow_table().to_pylist()
     incidents = _grouped(red, lambda row: (row["grid"], row["venue"], row["cause"]))
     quarantined = _grouped(waiting, lambda row: _asset_of(row["table"]))
-    return [*map(_red, incidents), *map(_quarantined, quarantined), *map(_barless, barless)]
+    warned = [_warned(warnings)] if warnings else []
+    return [*map(_red, incidents), *map(_quarantined, quarantined), *map(_barless, barless), *warned]
 
 
 def _grouped(rows: Sequence[Row], by: Callable[[Row], object]) -> list[list[Row]]:
@@ -202,6 +209,24 @@ def _quarantined(rows: Sequence[Row]) -> Trouble:
         ),
         page=f"/assets/{asset}?view=partitions",
         cells=cells,
+        failure=False,
+    )
+
+
+def _warned(rows: Sequence[Row]) -> Trouble:
+    return Trouble(
+        key="warnings/adjusted_bars",
+        source=WAREHOUSE,
+        asset="adjusted_bars",
+        what=f"has {counted(len(rows), 'thing')} that may be wrong at the source",
+        since=min(row["first_seen_at"] for row in rows),
+        last=max(row["first_seen_at"] for row in rows),
+        examples=spelled_out([f"{row['key']}, {row['date']}: {shortened(row['said'], 160)}" for row in rows]),
+        next_step=(
+            "nothing by itself, and each is told once. `copilot-quant warnings list` shows them, and"
+            " `copilot-quant warnings acknowledge` says of one that it is right as it is."
+        ),
+        page="/assets/adjusted_bars?view=checks",
         failure=False,
     )
 

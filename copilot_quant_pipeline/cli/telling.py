@@ -131,6 +131,13 @@ def print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> Non
         _print_failures(outcome.failed)
 
 
+def print_warnings(count: int) -> None:
+    """How much a person should look at once, where there is anything."""
+    if count:
+        things = "1 thing" if count == 1 else f"{count:,} things"
+        typer.echo(f"{things} that may be wrong at the source: see `copilot-quant warnings list`")
+
+
 def _runs(outcome: Outcome) -> str:
     return f"{outcome.runs:,} {'run' if outcome.runs == 1 else 'runs'}"
 

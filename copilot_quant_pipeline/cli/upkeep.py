@@ -17,7 +17,7 @@ import typer
 
 from copilot_quant_pipeline.cli.asking import HomeOption, JsonOption, SourceOption, VerboseOption
 from copilot_quant_pipeline.cli.platform import open_ledger, tell_closed
-from copilot_quant_pipeline.cli.telling import Bar, print_json, print_table, told_barless
+from copilot_quant_pipeline.cli.telling import Bar, print_json, print_table, print_warnings, told_barless
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 
@@ -37,6 +37,7 @@ def status(
     from copilot_quant_pipeline.warehouse.closures import read_barless
     from copilot_quant_pipeline.warehouse.progress import read_progress
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+    from copilot_quant_pipeline.warehouse.warnings import count_open
 
     settings = Settings.from_environment(source=source, home=home)
     upcoming = next_runs(settings.now())
@@ -45,19 +46,20 @@ def status(
     barless = read_barless(warehouse)
     axes = {"equities": sessions_on_axis(settings), "markets": days_on_axis(settings)}
     progress = [read_progress(warehouse, grid, dates) for grid, dates in axes.items()]
+    warnings = count_open(warehouse)
     if as_json:
         schedules = [{"name": timing.name, "next": at.isoformat()} for timing, at in upcoming]
         grids = [asdict(grid) for grid in progress]
         closed = [str(session.date) for session in barless]
-        print_json(
-            {"warehouse": str(settings.warehouse_path), "grids": grids, "schedules": schedules, "closed?": closed}
-        )
+        found = {"grids": grids, "warnings": warnings, "closed?": closed, "schedules": schedules}
+        print_json({"warehouse": str(settings.warehouse_path), **found})
         return
     columns = ("grid", "settled", "failed", "missing", "keys", "newest date", "freshness")
     print_table(
         columns,
         [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
     )
+    print_warnings(warnings)
     print_table(("schedule", "next run, while copilot-quant ui is up"), _planned(upcoming))
     for session in barless:
         typer.echo(told_barless(session))

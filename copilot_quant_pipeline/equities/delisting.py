@@ -44,7 +44,7 @@ def harvest_with_delisted(
     unknown = _unknown(brought.cells)
     if not (decided or unknown):
         return brought
-    judged = _Judged(warehouse, axis, unknown) if unknown else None
+    judged = _Judged(warehouse, axis, unknown, _answered(brought.cells)) if unknown else None
     gone = judged.delisted if judged else {}
     stored = _stored(warehouse, list(gone), cells, now)
     settled = [
@@ -71,15 +71,20 @@ def told_as_outage(
 
 @dataclass(frozen=True)
 class _Judged:
-    """The symbols Yahoo did not know just now, by when it was asked, judged over what is stored of all on the axis."""
+    """The symbols Yahoo did not know just now, by when it was asked, judged over what is stored of all on the axis.
+
+    Those it `answered` for in the same look are known.
+    """
 
     warehouse: Warehouse
     axis: Sequence[str] | None
     unknown: Mapping[str, datetime]
+    answered: Collection[str] = ()
 
     @cached_property
     def _standings(self) -> dict[str, Standing]:
         standings = read_standings(self.warehouse, self.axis, also=self.unknown)
+        standings |= {key: Standing(standings[key].last_bar) for key in self.answered if key in standings}
         for key, at in self.unknown.items():
             if key in standings:
                 standings[key] = with_look(standings[key], last_completed_session(at))
@@ -146,6 +151,13 @@ def _unknown(cells: pa.Table) -> dict[str, datetime]:
     """The symbols Yahoo did not know just now, and when it was asked."""
     failed = cells.filter(pc.field("reason") == NotFound.reason).group_by("key").aggregate([("fetched_at", "max")])
     return dict(zip(failed.column("key").to_pylist(), failed.column("fetched_at_max").to_pylist(), strict=True))
+
+
+def _answered(cells: pa.Table) -> list[str]:
+    """The symbols Yahoo said something of just now, be it that it lacks a session."""
+    said = (pc.field("outcome") == "settled") | pc.field("reason").isin(["missing_at_source", "malformed_bar"])
+    answered: list[str] = cells.filter(said).column("key").unique().to_pylist()
+    return answered
 
 
 def _cell(day: date, key: str, asked_at: datetime | None, last_bar: date | None, stored: list[date]) -> dict[str, Any]:

@@ -603,6 +603,24 @@ QUARANTINE = Table(
     ),
 )
 
+WARNINGS = Table(
+    schema="ops",
+    name="warnings",
+    description="What a person should look at once: it may be right, and is not asked about again once they say so.",
+    key=("kind", "key", "date"),
+    columns=(
+        Column("kind", pa.string(), "split, jump, spike, dividend, price or adj_close: what is doubtful."),
+        Column("key", pa.string(), "The symbol."),
+        Column("date", pa.date32(), "The session it stands at."),
+        Column("said", pa.string(), "What was found, in words."),
+        Column("size", pa.float64(), "The number it is judged by; another one is asked about anew."),
+        Column("first_seen_at", UTC_TIME, "Since when it is as it is."),
+        Column("acknowledged_at", UTC_TIME, "When a person said that it is right; null before.", nullable=True),
+        Column("over_at", UTC_TIME, "Since when it is no longer so; null while it is.", nullable=True),
+        Column("run_id", pa.string(), "The run that found it."),
+    ),
+)
+
 RUN_SUMMARY = Table(
     schema="ops",
     name="run_summary",
@@ -665,6 +683,7 @@ TABLES: tuple[Table, ...] = (
     COVERAGE,
     RESTATEMENTS,
     QUARANTINE,
+    WARNINGS,
     RUN_SUMMARY,
     *map(history_of, VALUES),
 )

@@ -17,11 +17,13 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from copilot_quant_pipeline.warehouse.connections import Gate
-from copilot_quant_pipeline.warehouse.harvest import ASKED, LOOKED, WINDOWS, Harvest, SeenAgain
+from copilot_quant_pipeline.warehouse.harvest import ASKED, FOUND, LOOKED, WARNED, WINDOWS, Compared, Harvest, SeenAgain
 from copilot_quant_pipeline.warehouse.history import replace_statements
 from copilot_quant_pipeline.warehouse.migrations import is_older, migrate
+from copilot_quant_pipeline.warehouse.oddities import warn_of_answers, warn_of_bars
 from copilot_quant_pipeline.warehouse.refuting import REFUTED, with_refuted
 from copilot_quant_pipeline.warehouse.settling import (
     record_run,
@@ -79,6 +81,7 @@ class Warehouse:
         run_id: str,
         actions: pa.Table | None = None,
         seen_again: SeenAgain | None = None,
+        compared: Compared | None = None,
         looks: pa.Table | None = None,
         started_at: datetime | None = None,
         requests: int = 0,
@@ -91,7 +94,8 @@ class Warehouse:
         waits in `ops.quarantine` (warehouse/doubts.py says which). `seen_again` is compared in the same way with
         what is stored, and adds no rows, but to cells that are settled without any (warehouse/refuting.py). `actions`
         are added to `equities.actions`, or replace those of the same key. `looks` are added to
-        `equities.unknown_looks`; any other answer for a symbol takes its looks away. The arguments are the parts of a
+        `equities.unknown_looks`; any other answer for a symbol takes its looks away. What is doubtful in the bars near
+        those that came, and in what `compared` tells, is noted in `ops.warnings`. The arguments are the parts of a
         `Harvest`.
 
         Raises:
@@ -106,7 +110,8 @@ class Warehouse:
             "requests": requests,
             "retries": retries,
         }
-        frames = _validated(table, cells, rows, actions, seen_again, looks)
+        frames = _validated(table, cells, rows, actions, seen_again, looks) | _compared(compared)
+        at = _asked_at(frames) or began
         with self.transaction() as connection:
             _register(connection, frames)
             frames, refuted = with_refuted(connection, table, frames)
@@ -114,6 +119,8 @@ class Warehouse:
             counts = settle_rows(connection, table, run_id)
             if table is BARS:
                 settle_actions(connection, run_id)
+                warn_of_bars(connection, at, run_id)
+                warn_of_answers(connection, at, run_id)
                 settle_looks(connection)
             final = settle_coverage(connection, table, run_id)
             summary |= {name: getattr(counts, name) for name in ("restated", "quarantined", "lost")}
@@ -130,6 +137,7 @@ class Warehouse:
             run_id=run_id,
             actions=harvest.actions,
             seen_again=harvest.seen_again,
+            compared=harvest.compared,
             looks=harvest.looks,
             started_at=harvest.started_at,
             requests=harvest.requests,
@@ -264,6 +272,18 @@ def _validated(
     _expect_beside(table, frames["asked"], frames["seen"])
     frames["looks"] = UNKNOWN_LOOKS.validated(looks or UNKNOWN_LOOKS.arrow.empty_table())
     return {**frames, "told": ACTIONS.validated(actions or ACTIONS.arrow.empty_table())}
+
+
+def _compared(compared: Compared | None) -> dict[str, pa.Table]:
+    given = compared or Compared(WARNED.empty_table(), WINDOWS.empty_table())
+    return {"warned": FOUND.validated(given.rows), "compared": LOOKED.validated(given.windows)}
+
+
+def _asked_at(frames: Mapping[str, pa.Table]) -> datetime | None:
+    """When the venue was asked last, by the platform's clock."""
+    asked = [pc.max(frames[name].column("fetched_at")).as_py() for name in ("asked", "windows")]
+    at: datetime | None = max((instant for instant in asked if instant), default=None)
+    return at
 
 
 def _seconds_since(instant: datetime) -> float:
