@@ -28,7 +28,7 @@ from copilot_quant_pipeline.cli.asking import (
     newest_sessions,
 )
 from copilot_quant_pipeline.cli.platform import Platform, open_platform
-from copilot_quant_pipeline.cli.telling import healed_json, print_healed, print_json, print_outcome
+from copilot_quant_pipeline.cli.telling import healed_json, print_healed, print_json, print_outcome, print_warnings
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 
@@ -226,15 +226,19 @@ def heal(
     verbose: VerboseOption = False,
 ) -> None:
     """Ask again for what failed and for what was left out, in both grids, where it is due."""
+    from copilot_quant_pipeline.warehouse.warnings import count_open
+
     settings = Settings.from_environment(source=source, home=home)
     with open_platform(settings, "heal", as_json, verbose) as platform:
         healed = [_heal(platform, grid, force=force) for grid in ("equities", "markets")]
     if as_json:
         grids = {grid.grid: healed_json(grid) for grid in healed}
-        print_json({**grids, "warehouse": str(settings.warehouse_path)})
+        warnings = count_open(platform.warehouse)
+        print_json({**grids, "warnings": warnings, "warehouse": str(settings.warehouse_path)})
     else:
         for grid in healed:
             print_healed(grid)
+        print_warnings(count_open(platform.warehouse))
     if any(grid.outcome.failed for grid in healed):
         raise typer.Exit(1)
 
@@ -325,16 +329,21 @@ def _report(
     faults: Sequence[str] = (),
 ) -> _Report:
     """Print it, unless it is wanted as JSON; `faults` are told already, and leave the command unsettled."""
+    from copilot_quant_pipeline.warehouse.warnings import count_open
+
+    warnings = count_open(platform.warehouse)
     if not platform.as_json:
         print_outcome(platform.settings, asked, outcome)
         if healed:
             print_healed(healed)
+        print_warnings(warnings)
     also = {"healed": healed_json(healed)} if healed else {}
     return _Report(
         answer={
             **asdict(outcome),
             **also,
             **({"faults": list(faults)} if faults else {}),
+            "warnings": warnings,
             "warehouse": str(platform.settings.warehouse_path),
         },
         settled=not (outcome.failed or faults or (healed and healed.outcome.failed)),

@@ -7,13 +7,14 @@ Known from Manifold's own documentation and published source: the routes, their 
 requests a minute. Uncertain, and only in this module:
 - Whether `beforeTime` of /bets leaves out that very instant. Pages overlap by a millisecond so that it need not matter;
   the documented `before=<bet id>` loses bets, since the bets by which answers are kept at 100 % share one instant.
-- Which fields a resolution of several answers leaves; anything but Yes, No or one answer counts as no winner.
+- Which fields a resolution of several answers leaves: a share of each in `resolutions`, or a word or probability of its
+  own in each answer. What tells neither counts as void.
 - How an unknown topic is answered; here it lists nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -26,6 +27,7 @@ from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.reading import (
+    SIX_DIGITS,
     Point,
     expect_distinct,
     fits_the_axis,
@@ -197,6 +199,8 @@ def _market(record: dict[str, Any], now: datetime) -> Market:
     if record["outcomeType"] not in KINDS:
         raise Rejected(f"manifold's {record['id']} is a {record['outcomeType']}, which has no probabilities")
     outcomes, slug = _outcomes(record), str(record["slug"])
+    settled = _settled(record, outcomes)
+    result = _winner(record, outcomes) or _only_winner(settled, outcomes)
     topics = [str(topic).lower() for topic in record.get("groupSlugs") or ()]
     return Market(
         venue=Manifold.name,
@@ -208,9 +212,9 @@ def _market(record: dict[str, Any], now: datetime) -> Market:
         opened_at=read_instant(record["createdTime"], unit=MILLISECOND),
         closes_at=_closes_at(record),
         status=_status(record, now),
-        result=_winner(record, outcomes),
+        result=result,
         volume=read_quantity(record.get("volume")),
-        facts={"tags": topics},
+        facts={"tags": topics, **({"settlements": settled} if settled and result is None else {})},
     )
 
 
@@ -238,6 +242,49 @@ def _winner(record: dict[str, Any], outcomes: tuple[Outcome, ...]) -> str | None
     if outcomes == (YES, NO):
         return WINNERS.get(record.get("resolution") or "")
     return next((outcome.name for outcome in outcomes if outcome.token == record.get("resolution")), None)
+
+
+def _only_winner(settled: Mapping[str, str], outcomes: tuple[Outcome, ...]) -> str | None:
+    won = [name for name, worth in settled.items() if Decimal(worth) == 1]
+    lost = sum(not Decimal(worth) for worth in settled.values())
+    return won[0] if len(won) == 1 and lost == len(outcomes) - 1 else None
+
+
+def _settled(record: dict[str, Any], outcomes: tuple[Outcome, ...]) -> dict[str, str]:
+    """What each outcome of a market that ended without one winner was worth, 0 to 1 as text; empty where it is void."""
+    if not record["isResolved"] or record.get("resolution") == "CANCEL":
+        return {}
+    if outcomes == (YES, NO):
+        yes = _worth(record) if record.get("resolution") == "MKT" else None
+        return {} if yes is None else {YES.name: str(yes), NO.name: str(1 - yes)}
+    shares = _shares(record)
+    told = ((outcome.name, shares.get(outcome.token)) for outcome in outcomes)
+    return {name: str(worth) for name, worth in told if worth is not None}
+
+
+def _shares(record: dict[str, Any]) -> dict[str, Decimal | None]:
+    """By answer what it was worth: a share of one, or, where answers are independent, whatever each says of itself."""
+    own = {str(answer["id"]): _worth(answer) for answer in record["answers"]}
+    given, adds_up = record.get("resolutions"), record.get("shouldAnswersSumToOne")
+    if isinstance(given, dict) and given and adds_up is not False:
+        shares = {str(name): read_quantity(share) or Decimal(0) for name, share in given.items()}
+        return _as_parts({name: shares.get(name, Decimal(0)) for name in own})
+    return _as_parts(own) if adds_up else own
+
+
+def _as_parts(shares: Mapping[str, Decimal | None]) -> dict[str, Decimal | None]:
+    whole = sum((share for share in shares.values() if share), Decimal(0))
+    if whole <= 0:
+        return dict.fromkeys(shares)
+    return {name: None if share is None else (share / whole).quantize(SIX_DIGITS) for name, share in shares.items()}
+
+
+def _worth(told: dict[str, Any]) -> Decimal | None:
+    """What a yes was worth of a market or of an answer with an end of its own."""
+    word = told.get("resolution")
+    if word in WINNERS:
+        return Decimal(word == "YES")
+    return None if word == "CANCEL" else read_probability(told.get("resolutionProbability"))
 
 
 def _points(market: Market, bets: list[dict[str, Any]]) -> Iterator[Point]:

@@ -8,14 +8,15 @@ token in each request, 1000 requests an hour. Uncertain, and only in this module
 - What an account may see. Forecasts can be kept back from it, and until a question's reveal time from everybody; both
   come as an empty history of a question that has forecasters, and are told as a refusal.
 - Which aggregation is a question's own: `default_aggregation_method` where it is there, else the recency-weighted one.
-- Options added to a question later; a forecast with another number of options than the question is refused.
+- Whose the columns of a forecast are: of all options ever, or, of an older forecast, of those that were there by then
+  (`options_history`). A forecast of another width fails its day.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
@@ -26,6 +27,7 @@ from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
 from copilot_quant_pipeline.prediction_markets.reading import (
+    EARLIEST,
     Point,
     expect_distinct,
     gather,
@@ -40,6 +42,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     MarketQuery,
     Outcome,
     Semantics,
+    Spoiled,
     Status,
     Traffic,
 )
@@ -156,7 +159,20 @@ def parse_prices(market: Market, post: Any, start: datetime, end: datetime) -> p
         Malformed: It cannot be read.
         Rejected: It is not shown.
     """
-    return hourly(market, parsed(lambda one: [*_points(market, one)], post), start, end, service=SERVICE)
+    points: list[Point] = []
+    failed: dict[date, tuple[str, str]] = {}
+    for forecast in parsed(_expect_shown, post):
+        at = parsed(lambda one: read_instant(one["start_time"]), forecast)
+        try:
+            points += parsed(lambda one: _points(market, post["question"], one), forecast)
+        except Malformed as error:
+            if start <= at < end:
+                failed.setdefault(at.date(), (error.reason, f"{error} at {at:%Y-%m-%d %H:%M} UTC in {post['id']}"))
+    shown = (point for point in points if point.stamped_at.date() not in failed)
+    good = hourly(market, shown, start, end, service=SERVICE)
+    if failed:
+        raise Spoiled("; ".join(why for _, why in list(failed.values())[:2]), good, failed)
+    return good
 
 
 def _market(post: dict[str, Any]) -> Market:
@@ -183,7 +199,36 @@ def _market(post: dict[str, Any]) -> Market:
 def _outcomes(question: dict[str, Any]) -> tuple[Outcome, ...]:
     if question["type"] == "binary":
         return YES, NO
-    return expect_distinct(tuple(Outcome(str(option)) for option in question["options"]))
+    return expect_distinct(tuple(Outcome(name) for name in _options_ever(question)))
+
+
+def _options_ever(question: dict[str, Any]) -> list[str]:
+    """Every option the question ever had, in the order of a forecast's columns; deleted ones keep theirs."""
+    ever = [str(option) for option in question.get("all_options_ever") or ()]
+    return [*ever, *(name for name in map(str, question["options"]) if name not in ever)]
+
+
+def _columns(question: dict[str, Any], at: datetime, width: int) -> list[str]:
+    """Whose the columns of a forecast of that width are.
+
+    Raises:
+        Malformed: It cannot be told.
+    """
+    ever, now = _options_ever(question), [str(option) for option in question["options"]]
+    history = sorted((read_instant(since), [str(one) for one in some]) for since, some in _history_of(question))
+    until = [some for since, some in history if since <= at] or [some for _, some in history[:1]]
+    by_then = [name for name in ever if any(name in some for some in until)]
+    for names in (ever, *reversed(until[-1:]), by_then, now):
+        if len(names) == width:
+            return names
+    raise Malformed(f"metaculus forecasts {width} options of {len(ever)}")
+
+
+def _history_of(question: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """When the question got which options; nothing where it does not say."""
+    told = question.get("options_history") or ()
+    # Its first entry stands for always, and may carry a date that is none.
+    return [(EARLIEST.isoformat() if not place else since, some) for place, (since, some) in enumerate(told)]
 
 
 def _winner(question: dict[str, Any], outcomes: tuple[Outcome, ...]) -> str | None:
@@ -205,17 +250,16 @@ def _is_about(post: dict[str, Any], categories: set[str]) -> bool:
         return True
 
 
-def _points(market: Market, post: dict[str, Any]) -> Iterator[Point]:
-    for forecast in _expect_shown(post):
-        at = read_instant(forecast["start_time"])
-        centers = [read_probability(center) for center in forecast["centers"]]
-        if market.outcomes == (YES, NO):
-            centers = [centers[0], None if centers[0] is None else Decimal(1) - centers[0]]
-        if len(centers) != len(market.outcomes):
-            raise Malformed(f"metaculus forecasts {len(centers)} options of {len(market.outcomes)} in {post['id']}")
-        for outcome, center in zip(market.outcomes, centers, strict=True):
-            if center is not None:
-                yield Point(outcome.name, at, center, "forecast")
+def _points(market: Market, question: dict[str, Any], forecast: dict[str, Any]) -> list[Point]:
+    at = read_instant(forecast["start_time"])
+    centers = [read_probability(center) for center in forecast["centers"]]
+    if market.outcomes == (YES, NO):
+        yes = centers[0]
+        names, centers = [YES.name, NO.name], [yes, None if yes is None else Decimal(1) - yes]
+    else:
+        names = _columns(question, at, len(centers))
+    told = zip(names, centers, strict=True)
+    return [Point(name, at, center, "forecast") for name, center in told if center is not None]
 
 
 def _expect_shown(post: dict[str, Any]) -> list[dict[str, Any]]:

@@ -29,6 +29,9 @@ DISPLAY_TAGS = frozenset({"all", "featured", "trending", "breaking", "new"})
 SECTION_OF_WORD = {"economics": "economy", "entertainment": "pop-culture", "climate and weather": "weather"}
 
 MICRO = Decimal("0.000001")
+# A third is written with some digits.
+EQUAL_WITHIN = Decimal("0.001")
+SCALAR = {"Long", "Short"}
 
 NAMELESS = "without a name"
 Kind = Literal["markets", "events"]
@@ -185,8 +188,9 @@ def _ending(
 ) -> tuple[Status, str | None]:
     """Gamma names no winner: final is what is closed, resolved by its oracle and priced exactly 0 and 1.
 
-    A market resolved in equal parts (a draw, a cancelled match) is final without a winner. What was closed before the
-    oracle kept its status (prices 0/0, fractions, even 0/1) is closed, and nobody says that it is final.
+    A market resolved in equal parts (a draw, a cancelled match) is final without a winner, and so is one of Long and
+    Short, whose prices say where it ended. What was closed before the oracle kept its status (prices 0/0, other
+    fractions, even 0/1) is closed, and nobody says that it is final.
     """
     if not _flag(record, "closed", otherwise=False):
         tradable = _flag(record, "active", otherwise=True) and any(outcome.token for outcome in outcomes)
@@ -195,7 +199,9 @@ def _ending(
         return "closed", None
     if sorted(prices) == [*[Decimal(0)] * (len(prices) - 1), Decimal(1)]:
         return "resolved", outcomes[prices.index(Decimal(1))].name
-    return ("resolved" if set(prices) == {1 / Decimal(len(prices))} else "closed"), None
+    in_equal_parts = all(abs(price * len(prices) - 1) < EQUAL_WITHIN for price in prices)
+    is_scalar = {outcome.name for outcome in outcomes} == SCALAR and sum(prices) == 1
+    return ("resolved" if in_equal_parts or is_scalar else "closed"), None
 
 
 def _split(status: Status, result: str | None, prices: list[Any]) -> dict[str, str]:

@@ -153,6 +153,12 @@ def _counts(days: pa.ChunkedArray, points: pa.Table) -> dict[date, list[int]]:
     return counts
 
 
+def days_told(market: Market, answer: object) -> set[date]:
+    """The UTC days of which an answer brings points, be they asked for or not."""
+    points = _points_of(answer)
+    return set(_rows(market, points, "", _ANY_TIME).column("date").unique().to_pylist()) if points.num_rows else set()
+
+
 def last_day_of_life(market: Market, today: date) -> date:
     """The UTC day on which the market ended, or today."""
     ended = _day_of_end(market) if market.status in ENDED else None  # else it is announced only
@@ -296,7 +302,10 @@ class _Judge:
         return f"{market.key} has prices {self._extent}, and none on this day"
 
 
-def _points_of(answer: pa.Table | VendorError | None) -> pa.Table:
+_ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _points_of(answer: object) -> pa.Table:
     points = answer.points if isinstance(answer, MissingAtSource) else answer
     return points if isinstance(points, pa.Table) else POINTS.empty_table()
 
@@ -320,14 +329,17 @@ def _of_few(coarse: Coarse | None) -> str | None:
 def settlements_of(market: Market) -> dict[str, Decimal] | None:
     """What each outcome settled at, from 0 to 1; None where that is not final or the venue does not say.
 
-    Of a market of two that settled in between, its venue tells what the first settled at. What is resolved without a
-    winner and without that is void, or resolved in equal parts where that is what its venue means by it.
+    Of a market of two that settled in between, its venue tells what the first settled at; of one of several winners, or
+    whose outcomes each have an end of their own, what each settled at (without those that are void). What is resolved
+    without a winner and without that is void, or resolved in equal parts where that is what its venue means by it.
     """
     names = [outcome.name for outcome in market.outcomes]
     if market.result is not None:
         return {name: Decimal(name == market.result) for name in names}
     if market.status != "resolved":
         return None
+    if told := {name: _probability(worth) for name, worth in (market.facts.get("settlements") or {}).items()}:
+        return {name: worth for name, worth in told.items() if worth is not None}
     first = _probability(market.facts.get("settlement"))
     if first is not None and len(names) == 2:
         return {names[0]: first, names[1]: 1 - first}

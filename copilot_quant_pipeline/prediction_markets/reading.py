@@ -180,6 +180,9 @@ def hourly(
         if start <= point.stamped_at < end and (hour not in last or last[hour].stamped_at <= point.stamped_at):
             last[hour] = point
     place = {outcome.name: number for number, outcome in enumerate(market.outcomes)}
-    rows = sorted(last.values(), key=lambda point: (place[point.outcome], point.stamped_at))
+    # One that the market got since it was last described comes after the known ones.
+    rows = sorted(
+        last.values(), key=lambda point: (place.get(point.outcome, len(place)), point.outcome, point.stamped_at)
+    )
     said = {"service": service, "grain_seconds": HOUR, "stamp": "instant"}
     return pa.Table.from_pylist([{**asdict(point), **said} for point in rows], schema=POINTS)

@@ -116,7 +116,8 @@ class Market:
         event_title: what its event is called.
         resolved_at: when its venue settled it (aware UTC); None before, and where the venue does not say.
         facts: what the venue's own `fetch_prices` needs besides; must survive JSON. `settlement` is what the first
-            outcome was worth in the end, as text, where that is neither 0 nor 1.
+            outcome was worth in the end, as text, where that is neither 0 nor 1; `settlements` what each was worth by
+            name, where there are more than two or they do not add up to one.
     """
 
     venue: str

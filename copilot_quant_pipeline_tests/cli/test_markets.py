@@ -236,7 +236,7 @@ def test_a_venue_that_lacks_its_setting_is_one_clear_line_and_stops_no_other(des
     assert (alone.code, "COPILOT_QUANT_METACULUS_TOKEN" in alone.err) == (2, True)
     desk.set({"COPILOT_QUANT_MARKETS_VENUES": "metaculus,kalshi"})
     named = desk.run(*BACKFILL, "--market-ids", f"metaculus:1,kalshi:{LARGEST['kalshi'][0].ticker}", "--json")
-    assert {(key, reason) for _, key, reason, _ in json.loads(named.out)["failed"]} == {("metaculus:1", "rejected")}
+    assert {(key, reason) for _, key, reason, _ in json.loads(named.out)["failed"]} == {("metaculus:1", "unavailable")}
 
 
 @pytest.mark.parametrize("venue", ["kalshi", "polymarket"])

@@ -17,6 +17,7 @@ from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
     parse_markets,
     parse_page,
 )
+from copilot_quant_pipeline.prediction_markets.prices import settlements_of
 
 
 def read(path: Path) -> Any:
@@ -143,6 +144,26 @@ def test_a_market_resolved_in_parts_says_what_they_are_worth() -> None:
     split = parse_market(record(closed=True, umaResolutionStatus="resolved", outcomePrices='["0.5", "0.5"]'))
     assert (split.result, split.facts["settlement"]) == (None, "0.5")
     assert "settlement" not in parse_market(record()).facts
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "prices", "settled"),
+    [
+        (["Long", "Short"], ["0.37", "0.63"], ["0.37", "0.63"]),
+        (["A", "B", "C"], ["0.3333", "0.3333", "0.3333"], ["0.333333", "0.333333", "0.333333"]),
+        (["Yes", "No"], ["0.37", "0.63"], None),
+        (["Long", "Short"], ["0", "0"], None),
+    ],
+)
+def test_a_scalar_settles_where_it_ended_and_equal_parts_at_their_share(
+    outcomes: list[str], prices: list[str], settled: list[str] | None
+) -> None:
+    told = {"outcomes": json.dumps(outcomes), "outcomePrices": json.dumps(prices)}
+    tokens = json.dumps([str(number) for number in range(len(outcomes))])
+    ended = parse_market(record(closed=True, umaResolutionStatus="resolved", clobTokenIds=tokens, **told))
+    worth = settlements_of(ended)
+    assert ended.status == ("resolved" if settled else "closed")
+    assert (worth and [str(one) for one in worth.values()]) == settled
 
 
 def test_outcomes_are_matched_by_position() -> None:
