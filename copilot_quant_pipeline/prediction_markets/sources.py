@@ -231,7 +231,11 @@ class MarketSources:
         if refused := read_refusal(self.landing, f"{venue.upper()}-MARKETS", key, of=backfill, window=EVER):
             return refused.error
         try:
-            return replace(self._reached(venue).fetch_market(slug), slug=slug)
+            market = self._reached(venue).fetch_market(slug)
+            # A key that somebody put on the axis may be another name of it; a slug of before leads to it unsaid.
+            if plan_keys([market], [key])[key] != key:
+                raise NotFound(f"this market is {market.key}; ask for it by that name")
+            return replace(market, slug=slug)
         except VendorError as error:
             self._keep_refusal(f"{venue.upper()}-MARKETS", key, error, EVER, backfill)
             return error
