@@ -126,7 +126,10 @@ def _with_names(market: Market, names: Mapping[str, str]) -> Market:
     outcomes = tuple(replace(one, name=names.get(one.name, one.name)) for one in market.outcomes)
     result = None if market.result is None else names.get(market.result, market.result)
     called = {name: now for now, name in names.items()}
-    return replace(market, outcomes=outcomes, result=result, facts={**market.facts, OUTCOMES_CALLED: called})
+    facts = {**market.facts, OUTCOMES_CALLED: called}
+    if isinstance(settled := facts.get("settlements"), Mapping):
+        facts["settlements"] = {names.get(name, name): worth for name, worth in settled.items()}
+    return replace(market, outcomes=outcomes, result=result, facts=facts)
 
 
 def plan_keys(known: Iterable[Market], names: Iterable[str]) -> dict[str, str]:

@@ -214,6 +214,7 @@ def _market(record: dict[str, Any], now: datetime) -> Market:
         status=_status(record, now),
         result=result,
         volume=read_quantity(record.get("volume")),
+        resolved_at=_resolved_at(record),
         facts={"tags": topics, **({"settlements": settled} if settled and result is None else {})},
     )
 
@@ -222,6 +223,11 @@ def _outcomes(record: dict[str, Any]) -> tuple[Outcome, ...]:
     if record["outcomeType"] == "BINARY":
         return YES, NO
     return expect_distinct(tuple(Outcome(str(answer["text"]), str(answer["id"])) for answer in record["answers"]))
+
+
+def _resolved_at(record: dict[str, Any]) -> datetime | None:
+    at = record.get("resolutionTime")
+    return read_instant(at, unit=MILLISECOND) if record["isResolved"] and at is not None else None
 
 
 def _closes_at(record: dict[str, Any]) -> datetime | None:

@@ -192,6 +192,7 @@ def _market(post: dict[str, Any]) -> Market:
         closes_at=_instant(question.get("actual_close_time") or question.get("scheduled_close_time")),
         status=status,
         result=_winner(question, outcomes) if status == "resolved" else None,
+        resolved_at=_instant(question.get("actual_resolve_time")) if status == "resolved" else None,
         facts={"tags": _categories(post)},
     )
 
