@@ -46,13 +46,27 @@ _EQUITIES = (
     """,
 )
 
-# `at` is a word of SQL. Where a point came from and what its stamp marks was not kept; nor since when a market's
-# description stands: it is taken to be as it was last seen.
+# `at` is a word of SQL. What a point's stamp marks is known of all venues but Polymarket, of which two services told:
+# its settlements are data-api's, what is off the full minute is CLOB's. Not known is since when a market's description
+# stands: it is taken to be as it was last seen.
 _PREDICTION_MARKETS = (
     """
     create or replace table prediction_markets.prices as
     select date, market, outcome, "at" as stamped_at, price, open, high, low, bid, ask, volume, open_interest,
-        price_kind, null::varchar as service, null::integer as grain_seconds, null::varchar as stamp, source,
+        price_kind,
+        case
+            when market like 'manifold:%' then 'bets'
+            when market like 'predictit:%' then 'marketdata'
+            when market like 'metaculus:%' then 'posts'
+            when market like 'polymarket:%' and price_kind = 'settlement' then 'data-api'
+            when market like 'polymarket:%' and date_part('second', "at") <> 0 then 'clob'
+        end as service,
+        case
+            when price_kind = 'settlement' then 0
+            when market not like 'polymarket:%' then 3600
+        end as grain_seconds,
+        case when market like 'kalshi:%' then 'ends' when service is not null then 'instant' end as stamp,
+        source,
         fetched_at as first_seen_at
     from prediction_markets.prices
     """,

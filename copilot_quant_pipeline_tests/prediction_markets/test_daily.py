@@ -110,3 +110,19 @@ def test_what_an_outcome_settled_at_is_no_price_of_its_last_day(tmp_path: Path) 
         Decimal(price) for price in ("0.29", "0.31", "0.29", "0.31")
     ]
     assert day["kind"] == "settlement"
+
+
+def test_a_day_of_a_settlement_alone_has_no_price_and_says_why(tmp_path: Path) -> None:
+    day = settled_day(tmp_path, [bare(5, "1", price_kind="settlement")])
+    assert (day["close"], day["kind"]) == (None, "settlement")
+
+
+def test_a_price_was_known_when_its_interval_was_over_and_not_as_it_began(tmp_path: Path) -> None:
+    said = ({"stamp": "begins", "service": "data-api"}, {"stamp": "ends"}, {"stamp": "instant"}, {})
+    rows = [{**bare(number, "0.3"), "grain_seconds": 3600, **one} for number, one in enumerate(said)]
+    settled_day(tmp_path, rows)
+    told = Warehouse(tmp_path / "warehouse.duckdb").read(
+        "select date_diff('minute', stamped_at, known_at) as later from prediction_markets.known_prices"
+        " order by stamped_at"
+    )
+    assert told.column("later").to_pylist() == [60, 0, 0, None]
