@@ -54,10 +54,10 @@ def status(
         found = {"grids": grids, "warnings": warnings, "closed?": closed, "schedules": schedules}
         print_json({"warehouse": str(settings.warehouse_path), **found})
         return
-    columns = ("grid", "settled", "failed", "missing", "keys", "newest date", "freshness")
+    columns = ("grid", "settled", "coarse", "failed", "missing", "keys", "newest date", "freshness")
     print_table(
         columns,
-        [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
+        [(p.grid, p.settled, p.coarse, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
     )
     print_warnings(warnings)
     print_table(("schedule", "next run, while copilot-quant ui is up"), _planned(upcoming))
