@@ -28,7 +28,14 @@ from copilot_quant_pipeline.cli.asking import (
     newest_sessions,
 )
 from copilot_quant_pipeline.cli.platform import Platform, open_platform
-from copilot_quant_pipeline.cli.telling import healed_json, print_healed, print_json, print_outcome, print_warnings
+from copilot_quant_pipeline.cli.telling import (
+    healed_json,
+    print_changes,
+    print_healed,
+    print_json,
+    print_outcome,
+    print_warnings,
+)
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 
@@ -76,7 +83,9 @@ def backfill_equities(
     dates = asked_sessions(settings, start, end)
     chosen = asked_symbols(symbols, universe)
     with open_platform(settings, "backfill-equities", as_json, verbose) as platform:
-        report = _report(platform, *_settle_equities(platform, chosen or platform.fetch_members(), dates, refresh))
+        report = _report(
+            platform, "equities", *_settle_equities(platform, chosen or platform.fetch_members(), dates, refresh)
+        )
     _end(report, as_json)
 
 
@@ -120,7 +129,8 @@ def backfill_markets(
         followed = platform.follow(rule)
         if followed.why_none:
             raise followed.why_none
-        report = _report(platform, *_settle_markets(platform, followed, dates, refresh), faults=followed.faults)
+        settled = _settle_markets(platform, followed, dates, refresh)
+        report = _report(platform, "markets", *settled, faults=followed.faults)
     _end(report, as_json)
 
 
@@ -193,7 +203,7 @@ class _Update:
             symbols = chosen or platform.symbols() or platform.fetch_members()
             asked, outcome = _settle_equities(platform, symbols, dates, self.force)
             healed = _heal(platform, "equities", only=chosen) if self.heal else None
-            return _report(platform, asked, outcome, healed)
+            return _report(platform, "equities", asked, outcome, healed)
 
     def markets(self, max_age_days: int, rule: FollowRule, *, named: bool) -> _Report:
         """Of the markets `rule` chooses; where it was not `named` by a user, of all on the axis, too."""
@@ -208,7 +218,7 @@ class _Update:
             asked, outcome = _settle_markets(platform, chosen, dates, self.force, confirm=True)
             only = (chosen.keys or platform.markets(rule)) if named else ()
             healed = _heal(platform, "markets", only=only) if self.heal and (only or not named) else None
-            return _report(platform, asked, outcome, healed, faults=followed.faults)
+            return _report(platform, "markets", asked, outcome, healed, faults=followed.faults)
 
     @staticmethod
     def _expect_known(platform: Platform, rule: FollowRule, why: Exception) -> None:
@@ -231,13 +241,15 @@ def heal(
     settings = Settings.from_environment(source=source, home=home)
     with open_platform(settings, "heal", as_json, verbose) as platform:
         healed = [_heal(platform, grid, force=force) for grid in ("equities", "markets")]
+        waiting = {grid.grid: _waiting(platform, grid.grid) for grid in healed}
     if as_json:
-        grids = {grid.grid: healed_json(grid) for grid in healed}
+        grids = {grid.grid: {**healed_json(grid), "waiting_for_decision": waiting[grid.grid]} for grid in healed}
         warnings = count_open(platform.warehouse)
         print_json({**grids, "warnings": warnings, "warehouse": str(settings.warehouse_path)})
     else:
         for grid in healed:
             print_healed(grid)
+            print_changes(grid.outcome.restated, waiting[grid.grid])
         print_warnings(count_open(platform.warehouse))
     if any(grid.outcome.failed for grid in healed):
         raise typer.Exit(1)
@@ -320,8 +332,15 @@ def _heal(platform: Platform, name: str, *, only: Collection[str] = (), force: b
         )
 
 
+def _waiting(platform: Platform, grid: str) -> int:
+    from copilot_quant_pipeline.warehouse.progress import count_waiting
+
+    return count_waiting(platform.warehouse, grid)
+
+
 def _report(
     platform: Platform,
+    grid: str,
     asked: Rectangle,
     outcome: Outcome,
     healed: Healed | None = None,
@@ -331,13 +350,15 @@ def _report(
     """Print it, unless it is wanted as JSON; `faults` are told already, and leave the command unsettled."""
     from copilot_quant_pipeline.warehouse.warnings import count_open
 
-    warnings = count_open(platform.warehouse)
+    warnings, waiting = count_open(platform.warehouse), _waiting(platform, grid)
     if not platform.as_json:
         print_outcome(platform.settings, asked, outcome)
         if healed:
             print_healed(healed)
+        print_changes(outcome.restated + (healed.outcome.restated if healed else 0), waiting)
         print_warnings(warnings)
-    also = {"healed": healed_json(healed)} if healed else {}
+    also: dict[str, Any] = {"healed": healed_json(healed)} if healed else {}
+    also["waiting_for_decision"] = waiting
     return _Report(
         answer={
             **asdict(outcome),

@@ -67,6 +67,7 @@ class Progress:
     `coarse` are settled ones that are asked for again, since a service that may have them finer did not answer.
     `missing` are cells nobody asked for that lie after their key's first asked one; `newest` is the newest date with
     a settled cell. `fresh`: 99 % of the keys have the newest date of the axis; `stale`: fewer; `empty`: no keys.
+    `restated` are stored rows whose values the venue has ever changed, `waiting` those whose change waits for a person.
     """
 
     grid: str
@@ -77,6 +78,8 @@ class Progress:
     keys: int
     newest: date | None
     freshness: Literal["fresh", "stale", "empty"]
+    restated: int = 0
+    waiting: int = 0
 
 
 def read_progress(warehouse: Warehouse, grid: str, dates: Sequence[date]) -> Progress:
@@ -92,7 +95,34 @@ def read_progress(warehouse: Warehouse, grid: str, dates: Sequence[date]) -> Pro
         keys=row["keys"],
         newest=row["newest"],
         freshness=_freshness(row["fresh_keys"], row["keys"]),
+        **_changes(warehouse, grid),
     )
+
+
+class Changes(TypedDict):
+    """Stored rows of a grid whose values the venue has ever changed, and those whose change waits for a person."""
+
+    restated: int
+    waiting: int
+
+
+_SCHEMA_OF = {"equities": "equities", "markets": "prediction_markets"}
+
+_CHANGES = """
+select
+    (select count(distinct ("table", date, key)) from ops.restatements where starts_with("table", $schema || '.'))
+        as restated,
+    (select count(*) from ops.quarantine where starts_with("table", $schema || '.') and state = 'waiting') as waiting
+"""
+
+
+def _changes(warehouse: Warehouse, grid: str) -> Changes:
+    return cast("Changes", warehouse.read(_CHANGES, {"schema": _SCHEMA_OF[grid]}).to_pylist()[0])
+
+
+def count_waiting(warehouse: Warehouse, grid: str) -> int:
+    """How many changed rows of a grid wait for a person now."""
+    return _changes(warehouse, grid)["waiting"]
 
 
 def _freshness(fresh: int, keys: int) -> Literal["fresh", "stale", "empty"]:
