@@ -61,13 +61,10 @@ def status(
         found = {"grids": grids, "warnings": warnings, "closed?": closed, "schedules": schedules}
         print_json({"warehouse": str(settings.warehouse_path), **found})
         return
-    columns = ("grid", "settled", "failed", "missing", "keys", "newest date", "freshness", "restated", "waiting")
+    columns = ("settled", "coarse", "failed", "missing", "keys", "newest", "freshness", "restated", "waiting")
     print_table(
-        columns,
-        [
-            (p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness, p.restated, p.waiting)
-            for p in progress
-        ],
+        ("grid", *(name.replace("newest", "newest date") for name in columns)),
+        [(p.grid, *(getattr(p, name) for name in columns)) for p in progress],
     )
     print_changes(sum(p.restated for p in progress), sum(p.waiting for p in progress))
     print_warnings(warnings)

@@ -77,7 +77,7 @@ class Healing:
     Attributes:
         gaps: the cells to ask for, at most the limit, and how many there are in all.
         tried_at: when the newest of those that failed was tried, aware UTC; None where none has.
-        waiting: failed cells whose next try is yet to come,
+        waiting: failed or coarse cells whose next try is yet to come,
         next_try_at: the first of these tries, aware UTC; None where nothing waits.
         given_up: failed cells that are not asked for any more.
     """

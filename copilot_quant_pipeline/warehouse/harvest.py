@@ -79,6 +79,20 @@ LOOKED = Table(
 
 WINDOWS = LOOKED.arrow
 
+REFINABLE = Table(
+    schema="harvest",
+    name="refinable",
+    description="Settled cells that came coarsely while a service that may have them finer did not answer.",
+    key=("date", "key"),
+    columns=(
+        Column("date", pa.date32(), "The cell's date."),
+        Column("key", pa.string(), "The cell's symbol or market.", check="key <> ''"),
+        Column("finer_until", pa.date32(), "The last date on which the cell may be had finer."),
+    ),
+)
+
+COARSE = REFINABLE.arrow
+
 
 FOUND = Table(
     schema="harvest",
@@ -134,6 +148,7 @@ class Harvest:
             `EMPTY_REASONS`, a failed cell one of `FAILURES`.
         rows: rows of the settled cells, in the schema of the table they go to.
         seen_again: what came besides the asked cells, where it can tell of changes.
+        coarse: in the `COARSE` schema which settled cells are to be asked for again, since they may be had finer.
         compared: what the answers contradict themselves in.
         actions: what else a venue told of dividends and splits, in the schema of `equities.actions`.
         looks: the symbols with bars that a venue did not know, in the schema of `equities.unknown_looks`.
@@ -146,6 +161,7 @@ class Harvest:
     rows: pa.Table
     actions: pa.Table | None = None
     seen_again: SeenAgain | None = None
+    coarse: pa.Table | None = None
     compared: Compared | None = None
     looks: pa.Table | None = None
     requests: int = 0

@@ -71,13 +71,27 @@ _EQUITIES = (
     """,
 )
 
-# `at` is a word of SQL. Where a point came from and what its stamp marks was not kept; nor since when a market's
-# description stands: it is taken to be as it was last seen.
+# `at` is a word of SQL. What a point's stamp marks is known of all venues but Polymarket, of which two services told:
+# its settlements are data-api's, what is off the full minute is CLOB's. Not known is since when a market's description
+# stands: it is taken to be as it was last seen.
 _PREDICTION_MARKETS = (
     """
     create or replace table prediction_markets.prices as
     select date, market, outcome, "at" as stamped_at, price, open, high, low, bid, ask, volume, open_interest,
-        price_kind, null::varchar as service, null::integer as grain_seconds, null::varchar as stamp, source,
+        price_kind,
+        case
+            when market like 'manifold:%' then 'bets'
+            when market like 'predictit:%' then 'marketdata'
+            when market like 'metaculus:%' then 'posts'
+            when market like 'polymarket:%' and price_kind = 'settlement' then 'data-api'
+            when market like 'polymarket:%' and date_part('second', "at") <> 0 then 'clob'
+        end as service,
+        case
+            when price_kind = 'settlement' then 0
+            when market not like 'polymarket:%' then 3600
+        end as grain_seconds,
+        case when market like 'kalshi:%' then 'ends' when service is not null then 'instant' end as stamp,
+        source,
         fetched_at as first_seen_at
     from prediction_markets.prices
     """,
@@ -92,7 +106,15 @@ _PREDICTION_MARKETS = (
     create or replace table prediction_markets.market_changes as
     select market, status, result, null::timestamptz as closes_at, seen_at from prediction_markets.market_changes
     """,
+    """
+    create table prediction_markets.listed (
+        venue varchar not null, question varchar not null, state varchar not null, id varchar not null
+    )
+    """,
 )
+
+# Which answers were coarse was not kept either.
+_OPS = ("create or replace table ops.coverage as select *, null::date as finer_until from ops.coverage",)
 
 # What was replaced before is not known as rows: `ops.schema_version` says since when it is.
 _HISTORIES = tuple(
@@ -109,7 +131,7 @@ _HISTORIES = tuple(
 # UPGRADES[n] brings version n + 1 to version n + 2; one without statements has the views renewed.
 UPGRADES: tuple[Sequence[str], ...] = (
     (),
-    (*_EQUITIES, *_PREDICTION_MARKETS, *_HISTORIES, UNKNOWN_LOOKS.ddl, WARNINGS.ddl),
+    (*_EQUITIES, *_PREDICTION_MARKETS, *_OPS, *_HISTORIES, UNKNOWN_LOOKS.ddl, WARNINGS.ddl),
 )
 
 _UNVERSIONED = 0

@@ -28,6 +28,7 @@ with asked as (
         least($newest::date, coalesce(any_value(m.closed), $newest::date)) as last,
         count(*) filter (where c.outcome = 'settled') as settled,
         count(*) filter (where c.outcome = 'failed') as failed,
+        count(*) filter (where c.outcome = 'settled' and c.finer_until >= $newest::date) as coarse,
         max(c.date) filter (where c.outcome = 'settled') as newest_settled
     from ops.coverage c left join (
         select market, closes_at::date as closed from prediction_markets.markets
@@ -39,6 +40,7 @@ with asked as (
 select
     coalesce(sum(settled), 0)::bigint as settled,
     coalesce(sum(failed), 0)::bigint as failed,
+    coalesce(sum(coarse), 0)::bigint as coarse,
     coalesce(sum(greatest(0, (select count(*) from unnest($dates::date[]) as axis(day) where day between first and last)
         - settled - failed)), 0)::bigint as missing,
     count(*) as keys,
@@ -62,6 +64,7 @@ class Traffic(TypedDict):
 class Progress:
     """How far a grid has come, in cells.
 
+    `coarse` are settled ones that are asked for again, since a service that may have them finer did not answer.
     `missing` are cells nobody asked for that lie after their key's first asked one; `newest` is the newest date with
     a settled cell. `fresh`: 99 % of the keys have the newest date of the axis; `stale`: fewer; `empty`: no keys.
     `restated` are stored rows whose values the venue has ever changed, `waiting` those whose change waits for a person.
@@ -70,6 +73,7 @@ class Progress:
     grid: str
     settled: int
     failed: int
+    coarse: int
     missing: int
     keys: int
     newest: date | None
@@ -86,6 +90,7 @@ def read_progress(warehouse: Warehouse, grid: str, dates: Sequence[date]) -> Pro
         grid=grid,
         settled=row["settled"],
         failed=row["failed"],
+        coarse=row["coarse"],
         missing=row["missing"],
         keys=row["keys"],
         newest=row["newest"],
@@ -219,14 +224,27 @@ def read_empty(warehouse: Warehouse, grid: str, keys: Sequence[str]) -> dict[str
 
 
 # The settled cells up to $newest that are not the last word: of a day that was not over when it was asked for, and
-# those settled by a life their market turned out not to have: gone and back, closed and open again, opened before.
+# those settled by a life their market turned out not to have: gone and back, closed and open again, opened before; of
+# one whose end was taken back, the day on which it was thought to have ended too.
 # Bars have none that must be asked for: the request for a later session brings a provisional one again.
 PROVISIONAL = """
     select c.date, c.key
     from ops.coverage c left join prediction_markets.markets m on m.market = c.key
+    left join (
+        select market, (closes_at - interval 1 microsecond)::date as day, max(closes_at) as closes_at,
+            min(seen_at) as since, max(until) as until
+        from (
+            select *, lead(seen_at) over (partition by market order by seen_at) as until
+            from prediction_markets.market_changes
+        )
+        where status in ('closed', 'resolved', 'gone') and until is not null
+        group by all
+    ) ended on ended.market = c.key and ended.day = c.date
     where $grid = 'markets' and c.grid = $grid and c.outcome = 'settled' and c.date <= $newest::date and (
         c.fetched_at < c.date + interval 1 day
         or c.reason = 'delisted' and m.status <> 'gone'
+        or c.fetched_at >= ended.since and c.fetched_at < ended.until
+            and (m.status not in ('closed', 'resolved', 'gone') or m.closes_at > ended.closes_at)
         or c.reason in ('not_open', 'closed')
             and c.date >= coalesce(m.opened_at::date, c.date)
             -- What ends at midnight has no life on the day after.
@@ -236,9 +254,17 @@ PROVISIONAL = """
 """
 
 
+# Those, and what came coarsely and may still be had finer.
+_NOT_FINAL = f"""
+    {PROVISIONAL} union
+    select date, key from ops.coverage
+    where grid = $grid and outcome = 'settled' and finer_until >= $newest::date and date <= $newest::date
+"""  # noqa: S608 ours
+
+
 def read_provisional(warehouse: Warehouse, grid: str, newest: date) -> set[Cell]:
     """The settled cells up to the date `newest` whose rows are not the last word and may be by now."""
-    answer = warehouse.read(PROVISIONAL, {"grid": grid, "newest": newest})
+    answer = warehouse.read(_NOT_FINAL, {"grid": grid, "newest": newest})
     return {Cell(row["date"], row["key"]) for row in answer.to_pylist()}
 
 

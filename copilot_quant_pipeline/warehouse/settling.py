@@ -6,8 +6,8 @@ Not here: when rows differ (warehouse/comparing.py), which changes are not belie
 locking and the transaction itself (warehouse/warehouse.py).
 
 The frames `asked` (CELLS), `incoming` (rows of the table), `seen` (rows of other dates), `windows` (WINDOWS), `told`
-(ACTIONS) and `looks` (UNKNOWN_LOOKS) are registered beforehand. Names written into statements are declared ones; values
-are bound.
+(ACTIONS), `refinable` (COARSE) and `looks` (UNKNOWN_LOOKS) are registered beforehand. Names written into statements are
+declared ones; values are bound.
 """
 # ruff: noqa: S608
 
@@ -232,16 +232,20 @@ _OUTCOMES = """
             vanished or a.outcome = 'failed' as failed,
             case when vanished then 'vanished_at_source' else a.reason end as cause,
             case when vanished then coalesce(a.detail, 'answered ' || a.reason) else a.detail end as answer,
-            coalesce(f.rows, k.rows, 0) as rows
+            coalesce(f.rows, k.rows, 0) as rows,
+            case when f.rows is not null then r.finer_until end as finer_until
         from asked a
         left join filled f using (date, key)
         left join kept k using (date, key)
+        left join refinable r using (date, key)
     ), counted as (
         select
             t.*,
-            case when failed then coalesce(c.attempts, 0) + 1 else 0 end as attempts,
-            case when failed then coalesce(c.passing, 0) + cast(list_contains($passing, cause) as integer) else 0 end
-                as passing,
+            -- Tries of one kind are counted: those that failed, or those that brought a coarse answer.
+            case when failed = (c.outcome = 'failed') then c.attempts else 0 end as tried,
+            case when failed = (c.outcome = 'failed') then c.passing else 0 end as passed,
+            case when failed or t.finer_until is not null then tried + 1 else 0 end as attempts,
+            case when failed then passed + cast(list_contains($passing, cause) as integer) else 0 end as passing,
             case when failed then coalesce(c.failing_since, t.fetched_at) end as failing_since,
             case when failed and c.outcome = 'failed' and c.reason = cause then c.reason_since
                 when failed then t.fetched_at end as reason_since,
@@ -261,7 +265,7 @@ _OUTCOMES = """
         from counted
     )
     select
-        date, key, fetched_at, rows, attempts, passing, failing_since, reason_since,
+        date, key, fetched_at, rows, attempts, passing, failing_since, reason_since, finer_until,
         case when failed then 'failed' else 'settled' end as outcome,
         case when given_up then $given_up else cause end as reason,
         case when given_up then epitaph else answer end as detail
@@ -284,7 +288,7 @@ _FORGET_COVERAGE = """
 _INSERT_COVERAGE = """
     insert into ops.coverage by name
     select $grid as grid, date, key, outcome, rows, reason, detail, attempts, passing, failing_since, reason_since,
-        fetched_at, $run_id as run_id
+        fetched_at, $run_id as run_id, finer_until
     from outcomes
 """
 

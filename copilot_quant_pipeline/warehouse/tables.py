@@ -461,6 +461,19 @@ MARKET_CHANGES = Table(
     ),
 )
 
+LISTED = Table(
+    schema="prediction_markets",
+    name="listed",
+    description="What the last complete listing of a question showed: a later one that lacks many is told by it.",
+    key=("venue", "question", "state", "id"),
+    columns=(
+        Column("venue", pa.string(), "The venue's name."),
+        Column("question", pa.string(), "JSON: which categories, how many, ended ones too."),
+        Column("state", pa.string(), "open, or broken: a record that could not be read and that nobody follows."),
+        Column("id", pa.string(), "The venue's own id."),
+    ),
+)
+
 PRICES = GridTable(
     schema="prediction_markets",
     name="prices",
@@ -472,7 +485,11 @@ PRICES = GridTable(
         Column("date", pa.date32(), "UTC day."),
         _market(),
         Column("outcome", pa.string(), "The outcome's name."),
-        Column("stamped_at", UTC_TIME, "The point's stamp; `stamp` says what of its interval that is."),
+        Column(
+            "stamped_at",
+            UTC_TIME,
+            "The point's time as sent. It was known then or, where that begins its interval, grain_seconds later.",
+        ),
         _probability("price", "The last price; null where nothing traded."),
         _probability("open", "The hour's first price, where the venue tells it."),
         _probability("high", "The hour's highest price, likewise."),
@@ -520,7 +537,8 @@ select
     arg_max(ask, stamped_at) filter (where ask is not null) as ask,
     cast(sum(volume) as decimal(24, 6)) as volume,
     arg_max(open_interest, stamped_at) filter (where open_interest is not null) as open_interest,
-    any_value(m.settlement) as settlement
+    any_value(m.settlement) as settlement,
+    arg_max(price_kind, stamped_at) as kind
 from points p left join (
     select market, unnest(map_keys(settled)) as outcome, unnest(map_values(settled))::decimal(9, 6) as settlement
     from (select market, from_json(settlements, '"MAP(VARCHAR, VARCHAR)"') as settled from prediction_markets.markets)
@@ -539,14 +557,42 @@ DAILY = View(
         _probability("open", "First price of the day."),
         _probability("high", "Highest price of the day."),
         _probability("low", "Lowest price of the day."),
-        _probability("close", "Last price of the day."),
+        _probability("close", "Last price of the day; what it settled at is none."),
         _probability("bid", "Last bid of the day."),
         _probability("ask", "Last ask of the day."),
         Column("volume", QUANTITY, "Traded that day, in the venue's unit.", nullable=True),
         Column("open_interest", QUANTITY, "Open at the end of the day.", nullable=True),
         _probability("settlement", "1 if this outcome won, 0 if another did, between where it was split; null before."),
+        Column(
+            "kind", pa.string(), "What the day's last row is: trade, quote, forecast; or settlement, never a close."
+        ),
     ),
     query=_DAILY,
+)
+
+# Every price with the instant from which on it can have been known, which no stored stamp that begins an interval is.
+_KNOWN_PRICES = """
+select
+    *,
+    case stamp
+        when 'begins' then stamped_at + to_seconds(grain_seconds)
+        when 'ends' then stamped_at
+        when 'instant' then stamped_at
+    end as known_at
+from prediction_markets.prices
+"""
+
+KNOWN_PRICES = View(
+    schema="prediction_markets",
+    name="known_prices",
+    description="The prices, and when each was known: what is computed as of an instant takes none known later.",
+    columns=(
+        *PRICES.columns,
+        Column(
+            "known_at", UTC_TIME, "At the latest by when the price was known; null where that is not.", nullable=True
+        ),
+    ),
+    query=_KNOWN_PRICES,
 )
 
 COVERAGE = Table(
@@ -562,7 +608,7 @@ COVERAGE = Table(
         Column("rows", pa.int32(), "How many rows are stored for the cell."),
         Column("reason", pa.string(), "Why it failed, or why it is settled without rows.", nullable=True),
         Column("detail", pa.string(), "Free text, such as the numbers of a malformed bar.", nullable=True),
-        Column("attempts", pa.int32(), "Failed tries since it was last settled; 0 once settled."),
+        Column("attempts", pa.int32(), "Failed tries since it was last settled, or coarse answers; 0 once final."),
         Column("passing", pa.int32(), "How many of these said nothing about the cell: the venue was out of reach."),
         Column(
             "failing_since", UTC_TIME, "When the first of these failed tries was; null once settled.", nullable=True
@@ -570,6 +616,12 @@ COVERAGE = Table(
         Column("reason_since", UTC_TIME, "Since when every try has failed for this same reason.", nullable=True),
         Column("fetched_at", UTC_TIME, "When the venue was last asked."),
         Column("run_id", pa.string(), "The run that asked last."),
+        Column(
+            "finer_until",
+            pa.date32(),
+            "Of a settled cell that came coarsely: the last date on which it may be had finer; null where it is final.",
+            nullable=True,
+        ),
     ),
 )
 
@@ -711,6 +763,7 @@ TABLES: tuple[Table, ...] = (
     MEMBERS,
     MARKETS,
     MARKET_CHANGES,
+    LISTED,
     PRICES,
     COVERAGE,
     RESTATEMENTS,
@@ -719,4 +772,4 @@ TABLES: tuple[Table, ...] = (
     RUN_SUMMARY,
     *map(history_of, VALUES),
 )
-VIEWS: tuple[View, ...] = (ADJUSTED_BARS, DAILY)
+VIEWS: tuple[View, ...] = (ADJUSTED_BARS, DAILY, KNOWN_PRICES)
