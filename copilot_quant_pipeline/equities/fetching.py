@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
@@ -19,11 +19,12 @@ from copilot_quant_pipeline.calendar import NEW_YORK, last_completed_session, pr
 from copilot_quant_pipeline.equities.bars import Settled, actions_told, bars_beside, settle_span
 from copilot_quant_pipeline.equities.brake import Brake
 from copilot_quant_pipeline.equities.chart import VendorBars
+from copilot_quant_pipeline.equities.comparison import disagreements
 from copilot_quant_pipeline.equities.yahoo import Traffic, YahooClient
-from copilot_quant_pipeline.errors import BeforeFirstBar, VendorError
+from copilot_quant_pipeline.errors import BeforeFirstBar, Unavailable, VendorError
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
-from copilot_quant_pipeline.warehouse.harvest import CELLS, WINDOWS, Harvest, SeenAgain
+from copilot_quant_pipeline.warehouse.harvest import CELLS, WARNED, WINDOWS, Compared, Harvest, SeenAgain
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
 
 T = TypeVar("T")
@@ -58,6 +59,7 @@ class Fetching:
         stored_beside: the symbols that have bars besides those asked for: the newest sessions of these are asked for
             alone, and what an answer brings of the stored ones, too, is handed over to be compared. Only of answers
             fetched now: a kept one was compared when it came.
+        settled_empty: the symbols with sessions that are settled without a bar, of which an answer may bring one.
     """
 
     grid_start: date
@@ -68,6 +70,7 @@ class Fetching:
     backfill: InBackfill | None = None
     threads: int = 8
     stored_beside: Collection[str] = frozenset()
+    settled_empty: Collection[str] = frozenset()
 
 
 def plan_window(span: Span, grid_start: date, today: date, *, whole: bool) -> Window:
@@ -107,7 +110,9 @@ def fetch_spans(
     is kept in `landing`.
     """
     started_at, before = datetime.now(UTC), client.traffic
-    one = _OneSpan(client, landing, how, Brake(), session_close(last_completed_session(how.now)))
+    one = _OneSpan(
+        client, landing, how, Brake([span.key for span in spans]), session_close(last_completed_session(how.now))
+    )
     pieces: dict[str, _Piece] = {}
     with closing(_pieces(one, spans, how.threads)) as settled:
         for key, piece in settled:
@@ -123,7 +128,7 @@ def reread_histories(client: YahooClient, landing: Landing, symbols: Sequence[st
     Errors of the venue are in the answer. An interrupt ends all waiting and is passed on.
     """
     started_at, before = datetime.now(UTC), client.traffic
-    one = _OneSpan(client, landing, how, Brake(), session_close(last_completed_session(how.now)))
+    one = _OneSpan(client, landing, how, Brake(symbols), session_close(last_completed_session(how.now)))
     with closing(_in_threads(one.reread, {symbol: symbol for symbol in symbols}, one.brake, how.threads)) as read:
         answers = dict(read)
     pieces = [answer for answer in answers.values() if isinstance(answer, _Piece)]
@@ -133,11 +138,16 @@ def reread_histories(client: YahooClient, landing: Landing, symbols: Sequence[st
 
 @dataclass(frozen=True)
 class _Piece:
-    """One symbol's part of a harvest; `windows` are rows of `WINDOWS`, as `beside` has those of `BARS`."""
+    """One symbol's part of a harvest; `windows` are rows of `WINDOWS`, as `beside` has those of `BARS`.
+
+    `warned` (`WARNED`) is where the answer contradicts itself, and `compared` the rows of `WINDOWS` that it was.
+    """
 
     settled: Settled
     beside: pa.Table = field(default_factory=BARS.arrow.empty_table)
     windows: Sequence[Mapping[str, Any]] = ()
+    warned: pa.Table = field(default_factory=WARNED.empty_table)
+    compared: Sequence[Mapping[str, Any]] = ()
 
 
 def _harvest(pieces: Sequence[_Piece], traffic: Traffic, started_at: datetime) -> Harvest:
@@ -149,10 +159,19 @@ def _harvest(pieces: Sequence[_Piece], traffic: Traffic, started_at: datetime) -
         rows=pa.concat_tables([BARS.arrow.empty_table(), *(piece.rows for piece in settled)]).combine_chunks(),
         actions=pa.concat_tables([ACTIONS.arrow.empty_table(), *(piece.actions for piece in settled)]),
         seen_again=SeenAgain(beside, pa.Table.from_pylist(windows, schema=WINDOWS)) if windows else None,
+        compared=_compared(pieces),
         requests=traffic.requests,
         retries=traffic.retries,
         started_at=started_at,
     )
+
+
+def _compared(pieces: Sequence[_Piece]) -> Compared | None:
+    windows = [window for piece in pieces for window in piece.compared]
+    if not windows:
+        return None
+    rows = pa.concat_tables([WARNED.empty_table(), *(piece.warned for piece in pieces)])
+    return Compared(rows, pa.Table.from_pylist(windows, schema=WINDOWS))
 
 
 def _pieces(one: _OneSpan, spans: Sequence[Span], threads: int) -> Generator[tuple[str, _Piece]]:
@@ -163,7 +182,7 @@ def _pieces(one: _OneSpan, spans: Sequence[Span], threads: int) -> Generator[tup
         if kept is None:
             to_ask[span.key] = span
         else:
-            yield span.key, _Piece(kept)
+            yield span.key, kept
     yield from _in_threads(one.settle_fetched, to_ask, one.brake, threads)
 
 
@@ -190,7 +209,7 @@ class _OneSpan:
     brake: Brake
     last_close: datetime
 
-    def settle_kept(self, span: Span) -> Settled | None:
+    def settle_kept(self, span: Span) -> _Piece | None:
         """The cells settled from a kept response, where one is good enough.
 
         One by which cells fail is not, and none is for a refresh: the venue may have better by now. Only what this
@@ -200,14 +219,17 @@ class _OneSpan:
         asked = (span.start, span.end)
         refused = read_refusal(self.landing, _folder(window.kind), span.key, of=self.how.backfill, window=asked)
         if refused:
-            return self._settled(span, refused.error)
+            return _Piece(self._settled(span, refused.error))
         # A kept history holds the tail as well.
         for kind in dict.fromkeys(("history", window.kind)):
             kept = self.landing.read(_folder(kind), span.key)
             if kept and self._is_usable(kept, span):
-                settled = self._settled(span, _vendor_bars(span.key, kept))
+                answer = _vendor_bars(span.key, kept)
+                settled = self._settled(span, answer)
                 if self._is_of_this_backfill(kept) or not (self.how.refresh or _has_failed(settled)):
-                    return settled
+                    # Of the many runs of a backfill the one that fetched has compared; an interrupt may have come
+                    # between any other's fetching and storing.
+                    return _Piece(settled) if self.how.backfill else _compared_with_venue(_Piece(settled), answer, kind)
         return None
 
     def settle_fetched(self, span: Span) -> _Piece:
@@ -215,11 +237,14 @@ class _OneSpan:
         window = self._window(span)
         answer = self._fetched(span.key, window)
         if window.kind == "tail" and _is_inconclusive(span, answer):
-            answer = self._fetched(span.key, history_window(span, self.how.grid_start, window.end))
+            window = history_window(span, self.how.grid_start, window.end)
+            answer = self._fetched(span.key, window)
         settled = self._settled(span, answer)
-        if isinstance(answer, VendorError) or span.key not in self.how.stored_beside:
+        if isinstance(answer, VendorError):
             return _Piece(settled)
-        return self._with_beside(settled, answer, span.dates)
+        beside = span.key in self.how.stored_beside or span.key in self.how.settled_empty
+        piece = self._with_beside(settled, answer, span.dates) if beside else _Piece(settled)
+        return _compared_with_venue(piece, answer, window.kind)
 
     def reread(self, symbol: str) -> _Piece | VendorError:
         """The symbol's whole history as the venue tells it now; nothing is asked of any cell."""
@@ -227,7 +252,8 @@ class _OneSpan:
         if isinstance(answer, VendorError):
             return answer
         told = actions_told(answer, source=self.how.source)
-        return self._with_beside(Settled(CELLS.empty_table(), BARS.arrow.empty_table(), told), answer, ())
+        piece = self._with_beside(Settled(CELLS.empty_table(), BARS.arrow.empty_table(), told), answer, ())
+        return _compared_with_venue(piece, answer, "history")
 
     def _with_beside(self, settled: Settled, answer: VendorBars, asked: Sequence[date]) -> _Piece:
         window = {"key": answer.symbol, "start": answer.start, "end": answer.end, "fetched_at": answer.fetched_at}
@@ -257,6 +283,8 @@ class _OneSpan:
         except VendorError as error:
             self._keep_refusal(symbol, window, error)
             return error
+        if window.kind == "history" and symbol in self.how.stored_beside and not _has_bars(bars):
+            return Unavailable(f"{symbol}: Yahoo's history of it is empty, and there were bars before")
         self.landing.keep(_folder(window.kind), symbol, _kept_bars(bars))
         return bars
 
@@ -269,6 +297,18 @@ class _OneSpan:
         return settle_span(span, answer, now=self.how.now, source=self.how.source)
 
 
+def _compared_with_venue(piece: _Piece, answer: VendorBars, kind: str) -> _Piece:
+    """The piece, with what a whole history contradicts itself in; a tail is too short to tell."""
+    if kind != "history":
+        return piece
+    warned, compared = disagreements(answer)
+    if compared is None:
+        return piece
+    start, end = compared
+    window = {"key": answer.symbol, "start": start, "end": end, "fetched_at": answer.fetched_at}
+    return replace(piece, warned=warned, compared=[window])
+
+
 def _has_failed(settled: Settled) -> bool:
     return "failed" in settled.cells.column("outcome").unique().to_pylist()
 
@@ -279,6 +319,11 @@ def _is_inconclusive(span: Span, answer: VendorBars | VendorError) -> bool:
         return isinstance(answer, BeforeFirstBar)
     dates = answer.bars.column("date")
     return len(dates) == 0 or (answer.first_trade_date is None and dates[0].as_py() > span.start)
+
+
+def _has_bars(bars: VendorBars) -> bool:
+    close = bars.bars.column("close")
+    return bool(close.null_count < len(close))
 
 
 def _folder(kind: str) -> str:

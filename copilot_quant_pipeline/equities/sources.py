@@ -45,14 +45,22 @@ class EquitySources:
         refresh: bool,
         backfill: InBackfill | None,
         stored_beside: Collection[str] = frozenset(),
+        settled_empty: Collection[str] = frozenset(),
     ) -> Harvest:
-        """Every asked cell settled or failed, the bars that came, and of `stored_beside` those seen again."""
-        how = replace(self._how(), refresh=refresh, backfill=backfill, stored_beside=stored_beside)
+        """Every asked cell settled or failed, the bars that came, and of the others those beside what was asked for."""
+        how = replace(
+            self._how(),
+            refresh=refresh,
+            backfill=backfill,
+            stored_beside=stored_beside,
+            settled_empty=settled_empty,
+        )
         return fetch_spans(self.yahoo, self.landing, plan_fetches(cells), how, self.on_cells)
 
     def reread_histories(self, symbols: Sequence[str]) -> Reread:
         """The whole history of each symbol from the grid's start on, asked for anew."""
-        return reread_histories(self.yahoo, self.landing, symbols, self._how())
+        how = replace(self._how(), stored_beside=frozenset(symbols))
+        return reread_histories(self.yahoo, self.landing, symbols, how)
 
     def _how(self) -> Fetching:
         return Fetching(

@@ -104,7 +104,9 @@ def settle_span(
         "fetched_at": pa.repeat(pa.scalar(now, CELLS.field("fetched_at").type), len(span.dates)),
     }
     coarse = [
-        {"date": day, "key": span.key, "finer_until": one.until} for day, one in judge.coarse.items() if day in green
+        {"date": day, "key": span.key, "finer_until": one.until, "detail": _of_few(one)}
+        for day, one in judge.coarse.items()
+        if day in green
     ]
     return Settled(pa.table(cells, schema=CELLS), rows, pa.Table.from_pylist(coarse, COARSE))
 
@@ -151,6 +153,12 @@ def _counts(days: pa.ChunkedArray, points: pa.Table) -> dict[date, list[int]]:
     for day, count in zip(each.column("day").to_pylist(), each.column("count_all").to_pylist(), strict=True):
         counts.setdefault(day, []).append(count)
     return counts
+
+
+def days_told(market: Market, answer: object) -> set[date]:
+    """The UTC days of which an answer brings points, be they asked for or not."""
+    points = _points_of(answer)
+    return set(_rows(market, points, "", _ANY_TIME).column("date").unique().to_pylist()) if points.num_rows else set()
 
 
 def last_day_of_life(market: Market, today: date) -> date:
@@ -296,7 +304,10 @@ class _Judge:
         return f"{market.key} has prices {self._extent}, and none on this day"
 
 
-def _points_of(answer: pa.Table | VendorError | None) -> pa.Table:
+_ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _points_of(answer: object) -> pa.Table:
     points = answer.points if isinstance(answer, MissingAtSource) else answer
     return points if isinstance(points, pa.Table) else POINTS.empty_table()
 

@@ -5,9 +5,9 @@ Not here: when a cell is tried again (upkeep/healing.py), which runs that takes 
 
 A gap is a failed cell, or one never asked for that lies after its key's first settled cell (and, of a market, between
 its opening and its close), or a market's cell that was settled while its day was not over, or by a life its market
-turned out not to have, or one that was settled as delisted though rows of later dates came, or one that came coarsely
-and may be had finer, which waits between its tries as a failed one does. A key never asked for has no gaps, nor has a
-key or date that is not on the axes.
+turned out not to have, or one that was settled as delisted though rows of later dates came, or by a venue that was
+failing, or one that came coarsely and may be had finer, which waits between its tries as a failed one does. A key never
+asked for has no gaps, nor has a key or date that is not on the axes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from copilot_quant_pipeline.grid.cells import Cell
-from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP
+from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, PASSING
 from copilot_quant_pipeline.warehouse.progress import PROVISIONAL
 from copilot_quant_pipeline.warehouse.tables import UTC_TIME
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -29,6 +29,7 @@ from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 class Tries(NamedTuple):
     """What failed cells of the same history have in common; `passing` of the `attempts` said nothing about them.
 
+    `is_back`: they were given up while their venue was out of reach, and it has answered for other cells since.
     The reason is `coarse` of cells that are settled and may be had finer, which is no failed cell's reason.
     """
 
@@ -36,6 +37,7 @@ class Tries(NamedTuple):
     attempts: int
     passing: int
     fetched_at: datetime
+    is_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,29 @@ class Gaps:
 
 def read_tries(warehouse: Warehouse, extent: Extent) -> dict[Tries, int]:
     """The histories of the failed cells and of those that may be had finer, each with the number of its cells."""
-    answer = warehouse.read(_TRIES, {**extent.bound, "newest": extent.blank_until}).to_pylist()
+    answer = warehouse.read(_TRIES, {**extent.bound, **_GIVEN_UP_WORDS, "newest": extent.blank_until}).to_pylist()
     return {Tries(*(row[name] for name in Tries._fields)): row["cells"] for row in answer}
 
 
-def read_gaps(warehouse: Warehouse, extent: Extent, due: Collection[Tries], busy: Collection[Busy], limit: int) -> Gaps:
-    """The failed cells whose history is `due`, the blank and the early ones, without `busy`: the newest `limit`."""
-    bound = {**extent.bound, "newest": extent.blank_until, "limit": limit, "given_up": GIVEN_UP}
+def read_gaps(
+    warehouse: Warehouse,
+    extent: Extent,
+    due: Collection[Tries],
+    busy: Collection[Busy],
+    limit: int,
+    forgotten: Collection[str] = (),
+) -> Gaps:
+    """The failed cells whose history is `due`, the blank and the early ones, without `busy`: the newest `limit`.
+
+    `forgotten` are keys that were taken for delisted while their venue was failing.
+    """
+    bound = {
+        **extent.bound,
+        "newest": extent.blank_until,
+        "limit": limit,
+        **_GIVEN_UP_WORDS,
+        "forgotten": list(forgotten),
+    }
     with warehouse.connect_read_only() as connection:
         connection.register("due", pa.Table.from_pylist([tries._asdict() for tries in due], _DUE))
         connection.register("busy", pa.Table.from_pylist([*_corners(busy, extent.keys)], _BUSY))
@@ -101,20 +119,42 @@ def _corners(busy: Collection[Busy], keys: Sequence[str]) -> list[dict[str, Any]
     ]
 
 
-_DUE = pa.schema([("reason", pa.string()), ("attempts", pa.int32()), ("passing", pa.int32()), ("fetched_at", UTC_TIME)])
+_DUE = pa.schema(
+    [
+        ("reason", pa.string()),
+        ("attempts", pa.int32()),
+        ("passing", pa.int32()),
+        ("fetched_at", UTC_TIME),
+        ("is_back", pa.bool_()),
+    ]
+)
 _BUSY = pa.schema([("first", pa.date32()), ("last", pa.date32()), ("top", pa.int64()), ("bottom", pa.int64())])
 
-# What was tried and is to be tried again: failed cells, and coarse ones of days that are over.
+_GIVEN_UP_WORDS = {"given_up": GIVEN_UP, "passing_reasons": list(PASSING)}
+
+# The failed cells, and as `coarse` those of days that are over and may be had finer; with whether they were given up
+# for a reason that has passed: their venue has answered for others since. What a market's life alone settles is no
+# answer.
 _TRIED = """
-    select date, key, coalesce(case when outcome = 'failed' then reason end, 'coarse') as reason, attempts, passing,
-        fetched_at
-    from ops.coverage
-    where grid = $grid and (outcome = 'failed' or finer_until >= $newest::date and date <= $newest::date)
+    answered as (
+        select if(grid = 'markets', split_part(key, ':', 1), 'yahoo') as venue, max(fetched_at) as at
+        from ops.coverage
+        where grid = $grid and outcome = 'settled'
+            and (rows > 0 or reason in ('not_listed', 'no_trade', 'no_price')) group by all
+    ), tried as (
+        select c.* replace (if(c.outcome = 'failed', c.reason, 'coarse') as reason),
+            c.outcome = 'failed' and c.reason = $given_up and coalesce(fetched_at < a.at, false)
+            and list_contains($passing_reasons, split_part(coalesce(detail, ''), ',', 1)) as is_back
+        from ops.coverage c
+        left join answered a on a.venue = if(c.grid = 'markets', split_part(c.key, ':', 1), 'yahoo')
+        where grid = $grid and (c.outcome = 'failed' or finer_until >= $newest::date and date <= $newest::date)
+    )
 """
 
 _TRIES = f"""
-select reason, attempts, passing, fetched_at, count(*) as cells
-from ({_TRIED})
+with {_TRIED}
+select reason, attempts, passing, fetched_at, is_back, count(*) as cells
+from tried
 where key in (select unnest($keys::varchar[])) and date in (select unnest($dates::date[]))
 group by all
 order by all
@@ -142,8 +182,8 @@ with keys as (
 ), blank as (
     select d.date, l.key from lives l join dates d on d.date between l.first and l.last
     anti join covered c on c.date = d.date and c.key = l.key
-), red as (
-    select date, key from ({_TRIED}) semi join due using (reason, attempts, passing, fetched_at)
+), {_TRIED}, red as (
+    select date, key from tried semi join due using (reason, attempts, passing, fetched_at, is_back)
 ), provisional as ({PROVISIONAL}), departed as (
     select key, max(fetched_at) filter (reason = 'delisted') as since, max(date) filter (rows > 0) as last_bar
     from covered group by key having since is not null
@@ -152,8 +192,9 @@ with keys as (
     select c.date, c.key from covered c join departed d using (key)
     where c.reason = $given_up and c.fetched_at < d.since and c.date > d.last_bar
 ), revived as (
-    -- It has rows of later dates: it had only been forgotten for a while.
-    select c.date, c.key from covered c join departed d using (key) where c.reason = 'delisted' and c.date < d.last_bar
+    -- It has rows of later dates, or its venue was failing: it had only been forgotten for a while.
+    select c.date, c.key from covered c join departed d using (key)
+    where c.reason = 'delisted' and (c.date < d.last_bar or list_contains($forgotten::varchar[], c.key))
 ), gaps as (
     select date, key, place
     from (from blank union all from provisional union all from red union from explained union from revived)

@@ -6,8 +6,8 @@ Not here: when rows differ (warehouse/comparing.py), which changes are not belie
 locking and the transaction itself (warehouse/warehouse.py).
 
 The frames `asked` (CELLS), `incoming` (rows of the table), `seen` (rows of other dates), `windows` (WINDOWS), `told`
-(ACTIONS) and `refinable` (COARSE) are registered beforehand. Names written into statements are declared ones; values
-are bound.
+(ACTIONS), `looks` (UNKNOWN_LOOKS) and `refinable` (COARSE) are registered beforehand. Names written into statements are
+declared ones; values are bound.
 """
 # ruff: noqa: S608
 
@@ -73,6 +73,12 @@ def settle_actions(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
     connection.execute(f"insert into equities.actions by name select {names} from acted where not held and not gone")
 
 
+def settle_looks(connection: duckdb.DuckDBPyConnection) -> None:
+    """Remember the looks in `looks` that found a symbol unknown; an answer of any other kind ends what came before."""
+    connection.execute(_FORGET_LOOKS)
+    connection.execute(_INSERT_LOOKS)
+
+
 def settle_coverage(connection: duckdb.DuckDBPyConnection, table: GridTable, run_id: str) -> pa.Table:
     """Say what became of each cell, after `settle_rows`; gives cells as in `CELLS`, by key and date."""
     grid = {"grid": table.grid}
@@ -89,6 +95,21 @@ def record_run(connection: duckdb.DuckDBPyConnection, values: dict[str, Any]) ->
     run = {name: values[name] for name in ("run_id", "grid")}
     connection.execute("delete from ops.run_summary where run_id = $run_id and grid = $grid", run)
     connection.execute(_INSERT_SUMMARY, values)
+
+
+_FORGET_LOOKS = """
+    delete from equities.unknown_looks where symbol not in (select symbol from looks) and symbol in (
+        select key from asked
+        where outcome = 'settled' and reason is distinct from 'delisted'
+            or reason in ('missing_at_source', 'malformed_bar')
+        union select key from windows
+    )
+"""
+
+_INSERT_LOOKS = """
+    insert into equities.unknown_looks by name
+    from looks anti join equities.unknown_looks using (symbol, session)
+"""
 
 
 def _counts(connection: duckdb.DuckDBPyConnection, inserted: int, lost: int) -> RowCounts:
@@ -239,7 +260,7 @@ _OUTCOMES = """
             a.outcome = 'settled' and f.rows is null and k.rows is not null as vanished,
             vanished or a.outcome = 'failed' as failed,
             case when vanished then 'vanished_at_source' else a.reason end as cause,
-            case when vanished then coalesce(a.detail, 'answered ' || a.reason) else a.detail end as answer,
+            coalesce(a.detail, case when vanished then 'answered ' || a.reason else r.detail end) as answer,
             coalesce(f.rows, k.rows, 0) as rows,
             case when f.rows is not null then r.finer_until end as finer_until
         from asked a
