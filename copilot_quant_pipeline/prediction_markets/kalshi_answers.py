@@ -118,6 +118,9 @@ def _market(record: Mapping[str, Any], event: Mapping[str, Any]) -> Market:
         volume=_quantity(record, "volume"),
         event=record.get("event_ticker") or None,
         series=event.get("series_ticker") or None,
+        label=_label(record),
+        event_title=event.get("title") or None,
+        resolved_at=_settled_at(record) if status == "resolved" else None,
         facts=_facts(record),
     )
 
@@ -126,6 +129,18 @@ def _title(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
     # Kalshi means to drop `title` from markets.
     parts = (event.get("title"), record.get("yes_sub_title"))
     return record.get("title") or ": ".join(part for part in parts if part) or str(record["ticker"])
+
+
+def _settled_at(record: Mapping[str, Any]) -> datetime | None:
+    with suppress(TypeError, ValueError, AttributeError):
+        instant = _instant(record.get("settlement_ts"))
+        return instant.replace(tzinfo=instant.tzinfo or UTC) if instant else None
+    return None
+
+
+def _label(record: Mapping[str, Any]) -> str | None:
+    """What is said of Yes, such as a strike; `subtitle` is what older records call it."""
+    return next((str(told) for told in (record.get("yes_sub_title"), record.get("subtitle")) if told), None)
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, str]:

@@ -331,14 +331,17 @@ def _of_few(coarse: Coarse | None) -> str | None:
 def settlements_of(market: Market) -> dict[str, Decimal] | None:
     """What each outcome settled at, from 0 to 1; None where that is not final or the venue does not say.
 
-    Of a market of two that settled in between, its venue tells what the first settled at. What is resolved without a
-    winner and without that is void, or resolved in equal parts where that is what its venue means by it.
+    Of a market of two that settled in between, its venue tells what the first settled at; of one of several winners, or
+    whose outcomes each have an end of their own, what each settled at (without those that are void). What is resolved
+    without a winner and without that is void, or resolved in equal parts where that is what its venue means by it.
     """
     names = [outcome.name for outcome in market.outcomes]
     if market.result is not None:
         return {name: Decimal(name == market.result) for name in names}
     if market.status != "resolved":
         return None
+    if told := {name: _probability(worth) for name, worth in (market.facts.get("settlements") or {}).items()}:
+        return {name: worth for name, worth in told.items() if worth is not None}
     first = _probability(market.facts.get("settlement"))
     if first is not None and len(names) == 2:
         return {names[0]: first, names[1]: 1 - first}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, Protocol
@@ -112,8 +112,12 @@ class Market:
         volume: what was traded in all, in the venue's unit (dollars, contracts, shares), None where it does not say.
         event: what the venue groups markets by, and
         series: what it groups events by; None where it has neither.
+        label: what tells the market from the others of its event, such as a strike; None where nothing does.
+        event_title: what its event is called.
+        resolved_at: when its venue settled it (aware UTC); None before, and where the venue does not say.
         facts: what the venue's own `fetch_prices` needs besides; must survive JSON. `settlement` is what the first
-            outcome was worth in the end, as text, where that is neither 0 nor 1.
+            outcome was worth in the end, as text, where that is neither 0 nor 1; `settlements` what each was worth by
+            name, where there are more than two or they do not add up to one.
     """
 
     venue: str
@@ -129,6 +133,9 @@ class Market:
     volume: Decimal | None = None
     event: str | None = None
     series: str | None = None
+    label: str | None = None
+    event_title: str | None = None
+    resolved_at: datetime | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -141,21 +148,43 @@ class Market:
 class Broken:
     """A market that cannot be read, named as well as can be; the others of its page are kept.
 
-    `unknown`: it was asked for by this name, and the venue knows none.
+    `unknown`: it was asked for by this name, and the venue knows none. `reason` is the word its cells carry for it.
     """
 
     venue: str
     id: str
     why: str
     unknown: bool = False
+    reason: str = Malformed.reason
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """What a venue lists."""
+    """What a venue lists.
+
+    `incomplete` says, a sentence each, why it was not read to its end: then who is missing in it tells nothing.
+    `beyond` are markets that were shown and left out for a limit; `shown` are the ids of all that were shown as open,
+    and `down_to` the volume below which the list was not read, None where it was read to its end.
+    """
 
     markets: tuple[Market, ...]
     broken: tuple[Broken, ...] = ()
+    incomplete: tuple[str, ...] = ()
+    beyond: tuple[Market, ...] = ()
+    shown: frozenset[str] = frozenset()
+    down_to: Decimal | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether it holds all that was asked for: what is not in it, its venue does not list."""
+        return not self.incomplete
+
+    def with_other(self, other: Catalog) -> Catalog:
+        """Both; of a market that is in both, the other's."""
+        markets = {market.id: market for market in (*self.markets, *other.markets)}
+        broken = dict.fromkeys((*self.broken, *other.broken))
+        incomplete = dict.fromkeys((*self.incomplete, *other.incomplete))
+        return replace(self, markets=tuple(markets.values()), broken=tuple(broken), incomplete=tuple(incomplete))
 
 
 @dataclass(frozen=True)
@@ -200,7 +229,7 @@ class MissingAtSource(VendorError):  # noqa: N818 named as the others in errors.
     points are good and few, while a service that may have more did not answer.
     """
 
-    reason: ClassVar[str] = "missing_at_source"
+    reason: str = "missing_at_source"
 
     def __init__(
         self,
@@ -225,22 +254,22 @@ class MissingAtSource(VendorError):  # noqa: N818 named as the others in errors.
 class Unrefined(MissingAtSource):
     """Nothing is missing: every day has its points, and those of `coarse` may be had finer another time."""
 
-    reason: ClassVar[str] = Unavailable.reason
-    transient: ClassVar[bool] = True
+    reason: str = Unavailable.reason
+    transient: bool = True
 
 
 class Spoiled(MissingAtSource, Malformed):
     """On the days of `failed` the venue says what cannot be, and would again; those of `points` are good."""
 
-    reason: ClassVar[str] = Malformed.reason
-    transient: ClassVar[bool] = False
+    reason: str = Malformed.reason
+    transient: bool = False
 
 
 class Interrupted(MissingAtSource):
     """The venue did not answer for the days of `failed`; those of `points` are good."""
 
-    reason: ClassVar[str] = Unavailable.reason
-    transient: ClassVar[bool] = True
+    reason: str = Unavailable.reason
+    transient: bool = True
 
 
 def partial_answer(kind: str, why: str, points: pa.Table, facts: Mapping[str, str]) -> MissingAtSource | None:

@@ -29,8 +29,8 @@ from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 class Tries(NamedTuple):
     """What failed cells of the same history have in common; `passing` of the `attempts` said nothing about them.
 
-    `is_back`: they were given up while their venue was out of reach, and it has answered for other cells since.
     The reason is `coarse` of cells that are settled and may be had finer, which is no failed cell's reason.
+    `is_back`: they were given up while their venue was out of reach, and it has answered for other cells since.
     """
 
     reason: str
@@ -79,7 +79,8 @@ class Gaps:
 
 def read_tries(warehouse: Warehouse, extent: Extent) -> dict[Tries, int]:
     """The histories of the failed cells and of those that may be had finer, each with the number of its cells."""
-    answer = warehouse.read(_TRIES, {**extent.bound, **_GIVEN_UP_WORDS, "newest": extent.blank_until}).to_pylist()
+    bound = {**extent.bound, **_GIVEN_UP_WORDS, "newest": extent.blank_until}
+    answer = warehouse.read(_TRIES, bound).to_pylist()
     return {Tries(*(row[name] for name in Tries._fields)): row["cells"] for row in answer}
 
 
@@ -132,9 +133,9 @@ _BUSY = pa.schema([("first", pa.date32()), ("last", pa.date32()), ("top", pa.int
 
 _GIVEN_UP_WORDS = {"given_up": GIVEN_UP, "passing_reasons": list(PASSING)}
 
-# The failed cells, and as `coarse` those of days that are over and may be had finer; with whether they were given up
-# for a reason that has passed: their venue has answered for others since. What a market's life alone settles is no
-# answer.
+# What was tried and is to be tried again: failed cells, and coarse ones of days that are over. With whether they were
+# given up for a reason that has passed: their venue has answered for others since. What a market's life alone settles
+# is no answer.
 _TRIED = """
     answered as (
         select if(grid = 'markets', split_part(key, ':', 1), 'yahoo') as venue, max(fetched_at) as at
@@ -142,12 +143,12 @@ _TRIED = """
         where grid = $grid and outcome = 'settled'
             and (rows > 0 or reason in ('not_listed', 'no_trade', 'no_price')) group by all
     ), tried as (
-        select c.* replace (if(c.outcome = 'failed', c.reason, 'coarse') as reason),
-            c.outcome = 'failed' and c.reason = $given_up and coalesce(fetched_at < a.at, false)
-            and list_contains($passing_reasons, split_part(coalesce(detail, ''), ',', 1)) as is_back
+        select c.* replace (coalesce(case when outcome = 'failed' then reason end, 'coarse') as reason),
+            coalesce(outcome = 'failed' and reason = $given_up and fetched_at < a.at
+                and list_contains($passing_reasons, split_part(coalesce(detail, ''), ',', 1)), false) as is_back
         from ops.coverage c
         left join answered a on a.venue = if(c.grid = 'markets', split_part(c.key, ':', 1), 'yahoo')
-        where grid = $grid and (c.outcome = 'failed' or finer_until >= $newest::date and date <= $newest::date)
+        where grid = $grid and (outcome = 'failed' or finer_until >= $newest::date and date <= $newest::date)
     )
 """
 

@@ -22,11 +22,16 @@ from copilot_quant_pipeline.warehouse.tables import TABLES, UNKNOWN_LOOKS, VIEWS
 # `fetched_at` was when the values were first seen; bars tell when they were confirmed, not only that they were. Tables
 # are written anew, as DuckDB cannot alter a table and change its rows in one transaction.
 _EQUITIES = (
+    # A new bar was stored with its split although the split itself waited.
     """
     create or replace table equities.bars as
-    select date, symbol, open, high, low, close, volume, dividend, split_ratio,
+    select date, symbol, open, high, low, close, volume, dividend,
+        case when exists (
+            from ops.quarantine q where "table" = 'equities.actions' and state = 'waiting' and q.date = b.date
+                and q.key = b.symbol and (q.new->>'split_ratio')::double = b.split_ratio
+        ) then 1.0 else split_ratio end as split_ratio,
         case when is_final then fetched_at end as confirmed_at, quality, source, fetched_at as first_seen_at
-    from equities.bars
+    from equities.bars b
     """,
     """
     create or replace table equities.actions as
@@ -36,6 +41,26 @@ _EQUITIES = (
     create or replace table equities.members as
     select symbol, name, sector, member_from, member_to, source, fetched_at as read_at, fetched_at as first_seen_at
     from equities.members
+    """,
+    # A symbol's rows that waited together with a split stay together.
+    """
+    create or replace table ops.quarantine as
+    with kinds as (
+        select *,
+            case when coalesce((old->>'split_ratio')::double, 1) <> (new->>'split_ratio')::double then 'split'
+                when coalesce((old->>'dividend')::double, 0) <> (new->>'dividend')::double then 'dividend'
+                when (old->>'open', old->>'high', old->>'low', old->>'close')
+                    = (new->>'open', new->>'high', new->>'low', new->>'close') then 'volumes'
+                else 'prices' end as kind
+        from ops.quarantine
+    ), splits as (
+        select distinct key from kinds where "table" = 'equities.actions' and kind = 'split' and state = 'waiting'
+    )
+    select "table", date, key, old, new, seen_at, run_id, state, decided_at,
+        dense_rank() over (order by case when state = 'waiting' and key in (from splits) then key
+            else concat_ws('|', "table", date, key, seen_at) end) as proposal,
+        kind, null::boolean as divided, null::double as factor
+    from kinds
     """,
     """
     update ops.quarantine set
@@ -80,6 +105,11 @@ _PREDICTION_MARKETS = (
     """
     create or replace table prediction_markets.market_changes as
     select market, status, result, null::timestamptz as closes_at, seen_at from prediction_markets.market_changes
+    """,
+    """
+    create table prediction_markets.listed (
+        venue varchar not null, question varchar not null, state varchar not null, id varchar not null
+    )
     """,
 )
 

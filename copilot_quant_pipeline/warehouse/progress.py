@@ -67,6 +67,7 @@ class Progress:
     `coarse` are settled ones that are asked for again, since a service that may have them finer did not answer.
     `missing` are cells nobody asked for that lie after their key's first asked one; `newest` is the newest date with
     a settled cell. `fresh`: 99 % of the keys have the newest date of the axis; `stale`: fewer; `empty`: no keys.
+    `restated` are stored rows whose values the venue has ever changed, `waiting` those whose change waits for a person.
     """
 
     grid: str
@@ -77,6 +78,8 @@ class Progress:
     keys: int
     newest: date | None
     freshness: Literal["fresh", "stale", "empty"]
+    restated: int = 0
+    waiting: int = 0
 
 
 def read_progress(warehouse: Warehouse, grid: str, dates: Sequence[date]) -> Progress:
@@ -92,7 +95,34 @@ def read_progress(warehouse: Warehouse, grid: str, dates: Sequence[date]) -> Pro
         keys=row["keys"],
         newest=row["newest"],
         freshness=_freshness(row["fresh_keys"], row["keys"]),
+        **_changes(warehouse, grid),
     )
+
+
+class Changes(TypedDict):
+    """Stored rows of a grid whose values the venue has ever changed, and those whose change waits for a person."""
+
+    restated: int
+    waiting: int
+
+
+_SCHEMA_OF = {"equities": "equities", "markets": "prediction_markets"}
+
+_CHANGES = """
+select
+    (select count(distinct ("table", date, key)) from ops.restatements where starts_with("table", $schema || '.'))
+        as restated,
+    (select count(*) from ops.quarantine where starts_with("table", $schema || '.') and state = 'waiting') as waiting
+"""
+
+
+def _changes(warehouse: Warehouse, grid: str) -> Changes:
+    return cast("Changes", warehouse.read(_CHANGES, {"schema": _SCHEMA_OF[grid]}).to_pylist()[0])
+
+
+def count_waiting(warehouse: Warehouse, grid: str) -> int:
+    """How many changed rows of a grid wait for a person now."""
+    return _changes(warehouse, grid)["waiting"]
 
 
 def _freshness(fresh: int, keys: int) -> Literal["fresh", "stale", "empty"]:
@@ -194,14 +224,27 @@ def read_empty(warehouse: Warehouse, grid: str, keys: Sequence[str]) -> dict[str
 
 
 # The settled cells up to $newest that are not the last word: of a day that was not over when it was asked for, and
-# those settled by a life their market turned out not to have: gone and back, closed and open again, opened before.
+# those settled by a life their market turned out not to have: gone and back, closed and open again, opened before; of
+# one whose end was taken back, the day on which it was thought to have ended too.
 # Bars have none that must be asked for: the request for a later session brings a provisional one again.
 PROVISIONAL = """
     select c.date, c.key
     from ops.coverage c left join prediction_markets.markets m on m.market = c.key
+    left join (
+        select market, (closes_at - interval 1 microsecond)::date as day, max(closes_at) as closes_at,
+            min(seen_at) as since, max(until) as until
+        from (
+            select *, lead(seen_at) over (partition by market order by seen_at) as until
+            from prediction_markets.market_changes
+        )
+        where status in ('closed', 'resolved', 'gone') and until is not null
+        group by all
+    ) ended on ended.market = c.key and ended.day = c.date
     where $grid = 'markets' and c.grid = $grid and c.outcome = 'settled' and c.date <= $newest::date and (
         c.fetched_at < c.date + interval 1 day
         or c.reason = 'delisted' and m.status <> 'gone'
+        or c.fetched_at >= ended.since and c.fetched_at < ended.until
+            and (m.status not in ('closed', 'resolved', 'gone') or m.closes_at > ended.closes_at)
         or c.reason in ('not_open', 'closed')
             and c.date >= coalesce(m.opened_at::date, c.date)
             -- What ends at midnight has no life on the day after.

@@ -130,16 +130,17 @@ class Warehouse:
             frames, refuted = with_refuted(connection, table, frames)
             _register(connection, frames)
             counts = settle_rows(connection, table, run_id)
+            waiting = 0
             if table is BARS:
-                settle_actions(connection, run_id)
+                waiting = settle_actions(connection, run_id)
                 warn_of_bars(connection, at, run_id)
                 warn_of_answers(connection, at, run_id)
                 settle_looks(connection)
             final = settle_coverage(connection, table, run_id)
-            summary |= {name: getattr(counts, name) for name in ("restated", "quarantined", "lost")}
+            summary |= {"restated": counts.restated, "quarantined": waiting, "lost": counts.lost}
             record_run(connection, {**summary, "started_at": began, "seconds": _seconds_since(began)})
         own = final.join(refuted, ["date", "key"], join_type="left anti") if refuted.num_rows else final
-        return Settled(cells=own, refuted=refuted, **asdict(counts))
+        return Settled(cells=own, refuted=refuted, quarantined=waiting, **asdict(counts))
 
     def settle_harvest(self, table: GridTable, harvest: Harvest, *, run_id: str) -> Settled:
         """`settle`, of all that a harvest holds."""

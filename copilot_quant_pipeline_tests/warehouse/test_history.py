@@ -218,6 +218,7 @@ def test_a_dividend_that_is_told_otherwise_is_known_as_of_both_instants(warehous
         told = pa.Table.from_pylist([{**action, "first_seen_at": at(number)}], ACTIONS.arrow)
         asked = cells(cell(MON, "A", fetched_at=at(number)))
         warehouse.settle(BARS, asked, rows, run_id=str(number), actions=told)
+    accept(warehouse, Choice(), now=at(1))
     known = [read_as_of(warehouse, ACTIONS, at(number)).to_pylist()[0]["dividend"] for number in range(2)]
     assert known == [0.5, 0.51]
 
