@@ -104,6 +104,7 @@ def print_healed(healed: Healed) -> None:
     typer.echo("; ".join(said))
     if outcome.runs:
         typer.echo(f"{outcome.rows:,} rows in {_runs(outcome)}; {outcome.requests:,} requests")
+    _print_coarse(outcome)
     if outcome.failed:
         typer.echo(f"{len(outcome.failed):,} cells failed:")
         _print_failures(outcome.failed)
@@ -120,9 +121,18 @@ def print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> Non
         f"{outcome.rows:,} rows in {_runs(outcome)} and {outcome.seconds:.1f} s;"
         f" {outcome.requests:,} requests, {outcome.retries:,} retries; in {settings.warehouse_path}"
     )
+    _print_coarse(outcome)
     if outcome.failed:
         typer.echo(f"{len(outcome.failed):,} cells failed:")
         _print_failures(outcome.failed)
+
+
+def _print_coarse(outcome: Outcome) -> None:
+    if outcome.coarse:
+        typer.echo(
+            f"{outcome.coarse:,} cells came coarsely, for a service that may have them finer did not answer;"
+            " healing asks again, and so does the same command"
+        )
 
 
 def print_changes(restated: int, waiting: int) -> None:

@@ -236,7 +236,7 @@ class _OneSpan:
         """The cells settled from what the venue answers now, and what else it brings where that can tell of changes."""
         window = self._window(span)
         answer = self._fetched(span.key, window)
-        if window.kind == "tail" and _is_inconclusive(span, answer):
+        if window.kind == "tail" and (_is_inconclusive(span, answer) or _begins_with_split(answer)):
             window = history_window(span, self.how.grid_start, window.end)
             answer = self._fetched(span.key, window)
         settled = self._settled(span, answer)
@@ -319,6 +319,13 @@ def _is_inconclusive(span: Span, answer: VendorBars | VendorError) -> bool:
         return isinstance(answer, BeforeFirstBar)
     dates = answer.bars.column("date")
     return len(dates) == 0 or (answer.first_trade_date is None and dates[0].as_py() > span.start)
+
+
+def _begins_with_split(answer: VendorBars | VendorError) -> bool:
+    """Whether a split is told of which no bar can show that what was before it is divided."""
+    if isinstance(answer, VendorError) or not answer.bars.num_rows:
+        return False
+    return bool(answer.bars.column("split_ratio")[0].as_py() != 1)
 
 
 def _has_bars(bars: VendorBars) -> bool:

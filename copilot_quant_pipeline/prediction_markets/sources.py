@@ -171,7 +171,7 @@ class MarketSources:
         spans = plan_fetches(cells)
         markets = self._markets(spans, backfill)
         pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
-        hearing, beside = Hearing.of(self.warehouse, self._now), [PRICES.arrow.empty_table()]
+        hearing, beside = Hearing.of(self.warehouse, self._now), list[Settled]()
         asks = [self._ask(span, market, hearing) for span in spans if isinstance(market := markets[span.key], Market)]
         for some in _by_venue(asks):
             # What is asked before midnight and stored after it is not that day's last word.
@@ -183,12 +183,13 @@ class MarketSources:
             # Taken out one by one: points and rows of all of them at once would need twice the memory.
             pieces += [self._settled(ask, answers.pop(ask.market.key, None), stored, asked_at) for ask in some]
             self.on_cells(sum(len(ask.span.dates) for ask in some))
-        pieces, refuting = hearing.judged(pieces), pa.concat_tables(beside)
+        pieces = hearing.judged(pieces)
+        refuting = pa.concat_tables([PRICES.arrow.empty_table(), *(piece.rows for piece in beside)])
         traffic = self._traffic()
         return Harvest(
             cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in pieces)]),
             rows=pa.concat_tables([PRICES.arrow.empty_table(), *(piece.rows for piece in pieces)]),
-            coarse=pa.concat_tables([COARSE.empty_table(), *(piece.coarse for piece in pieces)]),
+            coarse=pa.concat_tables([COARSE.empty_table(), *(piece.coarse for piece in (*pieces, *beside))]),
             seen_again=SeenAgain(refuting, _windows_of(refuting, self._now)) if refuting.num_rows else None,
             requests=traffic.requests - before.requests,
             retries=traffic.retries - before.retries,
@@ -256,8 +257,8 @@ class MarketSources:
 
     def _refuting(
         self, asks: Sequence[_Ask], answers: Mapping[str, _Answer], stored: _Extents, now: datetime
-    ) -> list[pa.Table]:
-        """The rows that answers bring of days nobody asked for now, and that were settled without any."""
+    ) -> list[Settled]:
+        """What answers bring of days nobody asked for now, and that were settled without any rows."""
         empty = read_empty(self.warehouse, PRICES.grid, [ask.market.key for ask in asks])
         found = []
         for ask in asks:
@@ -265,7 +266,7 @@ class MarketSources:
             days = empty.get(ask.market.key, frozenset()).difference(ask.span.dates)
             if answer and days and (told := days & days_told(ask.market, answer.found)):
                 beside = replace(ask, span=Span(ask.span.key, tuple(sorted(told))))
-                found.append(self._settled(beside, answer, stored, now).rows)
+                found.append(self._settled(beside, answer, stored, now))
         return found
 
     def _settled(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> Settled:

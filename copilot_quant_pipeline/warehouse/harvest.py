@@ -88,6 +88,7 @@ REFINABLE = Table(
         Column("date", pa.date32(), "The cell's date."),
         Column("key", pa.string(), "The cell's symbol or market.", check="key <> ''"),
         Column("finer_until", pa.date32(), "The last date on which the cell may be had finer."),
+        Column("detail", pa.string(), "How coarse it is, in words."),
     ),
 )
 

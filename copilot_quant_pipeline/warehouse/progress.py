@@ -293,13 +293,13 @@ order by listed_at nulls last, key
 
 
 _CELLS = """
-    select c.date, c.key, c.outcome, c.reason, c.detail, c.fetched_at, c.run_id
+    select c.date, c.key, c.outcome, c.reason, c.detail, c.fetched_at, c.run_id, c.finer_until
     from ops.coverage c semi join cells using (date, key) where c.grid = $grid
 """
 
 
 def read_cells(warehouse: Warehouse, grid: str, cells: Collection[Cell]) -> pa.Table:
-    """The coverage of those of the cells that were asked for: outcome, reason, detail, and when by which run last."""
+    """The coverage of those of the cells that were asked for, and when they were by which run last."""
     dates, keys = zip(*cells, strict=True) if cells else ((), ())
     asked = pa.table({"date": pa.array(dates, pa.date32()), "key": pa.array(keys, pa.string())})
     with warehouse.connect_read_only() as connection:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from copilot_quant_pipeline.warehouse.quarantine import Choice, accept, count_proposals, read_proposals, reject, reopen
@@ -20,6 +21,7 @@ TAIL = SESSIONS[AT - 5]
 PAID = SESSIONS[20]
 SPLITS = {day: 100.0 if day < DAY else 50.0 for day in SESSIONS}
 NOW = datetime(2024, 4, 30, tzinfo=UTC)
+VERSION_2 = Path(__file__).with_name("version_2.sql")
 ALL = Choice()
 
 
@@ -285,3 +287,62 @@ def test_a_price_that_no_split_explains_is_decided_apart(warehouse: Warehouse) -
     reject(warehouse, Choice(on=DAY), now=NOW)
     accept(warehouse, ALL, now=NOW)
     assert traded(warehouse)[SESSIONS[5]][0] == 150.0
+
+
+def test_what_waited_in_a_file_of_the_version_before_is_one_proposal_and_its_split_is_not_in_use(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with duckdb.connect(path) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(VERSION_2.read_text())
+        connection.execute(_WAITING_IN_VERSION_2)
+    warehouse = Warehouse(path)
+    assert set(adjusted(warehouse).values()) == {100.0, 50.0}
+    found = read_proposals(warehouse, ALL)
+    assert {(one.proposal, one.kind, one.table, one.date) for one in found} == {
+        (1, "prices", "equities.bars", EVE),
+        (1, "split", "equities.actions", DAY),
+        (2, "volumes", "equities.bars", DAY),
+    }
+    assert [one.changes for one in found if one.kind == "split"] == [
+        {"dividend": (None, 0.0), "split_ratio": (None, 2.0)}
+    ]
+    assert accept(warehouse, Choice(on=EVE), now=NOW) == 2
+    assert (actions(warehouse), traded(warehouse)[DAY]) == ({DAY: (0.0, 2.0)}, (50.0, 1000, 0.0, 2.0))
+    assert adjusted(warehouse)[EVE] == 100.0
+
+
+def test_a_venue_that_divides_later_makes_one_proposal_of_what_waited_in_the_version_before(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with duckdb.connect(path) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(VERSION_2.read_text())
+        connection.execute(_WAITING_IN_VERSION_2)
+    warehouse = Warehouse(path)
+    venue = Venue(traded={EVE: 100.0, DAY: 50.0, NEXT: 50.0}, told={DAY: 2.0}, volume=1000)
+    venue.settle(warehouse, NEXT, NEXT)
+    assert states(warehouse) == ["withdrawn", "resolved", "waiting"]
+    assert set(adjusted(warehouse).values()) == {50.0}
+
+
+_WAITING_IN_VERSION_2 = """
+    insert into equities.bars values
+        ('2024-03-22', 'A', 100, 100, 100, 100, 1000, 0, 1, true, 'ok', 'yahoo', '2024-03-22 22:00:00+00'),
+        ('2024-03-25', 'A', 50, 50, 50, 50, 1000, 0, 2, false, 'ok', 'yahoo', '2024-03-25 22:00:00+00'),
+        ('2024-03-25', 'B', 50, 50, 50, 50, 1000, 0, 1, true, 'ok', 'yahoo', '2024-03-25 22:00:00+00');
+    insert into ops.quarantine by name
+    select 'equities.bars' as "table", date, symbol as key, to_json(b)::varchar as old,
+        to_json(struct_update(b, open := 200.0, high := 200.0, low := 200.0, close := 200.0))::varchar as new,
+        timestamptz '2024-03-25 22:00:00+00' as seen_at, 'run' as run_id, 'waiting' as state, null as decided_at
+    from equities.bars b where date = '2024-03-22'
+    union all
+    select 'equities.bars', date, symbol, to_json(b)::varchar, to_json(struct_update(b, volume := 9000))::varchar,
+        timestamptz '2024-03-25 22:00:00+00', 'run', 'waiting', null
+    from equities.bars b where symbol = 'B'
+    union all
+    select 'equities.actions', '2024-03-25', 'A', null,
+        '{"symbol":"A","date":"2024-03-25","dividend":0.0,"split_ratio":2.0,"source":"yahoo",'
+            || '"fetched_at":"2024-03-25 22:00:00+00"}',
+        timestamptz '2024-03-25 22:00:00+00', 'run', 'waiting', null
+"""
