@@ -18,7 +18,7 @@ import pyarrow as pa
 from copilot_quant_pipeline.calendar import NEW_YORK, last_completed_session, previous_session, session_close
 from copilot_quant_pipeline.equities.bars import Settled, actions_told, bars_beside, settle_span
 from copilot_quant_pipeline.equities.brake import Brake
-from copilot_quant_pipeline.equities.chart import VendorBars
+from copilot_quant_pipeline.equities.chart import Spoiled, VendorBars
 from copilot_quant_pipeline.equities.yahoo import Traffic, YahooClient
 from copilot_quant_pipeline.errors import BeforeFirstBar, VendorError
 from copilot_quant_pipeline.grid.cells import Span
@@ -287,11 +287,13 @@ def _folder(kind: str) -> str:
 
 def _kept_bars(bars: VendorBars) -> Kept:
     listed = bars.first_trade_date.isoformat() if bars.first_trade_date else None
-    return Kept(bars.bars, bars.start, bars.end, bars.fetched_at, {"first_trade_date": listed})
+    spoiled = {day.isoformat(): [why.reason, why.words, why.hides_earlier] for day, why in bars.spoiled.items()}
+    facts = {"first_trade_date": listed, "spoiled": spoiled}
+    return Kept(bars.bars, bars.start, bars.end, bars.fetched_at, facts)
 
 
 def _vendor_bars(symbol: str, kept: Kept) -> VendorBars:
-    listed = kept.facts.get("first_trade_date")
+    listed, spoiled = kept.facts.get("first_trade_date"), kept.facts.get("spoiled") or {}
     return VendorBars(
         symbol,
         kept.payload,
@@ -299,4 +301,5 @@ def _vendor_bars(symbol: str, kept: Kept) -> VendorBars:
         kept.start,
         kept.end,
         kept.fetched_at,
+        {date.fromisoformat(day): Spoiled(*why) for day, why in spoiled.items()},
     )

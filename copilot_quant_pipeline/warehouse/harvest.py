@@ -21,6 +21,8 @@ FAILURES = (
     "missing_at_source",
     "malformed_bar",
     "unknown_symbol",
+    "another_instrument",
+    "another_currency",
     "rate_limited",
     "unavailable",
     "malformed_response",

@@ -102,14 +102,20 @@ def client(replay: Replay, tmp_path: Path) -> YahooClient:
     return YahooClient(tmp_path / "cache", url=replay.url, wait=wait_none())
 
 
-def chart_body(days: list[date], *, listed: date | None = None, closes: list[float | None] | None = None) -> str:
+def chart_body(
+    days: list[date],
+    *,
+    listed: date | None = None,
+    closes: list[float | None] | None = None,
+    symbol: str | None = None,
+) -> str:
     """A daily chart in Yahoo's format: a bar of 9..11 around each close."""
     closes = closes or [10.0] * len(days)
     stamps = [int(datetime(day.year, day.month, day.day, 15, tzinfo=UTC).timestamp()) for day in days]
     first = int(datetime(listed.year, listed.month, listed.day, 15, tzinfo=UTC).timestamp()) if listed else None
     meta = {
         "currency": "USD",
-        "symbol": "TEST",
+        "symbol": symbol,
         "instrumentType": "EQUITY",
         "exchangeTimezoneName": "America/New_York",
         "dataGranularity": "1d",
