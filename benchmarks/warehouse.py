@@ -77,7 +77,7 @@ def _settle(warehouse: Warehouse, closes: npt.NDArray[np.float64], run_id: str) 
     rows = _bars(closes)
     settled = {"date": rows["date"], "key": rows["symbol"], "outcome": pa.repeat("settled", len(rows))}
     nothing = dict.fromkeys(("reason", "detail"), pa.nulls(len(rows), pa.string()))
-    cells = pa.table({**settled, **nothing, "fetched_at": rows["fetched_at"]}).select(CELLS.names)
+    cells = pa.table({**settled, **nothing, "fetched_at": rows["first_seen_at"]}).select(CELLS.names)
     began = time.perf_counter()
     warehouse.settle(BARS, cells, rows, run_id=run_id)
     return time.perf_counter() - began
@@ -99,10 +99,10 @@ def _bars(closes: npt.NDArray[np.float64]) -> pa.Table:
             "volume": (closes * 1000).astype("int64"),
             "dividend": np.zeros(count),
             "split_ratio": np.ones(count),
-            "is_final": pa.repeat(True, count),
+            "confirmed_at": pa.repeat(stamp, count),
             "quality": pa.repeat("ok", count),
             "source": pa.repeat("yahoo", count),
-            "fetched_at": pa.repeat(stamp, count),
+            "first_seen_at": pa.repeat(stamp, count),
         }
     )
 

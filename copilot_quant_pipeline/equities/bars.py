@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from copilot_quant_pipeline.calendar import last_completed_session, sessions_in_range
 from copilot_quant_pipeline.equities.chart import Spoiled, VendorBars
@@ -281,10 +282,10 @@ def _rows(key: str, bars: Columns, fetched_at: datetime, source: str) -> pa.Tabl
         "date": pa.array(bars["date"], pa.date32()),
         "symbol": pa.repeat(key, n),
         "volume": pa.array(bars["volume"].astype(np.int64)),
-        "is_final": pa.array(final),
+        "confirmed_at": pc.if_else(pa.array(final), _stamp(fetched_at), None),
         "quality": _QUALITIES.take(pa.array(_is_consistent(bars).astype(np.int8))),
         "source": pa.repeat(source, n),
-        "fetched_at": _stamps(fetched_at, n),
+        "first_seen_at": _stamps(fetched_at, n),
     }
     return pa.table([columns[name] for name in BARS.names], schema=BARS.arrow)
 
@@ -317,4 +318,8 @@ def _is_consistent(bars: Columns) -> Flags:
 
 
 def _stamps(instant: datetime, n: int) -> pa.Array:
-    return pa.repeat(pa.scalar(instant, CELLS.field("fetched_at").type), n)
+    return pa.repeat(_stamp(instant), n)
+
+
+def _stamp(instant: datetime) -> pa.Scalar:
+    return pa.scalar(instant, CELLS.field("fetched_at").type)

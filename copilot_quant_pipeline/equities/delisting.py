@@ -76,7 +76,7 @@ def harvest_with_delisted(
     unknown = {key: at for key, at in _unknown(brought.cells) if key in doubts and doubts[key].is_settled_by(at)}
     if not (decided or unknown):
         return brought
-    stored = _stored(warehouse, list(unknown), cells)
+    stored = _stored(warehouse, list(unknown), cells, now)
     settled = [
         _cell(day, key, at, doubts[key].last_bar, stored.filter(pc.field("symbol") == key).column("date").to_pylist())
         for key, at in {**decided, **unknown}.items()
@@ -107,14 +107,14 @@ def _cell(day: date, key: str, asked_at: datetime | None, last_bar: date | None,
     return {**cell, "outcome": "failed", "reason": NotFound.reason, "detail": f"Yahoo no longer knows {key}"}
 
 
-def _stored(warehouse: Warehouse, symbols: list[str], cells: Rectangle) -> pa.Table:
-    """The stored bars of these cells, final: nobody will revise them."""
-    asked = {"symbols": symbols, "first": cells.dates[0], "last": cells.dates[-1]}
+def _stored(warehouse: Warehouse, symbols: list[str], cells: Rectangle, now: datetime) -> pa.Table:
+    """The stored bars of these cells, confirmed by now: nobody will revise them."""
+    asked = {"symbols": symbols, "first": cells.dates[0], "last": cells.dates[-1], "now": now}
     return warehouse.read(_STORED, asked).select(BARS.names).cast(BARS.arrow)
 
 
 _STORED = """
-select * replace (true as is_final) from equities.bars
+select * replace (coalesce(confirmed_at, $now) as confirmed_at) from equities.bars
 where symbol in (select unnest($symbols::varchar[])) and date between $first and $last
 """
 

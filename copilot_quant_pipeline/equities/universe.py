@@ -141,7 +141,8 @@ def parse_members(html: str, *, now: datetime, source: str = "wikipedia") -> pa.
             "member_from": spell.member_from,
             "member_to": spell.member_to,
             "source": source,
-            "fetched_at": now,
+            "read_at": now,
+            "first_seen_at": now,
         }
         for symbol in sorted(spells)
         for spell in spells[symbol]
@@ -158,7 +159,7 @@ def keep_known_spells(members: pa.Table, stored: pa.Table) -> pa.Table:
     new: dict[str, list[Spell]] = {}
     for row in members.to_pylist():
         new.setdefault(row["symbol"], []).append(Spell(row["member_from"], row["member_to"]))
-    known = [{**row, "member_to": row["member_to"] or row["fetched_at"].date()} for row in stored.to_pylist()]
+    known = [{**row, "member_to": row["member_to"] or row["read_at"].date()} for row in stored.to_pylist()]
     kept = [
         row
         for row in known

@@ -38,7 +38,8 @@ CHECKS = (
         "prices_are_probabilities",
         "Every price, bid and ask lies from 0 to 1, and so do the hour's open, high and low.",
         """
-        select market, "at", outcome || ' ' || concat_ws(' ', price, "open", high, low, bid, ask) as what from looked_at
+        select market, stamped_at, outcome || ' ' || concat_ws(' ', price, "open", high, low, bid, ask) as what
+        from looked_at
         where greatest(price, "open", high, low, bid, ask) > 1 or least(price, "open", high, low, bid, ask) < 0
         """,
     ),
@@ -47,45 +48,45 @@ CHECKS = (
         "The two outcomes of a binary market cost 0.95 to 1.05 together in each hour that has both.",
         """
         with hours as (
-            select market, date_trunc('hour', "at") as "at", outcome, arg_max(price, p."at") as price
+            select market, date_trunc('hour', stamped_at) as stamped_at, outcome, arg_max(price, p.stamped_at) as price
             from looked_at p where price is not null and price_kind <> 'settlement'
             group by all
         )
-        select market, "at", sum(price)::varchar as what
+        select market, stamped_at, sum(price)::varchar as what
         from hours join (
             select market from prediction_markets.markets where json_array_length(outcomes) = 2
         ) using (market)
-        group by market, "at" having count(*) = 2 and sum(price) not between 0.95 and 1.05
+        group by market, stamped_at having count(*) = 2 and sum(price) not between 0.95 and 1.05
         """,
     ),
     Check(
         "no_points_outside_a_markets_life",
         "No point lies more than a day before its market opened or after it closed, whatever end is announced.",
         """
-        select market, "at", outcome as what
+        select market, stamped_at, outcome as what
         from looked_at join prediction_markets.markets using (market)
-        where "at" < opened_at - interval 1 day
-            or ("at" > closes_at + interval 1 day and status in ('closed', 'resolved', 'gone'))
+        where stamped_at < opened_at - interval 1 day
+            or (stamped_at > closes_at + interval 1 day and status in ('closed', 'resolved', 'gone'))
         """,
     ),
     Check(
         "each_instant_once",
         "An outcome of a market has one point an instant.",
         """
-        select market, "at", outcome as what from looked_at
-        group by market, outcome, "at" having count(*) > 1
+        select market, stamped_at, outcome as what from looked_at
+        group by market, outcome, stamped_at having count(*) > 1
         """,
     ),
     Check(
         "resolved_markets_end_at_their_outcome",
         "The last price of a resolved market is nearer to what it settled at than to the opposite.",
         """
-        select market, max("at") as "at", outcome || ' ' || arg_max(price, "at") as what
+        select market, max(stamped_at) as stamped_at, outcome || ' ' || arg_max(price, stamped_at) as what
         from looked_at join prediction_markets.markets using (market)
         where status = 'resolved' and result is not null and price is not null
         group by market, outcome, result, closes_at
-        having max("at") > closes_at - interval 1 day
-            and abs(arg_max(price, "at") - (outcome = result)::integer) > 0.5
+        having max(stamped_at) > closes_at - interval 1 day
+            and abs(arg_max(price, stamped_at) - (outcome = result)::integer) > 0.5
         """,
     ),
 )
@@ -147,14 +148,14 @@ def broken_rows(
 
 _LOOK_AT = """
     create temp table looked_at as
-    select market, "at", outcome, price, "open", high, low, bid, ask, price_kind from prediction_markets.prices
+    select market, stamped_at, outcome, price, "open", high, low, bid, ask, price_kind from prediction_markets.prices
     where market in (select unnest($markets::varchar[]))
 """
 
 
 def _broken(connection: duckdb.DuckDBPyConnection, check: Check, limit: int) -> Broken:
-    answer = connection.execute(f'select market, "at", what from ({check.broken}) order by all').to_arrow_table()  # noqa: S608 ours
-    shown = [f"{row['market']} {row['at']}: {row['what']}" for row in answer.slice(0, limit).to_pylist()]
+    answer = connection.execute(f"select market, stamped_at, what from ({check.broken}) order by all").to_arrow_table()  # noqa: S608 ours
+    shown = [f"{row['market']} {row['stamped_at']}: {row['what']}" for row in answer.slice(0, limit).to_pylist()]
     return Broken(answer.num_rows, tuple(shown), tuple(answer.column("market").unique().to_pylist()))
 
 

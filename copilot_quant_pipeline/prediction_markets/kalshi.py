@@ -144,7 +144,7 @@ class Kalshi:
         return "; that is an event: name one of its markets, which go on after it" if is_event else ""
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
-        """Hourly points (`POINTS`) of Yes and No with start <= at < end; `at` is the end of the candle's hour.
+        """Hourly points (`POINTS`) of Yes and No with start <= stamped_at < end; that is the end of the candle's hour.
 
         The last candle's hour may end after the market did. No is derived from Yes (kalshi_answers.points).
         """
@@ -442,7 +442,7 @@ def _bounds(window: Window) -> dict[str, int]:
 
 def _within(candles: Any, ticker: str, window: Window) -> pa.Table:
     table = parse_candles(candles, ticker)
-    stamps = table["at"].cast(pa.int64()).to_numpy() // 1_000_000
+    stamps = table["stamped_at"].cast(pa.int64()).to_numpy() // 1_000_000
     low, high = stamps.searchsorted([window.first, window.last + 1])
     return table.slice(low, high - low)
 

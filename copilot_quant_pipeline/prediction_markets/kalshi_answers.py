@@ -46,7 +46,7 @@ _IN_A_KEY = frozenset("|[],/") | frozenset(" \t\r\n")
 # `fault` says what is wrong with a candle that cannot be, else null; it has no values.
 CANDLES = pa.schema(
     [
-        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("stamped_at", pa.timestamp("us", tz="UTC"), nullable=False),
         *(pa.field(name, PROBABILITY) for name in ("price", "open", "high", "low", "bid", "ask")),
         *(pa.field(name, QUANTITY) for name in ("volume", "open_interest")),
         pa.field("fault", pa.string()),
@@ -169,7 +169,7 @@ def parse_candles(candles: Any, ticker: str) -> pa.Table:
         stamps = _stamps(candles)
         at = np.where(stamps >= _LAST, stamps // 1000, stamps)
         _expect_seconds(at)
-        instants = pa.array(at, pa.timestamp("s", tz="UTC")).cast(CANDLES.field("at").type)
+        instants = pa.array(at, pa.timestamp("s", tz="UTC")).cast(CANDLES.field("stamped_at").type)
     except _WRONG as error:
         raise Unreadable(f"{ticker}: Kalshi's candles cannot be read ({type(error).__name__}: {error})") from None
     try:
@@ -193,7 +193,7 @@ def _candle(candle: Mapping[str, Any], at: pa.Array, ticker: str) -> pa.Table:
         return pa.table([at, *_values([candle]), pa.nulls(1, pa.string())], schema=CANDLES)
     except _WRONG as error:
         why = f"{ticker}: Kalshi's candle of {at[0].as_py():%Y-%m-%d %H:%M} UTC cannot be ({error})"
-        given = {"at": at, "fault": pa.array([why])}
+        given = {"stamped_at": at, "fault": pa.array([why])}
         return pa.table([given.get(field.name, pa.nulls(1, field.type)) for field in CANDLES], schema=CANDLES)
 
 
@@ -289,7 +289,7 @@ def points(candles: Sequence[pa.Table]) -> pa.Table:
     }
     nothing = pa.nulls(len(yes), QUANTITY)
     unsaid = {"volume": nothing, "open_interest": nothing, "fault": yes["fault"]}
-    other = pa.table({"at": yes["at"], **mirrored, **unsaid}, schema=CANDLES)
+    other = pa.table({"stamped_at": yes["stamped_at"], **mirrored, **unsaid}, schema=CANDLES)
     return pa.concat_tables([_of_outcome(YES, yes), _of_outcome(NO, other)]).combine_chunks()
 
 
@@ -298,20 +298,22 @@ def faults(candles: Sequence[pa.Table]) -> dict[date, str]:
     every = pa.concat_tables([CANDLES.empty_table(), *candles])
     found: dict[date, str] = {}
     for row in every.filter(every["fault"].is_valid()).to_pylist():
-        found.setdefault((row["at"] - timedelta(microseconds=1)).date(), row["fault"])
+        found.setdefault((row["stamped_at"] - timedelta(microseconds=1)).date(), row["fault"])
     return found
 
 
 def points_without(found: pa.Table, days: Collection[date]) -> pa.Table:
     """The points (`POINTS`) of the hours of other UTC days."""
-    of = pc.subtract(found["at"], pa.scalar(timedelta(microseconds=1))).cast(pa.date32(), safe=False)
+    of = pc.subtract(found["stamped_at"], pa.scalar(timedelta(microseconds=1))).cast(pa.date32(), safe=False)
     return found.filter(pc.invert(pc.is_in(of, pa.array(sorted(days), pa.date32()))))
 
 
 def _of_outcome(outcome: str, candles: pa.Table) -> pa.Table:
     said = {"outcome": outcome, "price_kind": "trade"}
     columns = [
-        pa.repeat(pa.scalar(said[field.name]), len(candles)) if field.name in said else candles[field.name]
+        pa.repeat(pa.scalar(said.get(field.name), field.type), len(candles))
+        if field.name not in candles.column_names
+        else candles[field.name]
         for field in POINTS
     ]
     return pa.table(columns, schema=POINTS)

@@ -216,7 +216,7 @@ class Polymarket:
             return self._from_list(market_id)
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
-        """Points (`POINTS`) of every outcome with start <= at < end, hourly where the venue still has them so.
+        """Points (`POINTS`) of every outcome with start <= stamped_at < end, hourly where the venue still has them so.
 
         Raises:
             VendorError: MissingAtSource where a market that traded has none for some stretch, or Spoiled or Interrupted

@@ -40,7 +40,7 @@ THIN = 0.25
 
 # `fault` says of a point that is none what is wrong with it, else null; its price is null.
 HISTORY = pa.schema(
-    [POINTS.field("at"), POINTS.field("price"), POINTS.field("price_kind"), pa.field("fault", pa.string())]
+    [POINTS.field("stamped_at"), POINTS.field("price"), POINTS.field("price_kind"), pa.field("fault", pa.string())]
 )
 
 
@@ -116,7 +116,7 @@ def finer_of(known: pa.Table, other: pa.Table) -> pa.Table:
 
 def _counted(history: pa.Table) -> tuple[dict[date, int], dict[date, int]]:
     """Good and bad points by UTC day."""
-    days = history.column("at").to_numpy().astype("datetime64[D]")
+    days = history.column("stamped_at").to_numpy().astype("datetime64[D]")
     is_bad = history.column("fault").is_valid().to_numpy()
     each = (np.unique(days[some], return_counts=True) for some in (~is_bad, is_bad))
     good, bad = (dict(zip(found.tolist(), counts.tolist(), strict=True)) for found, counts in each)
@@ -124,7 +124,7 @@ def _counted(history: pa.Table) -> tuple[dict[date, int], dict[date, int]]:
 
 
 def _is_on(history: pa.Table, days: Collection[date]) -> pa.Array:
-    return pc.is_in(history.column("at").cast(pa.date32()), pa.array(sorted(days), pa.date32()))
+    return pc.is_in(history.column("stamped_at").cast(pa.date32()), pa.array(sorted(days), pa.date32()))
 
 
 def _parts(lived: Stretch) -> list[Stretch]:
@@ -178,14 +178,14 @@ def faults_in(histories: Mapping[Outcome, Sequence[pa.Table]]) -> dict[date, str
     found: dict[date, str] = {}
     for table in tables:
         for row in table.filter(table.column("fault").is_valid()).to_pylist():
-            found.setdefault(row["at"].date(), row["fault"])
+            found.setdefault(row["stamped_at"].date(), row["fault"])
     return dict(sorted(found.items()))
 
 
 def inside(history: pa.Table, window: Stretch) -> pa.Table:
     """The points in a window: the venue's bounds are not said to be in or out."""
-    at = history.column("at")
-    low, high = (pa.scalar(bound, POINTS.field("at").type) for bound in (window.start, window.end))
+    at = history.column("stamped_at")
+    low, high = (pa.scalar(bound, POINTS.field("stamped_at").type) for bound in (window.start, window.end))
     return history.filter(pc.and_(pc.greater_equal(at, low), pc.less(at, high)))
 
 
@@ -200,7 +200,7 @@ def _nulls(field: pa.Field, like: pa.Table) -> pa.Array:
 
 
 def _once_each(history: pa.Table) -> pa.Table:
-    at = history.column("at").to_numpy().astype(np.int64)
+    at = history.column("stamped_at").to_numpy().astype(np.int64)
     order = np.argsort(at, kind="stable")
     ordered = at[order]
     last = np.append(ordered[1:] != ordered[:-1], True) if len(ordered) else np.zeros(0, dtype=bool)
@@ -220,7 +220,7 @@ def _history(seconds: list[Any], prices: list[Any], kinds: list[str], of: str) -
     at = np.where(in_milliseconds, times // MILLI, times) * 1_000_000
     # Whoever tells the time in another unit than ever before may mean something else by the price, too.
     known = pc.if_else(pa.array(in_milliseconds), pa.scalar(None, PROBABILITY), _probabilities(prices))
-    columns = [pa.array(at, HISTORY.field("at").type), known, pa.array(kinds, pa.string())]
+    columns = [pa.array(at, HISTORY.field("stamped_at").type), known, pa.array(kinds, pa.string())]
     return pa.table([*columns, _faults(at, times, prices, known, of)], schema=HISTORY)
 
 

@@ -302,7 +302,7 @@ def _why_not_alive(day: date, market: Market) -> str:
 
 
 def _rows(market: Market, points: pa.Table, source: str, now: datetime) -> pa.Table:
-    at = points.column("at")
+    at = points.column("stamped_at")
     if market.venue in VENUES_OF_CANDLES:
         at = pc.subtract(at, pa.scalar(timedelta(microseconds=1)))
     count = points.num_rows
@@ -311,6 +311,6 @@ def _rows(market: Market, points: pa.Table, source: str, now: datetime) -> pa.Ta
         "date": pc.cast(pc.floor_temporal(at, unit="day"), pa.date32()),
         "market": pa.repeat(market.key, count),
         "source": pa.repeat(source, count),
-        "fetched_at": pa.repeat(pa.scalar(now, pa.timestamp("us", tz="UTC")), count),
+        "first_seen_at": pa.repeat(pa.scalar(now, pa.timestamp("us", tz="UTC")), count),
     }
     return pa.table([columns[name] for name in PRICES.names], schema=PRICES.arrow)

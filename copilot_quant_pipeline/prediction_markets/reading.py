@@ -31,7 +31,7 @@ class Point:
     """A row of `POINTS` of a venue without candles."""
 
     outcome: str
-    at: datetime
+    stamped_at: datetime
     price: Decimal | None
     price_kind: str
     bid: Decimal | None = None
@@ -146,9 +146,9 @@ def hourly(market: Market, points: Iterable[Point], start: datetime, end: dateti
     """The last point of each outcome and hour with start <= at < end; of one instant's the one given last."""
     last: dict[tuple[str, datetime], Point] = {}
     for point in points:
-        hour = (point.outcome, point.at.replace(minute=0, second=0, microsecond=0))
-        if start <= point.at < end and (hour not in last or last[hour].at <= point.at):
+        hour = (point.outcome, point.stamped_at.replace(minute=0, second=0, microsecond=0))
+        if start <= point.stamped_at < end and (hour not in last or last[hour].stamped_at <= point.stamped_at):
             last[hour] = point
     place = {outcome.name: number for number, outcome in enumerate(market.outcomes)}
-    rows = sorted(last.values(), key=lambda point: (place[point.outcome], point.at))
+    rows = sorted(last.values(), key=lambda point: (place[point.outcome], point.stamped_at))
     return pa.Table.from_pylist([asdict(point) for point in rows], schema=POINTS)

@@ -273,7 +273,7 @@ class MarketSources:
             told = partial_answer(refused.kind, str(refused.error), refused.payload, refused.more)
             return _Answer(told or refused.error, self._window(ask, whole_life=True))
         kept = self.landing.read(folder, key)
-        if kept is None:
+        if kept is None or kept.payload.schema != POINTS:  # kept by a program that read less of it
             return None
         if refresh and (backfill is None or kept.fetched_at < backfill.since):
             return None
@@ -319,8 +319,8 @@ class MarketSources:
         stored = self.warehouse.read(
             "from prediction_markets.prices where market = $market", {"market": market.key}
         ).select(POINTS.names)
-        new = set(zip(points.column("outcome").to_pylist(), points.column("at").to_pylist(), strict=True))
-        old = zip(stored.column("outcome").to_pylist(), stored.column("at").to_pylist(), strict=True)
+        new = set(zip(points.column("outcome").to_pylist(), points.column("stamped_at").to_pylist(), strict=True))
+        old = zip(stored.column("outcome").to_pylist(), stored.column("stamped_at").to_pylist(), strict=True)
         kept = stored.filter(pa.array([point not in new for point in old], pa.bool_()))
         return pa.concat_tables([kept.cast(POINTS), points])
 
@@ -355,8 +355,12 @@ def described(market: Market, now: datetime, source: str) -> dict[str, Any]:
         "outcomes": json.dumps([[outcome.name, outcome.token] for outcome in market.outcomes]),
         "settlements": json.dumps({name: str(at) for name, at in settled.items()}) if settled else None,
         "facts": json.dumps(dict(market.facts)),
-        "first_seen_at": now,
+        "label": None,
+        "event_title": None,
+        "resolved_at": None,
+        "listed_at": now,
         "last_seen_at": now,
+        "first_seen_at": now,
         "source": source,
     }
 

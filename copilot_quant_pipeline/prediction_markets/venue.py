@@ -23,14 +23,14 @@ Status = Literal["unopened", "open", "closed", "resolved", "gone"]
 PROBABILITY = pa.decimal128(9, 6)
 QUANTITY = pa.decimal128(24, 6)
 
-# One row per outcome and instant. `price` is the last price of the interval that ends at `at`, null where nothing
-# traded in it (bid and ask may still be there); `open`, `high`, `low` where the venue tells them. Probabilities 0..1 in
-# exact decimal, never through a float where the venue sends text. `price_kind`: `trade` (a price paid), `quote` (a
-# midpoint or the venue's own display price), `forecast` (a community forecast), `settlement` (the final 0 or 1).
+# One row per outcome and instant. `price` is the last price of the interval that ends at `stamped_at`, null where
+# nothing traded in it (bid and ask may still be there); `open`, `high`, `low` where the venue tells them. Probabilities
+# 0..1 in exact decimal, never through a float where the venue sends text. `price_kind`: `trade` (a price paid), `quote`
+# (a midpoint or the venue's own display price), `forecast` (a community forecast), `settlement` (the final 0 or 1).
 POINTS = pa.schema(
     [
         pa.field("outcome", pa.string(), nullable=False),
-        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("stamped_at", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("price", PROBABILITY),
         pa.field("open", PROBABILITY),
         pa.field("high", PROBABILITY),
@@ -40,6 +40,9 @@ POINTS = pa.schema(
         pa.field("volume", QUANTITY),
         pa.field("open_interest", QUANTITY),
         pa.field("price_kind", pa.string(), nullable=False),
+        pa.field("service", pa.string()),
+        pa.field("grain_seconds", pa.int32()),
+        pa.field("stamp", pa.string()),
     ]
 )
 
@@ -204,4 +207,4 @@ class Venue(Protocol):
         """One market by id or slug, ended or not. Raises NotFound where the venue does not know it."""
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
-        """Hourly points (`POINTS`) of every outcome with start <= at < end, by outcome and time; each instant once."""
+        """Hourly points (`POINTS`) of every outcome with start <= stamped_at < end, by outcome and time, each once."""

@@ -4,41 +4,64 @@ Here: adding what venues list to what is known, and reading it back.
 Not here: what a venue's description means (prediction_markets), prices (warehouse/settling.py).
 """
 
+# ruff: noqa: S608 declared names
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
 
+import duckdb
 import pyarrow as pa
 
+from copilot_quant_pipeline.warehouse.comparing import any_differs
+from copilot_quant_pipeline.warehouse.history import keep_replaced, renewed
 from copilot_quant_pipeline.warehouse.tables import MARKETS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 _CHANGES = """
     insert into prediction_markets.market_changes by name
-    select t.market, t.status, t.result, t.last_seen_at as seen_at
-    from told t left join prediction_markets.markets m using (market)
-    where m.market is null or t.status is distinct from m.status or t.result is distinct from m.result
+    select i.market, i.status, i.result, i.closes_at, seen_at
+    from described
+    where s.market is null or i.status is distinct from s.status or i.result is distinct from s.result
+        or i.closes_at is distinct from s.closes_at
 """
 
-_KEEP_FIRST_SEEN = """
-    create temp table known as
-    select market, first_seen_at from prediction_markets.markets semi join told using (market)
+# When it was first listed stays.
+_DESCRIBED = f"""
+    create temp table described as
+    select s, struct_update(i, listed_at := coalesce(s.listed_at, i.listed_at)) as i,
+        s.market is null or {any_differs(MARKETS.values)} as restated, i.last_seen_at as seen_at
+    from told i left join prediction_markets.markets s using (market)
 """
 
-_FORGET = "delete from prediction_markets.markets using told where markets.market = told.market"
+# What had not closed by itself ended when it was last seen.
+_GONE = """
+    create temp table described as
+    select s, true as restated, $now::timestamptz as seen_at,
+        struct_update(
+            s, status := 'gone', first_seen_at := $now::timestamptz,
+            closes_at := case status when 'closed' then coalesce(closes_at, last_seen_at) else last_seen_at end
+        ) as i
+    from prediction_markets.markets s
+    where market in (select unnest($keys::varchar[])) and status <> 'gone'
+"""
 
-_INSERT = """
+_REPLACE = (
+    keep_replaced(MARKETS, "(from described where restated)"),
+    "delete from prediction_markets.markets where market in (select i.market from described)",
+    f"""
     insert into prediction_markets.markets by name
-    select t.* replace (coalesce(k.first_seen_at, t.first_seen_at) as first_seen_at)
-    from told t left join known k using (market)
-"""
+    select {", ".join(map(renewed, MARKETS.columns))} from described
+    """,
+)
 
 
 def record_markets(warehouse: Warehouse, markets: pa.Table) -> int:
-    """Add `markets` (`MARKETS` rows, each once) in one transaction; gives how many changed status or are new.
+    """Add `markets` (`MARKETS` rows, each once) in one transaction; gives how many are new or changed their end.
 
-    A market is kept for ever; when it was first seen stays; a change of status or result adds to its history.
+    A market is kept for ever; when it was first listed stays; a change of status, result or announced end adds to
+    its changes, and what a new description replaces is kept in its history.
 
     Raises:
         InvalidRowsError: A row breaks the declaration.
@@ -47,31 +70,8 @@ def record_markets(warehouse: Warehouse, markets: pa.Table) -> int:
     told = MARKETS.validated(markets)
     with warehouse.transaction() as connection:
         connection.register("told", told)
-        (changed,) = connection.execute(_CHANGES).fetchone() or (0,)
-        for statement in (_KEEP_FIRST_SEEN, _FORGET, _INSERT):
-            connection.execute(statement)
-    return int(changed)
-
-
-_NEWLY_GONE = """
-    create temp table newly_gone as
-    select market from prediction_markets.markets
-    where market in (select unnest($keys::varchar[])) and status <> 'gone'
-"""
-
-_NOTE_GONE = """
-    insert into prediction_markets.market_changes by name
-    select market, 'gone' as status, result, $now as seen_at
-    from prediction_markets.markets semi join newly_gone using (market)
-"""
-
-# What had not closed by itself ended when it was last seen.
-_MARK_GONE = """
-    update prediction_markets.markets
-    set closes_at = case status when 'closed' then coalesce(closes_at, last_seen_at) else last_seen_at end,
-        status = 'gone'
-    where market in (from newly_gone)
-"""
+        connection.execute(_DESCRIBED)
+        return _replace(connection)
 
 
 def record_gone(warehouse: Warehouse, keys: Sequence[str], now: datetime) -> list[str]:
@@ -83,10 +83,17 @@ def record_gone(warehouse: Warehouse, keys: Sequence[str], now: datetime) -> lis
         UserError: The file cannot be opened or written.
     """
     with warehouse.transaction() as connection:
-        connection.execute(_NEWLY_GONE, {"keys": list(keys)})
-        connection.execute(_NOTE_GONE, {"now": now})
-        connection.execute(_MARK_GONE)
-        return [key for (key,) in connection.execute("from newly_gone order by market").fetchall()]
+        connection.execute(_GONE, {"keys": list(keys), "now": now})
+        _replace(connection)
+        return [key for (key,) in connection.execute("select i.market from described order by all").fetchall()]
+
+
+def _replace(connection: duckdb.DuckDBPyConnection) -> int:
+    """Put what is `described` in the place of what is stored; gives how many status, results or ends are news."""
+    (changed,) = connection.execute(_CHANGES).fetchone() or (0,)
+    for statement in _REPLACE:
+        connection.execute(statement)
+    return int(changed)
 
 
 def read_markets(warehouse: Warehouse, keys: Sequence[str] | None = None) -> pa.Table:

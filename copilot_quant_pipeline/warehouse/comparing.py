@@ -19,8 +19,10 @@ TOLERANCE = 1e-6
 
 
 def differs(column: Column, old: str = "s", new: str = "i") -> str:
-    """Whether the two rows' values of `column` differ: floats by more than a millionth, all others at all."""
+    """Whether the two rows differ in `column`: floats by more than a millionth, what is set once by having it."""
     before, after = f'{old}."{column.name}"', f'{new}."{column.name}"'
+    if column.kind == "once":
+        return f"{before} is null and {after} is not null"
     if column.type != pa.float64():
         return f"{before} is distinct from {after}"
     near = f"abs({before} - {after}) <= {TOLERANCE} * greatest(abs({before}), abs({after}))"

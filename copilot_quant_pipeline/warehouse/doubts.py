@@ -69,7 +69,7 @@ def hold_actions(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
     """
     _forget_rejected(connection, ACTIONS, "acted")
     connection.execute(_HOLD_ACTIONS)
-    connection.execute("insert into brought select date, symbol, fetched_at from told")
+    connection.execute("insert into brought select date, symbol, first_seen_at from told")
     _quarantine(connection, ACTIONS, "acted", run_id)
 
 
@@ -131,17 +131,17 @@ def _key_of(alias: str, row: str) -> str:
 _SLACK = """
     create temp table slack as
     with splits as (
-        select symbol, date, split_ratio, fetched_at from told where split_ratio <> 1
+        select symbol, date, split_ratio, first_seen_at from told where split_ratio <> 1
         union all
-        select symbol, date, split_ratio, fetched_at from equities.actions anti join told using (symbol, date)
+        select symbol, date, split_ratio, first_seen_at from equities.actions anti join told using (symbol, date)
         where split_ratio <> 1
     ), known as (
-        select symbol, date, p.split_ratio, coalesce(a.fetched_at, p.fetched_at) as known_at
+        select symbol, date, p.split_ratio, coalesce(a.first_seen_at, p.first_seen_at) as known_at
         from splits p left join equities.actions a using (symbol, date)
     ), shares as (
         select c.stored_rowid,
             product(k.split_ratio) as now,
-            coalesce(product(k.split_ratio) filter (where k.known_at <= c.s.fetched_at), 1) as before
+            coalesce(product(k.split_ratio) filter (where k.known_at <= c.s.first_seen_at), 1) as before
         from changed c join known k on k.symbol = c.s.symbol and k.date > c.s.date
         where c.s.volume <> c.i.volume
         group by c.stored_rowid
@@ -170,7 +170,7 @@ _SPLIT_CHANGED = f"({differs(BARS.column('split_ratio'))})"
 _DOUBTFUL = f"""
     create temp table doubtful as
     with counted as (
-        select s.symbol as symbol, count(*) as restated from changed where restated and s.is_final
+        select s.symbol as symbol, count(*) as restated from changed where restated and s.confirmed_at is not null
         group by all having count(*) > 1
     ), many as (
         select symbol from counted join (
@@ -178,7 +178,7 @@ _DOUBTFUL = f"""
         ) using (symbol) where restated > {SHARE_OF_BARS} * stored
     )
     select stored_rowid from changed
-    where restated and ({_MOVES} or s.is_final and s.symbol in (select symbol from many))
+    where restated and ({_MOVES} or s.confirmed_at is not null and s.symbol in (select symbol from many))
     union
     select stored_rowid from changed c join recalled q on q.state = 'waiting' and {_same_change(BARS)}
     where restated and not ({_SPLIT_CHANGED})
@@ -194,9 +194,9 @@ _DOUBTED_SYMBOLS = """
 
 _BROUGHT = """
     create temp table brought as
-    select date, symbol as key, fetched_at as seen_at from incoming
+    select date, symbol as key, first_seen_at as seen_at from incoming
     union all
-    select date, symbol as key, fetched_at as seen_at from seen
+    select date, symbol as key, first_seen_at as seen_at from seen
 """
 
 _HOLD_ACTIONS = """

@@ -58,7 +58,7 @@ _OPEN_MARKETS = """
     select m.market, p.newest_point, c.answered_at
     from prediction_markets.markets m
     left join (
-        select market, max("at") as newest_point from prediction_markets.prices group by market
+        select market, max(stamped_at) as newest_point from prediction_markets.prices group by market
     ) p using (market)
     left join (
         select key as market, max(fetched_at) as answered_at from ops.coverage
@@ -78,7 +78,7 @@ def read_open_markets(warehouse: Warehouse, venue: str, markets: Sequence[str], 
 
 def read_members_read_at(warehouse: Warehouse) -> datetime | None:
     """When the list of members was last read, aware UTC; None where it never was."""
-    (row,) = warehouse.read("select max(fetched_at) as read_at from equities.members").to_pylist()
+    (row,) = warehouse.read("select max(read_at) as read_at from equities.members").to_pylist()
     read_at: datetime | None = row["read_at"]
     return read_at
 
@@ -149,7 +149,7 @@ _CONTRADICTIONS = """
     select b.date, b.symbol as key, format('bar: dividend {}, split {}; told: dividend {}, split {}',
         b.dividend, b.split_ratio, coalesce(a.dividend, 0), coalesce(a.split_ratio, 1)) as what
     from equities.bars b left join equities.actions a using (symbol, date)
-    where b.is_final
+    where b.confirmed_at is not null
         and (b.dividend <> 0 or b.split_ratio <> 1 or a.symbol is not null)
         and (abs(b.dividend - coalesce(a.dividend, 0)) > 1e-4 * greatest(b.dividend, coalesce(a.dividend, 0))
             or abs(b.split_ratio - coalesce(a.split_ratio, 1)) > 1e-4 * b.split_ratio)

@@ -17,8 +17,70 @@ import duckdb
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.warehouse.tables import TABLES, VIEWS
 
+# `fetched_at` was when the values were first seen; bars tell when they were confirmed, not only that they were. Tables
+# are written anew, as DuckDB cannot alter a table and change its rows in one transaction.
+_EQUITIES = (
+    """
+    create or replace table equities.bars as
+    select date, symbol, open, high, low, close, volume, dividend, split_ratio,
+        case when is_final then fetched_at end as confirmed_at, quality, source, fetched_at as first_seen_at
+    from equities.bars
+    """,
+    """
+    create or replace table equities.actions as
+    select symbol, date, dividend, split_ratio, source, fetched_at as first_seen_at from equities.actions
+    """,
+    """
+    create or replace table equities.members as
+    select symbol, name, sector, member_from, member_to, source, fetched_at as read_at, fetched_at as first_seen_at
+    from equities.members
+    """,
+    """
+    update ops.quarantine set
+        old = json_merge_patch(old, json_object('first_seen_at', old->'fetched_at', 'fetched_at', null,
+            'confirmed_at', case when (old->>'is_final')::boolean then old->'fetched_at' end, 'is_final', null)),
+        new = json_merge_patch(new, json_object('first_seen_at', new->'fetched_at', 'fetched_at', null,
+            'confirmed_at', case when (new->>'is_final')::boolean then new->'fetched_at' end, 'is_final', null))
+    """,
+)
+
+# `at` is a word of SQL. Where a point came from and what its stamp marks was not kept; nor since when a market's
+# description stands: it is taken to be as it was last seen.
+_PREDICTION_MARKETS = (
+    """
+    create or replace table prediction_markets.prices as
+    select date, market, outcome, "at" as stamped_at, price, open, high, low, bid, ask, volume, open_interest,
+        price_kind, null::varchar as service, null::integer as grain_seconds, null::varchar as stamp, source,
+        fetched_at as first_seen_at
+    from prediction_markets.prices
+    """,
+    """
+    create or replace table prediction_markets.markets as
+    select market, venue, id, slug, title, null::varchar as label, category, event, null::varchar as event_title,
+        series, outcomes, opened_at, closes_at, status, result, settlements, null::timestamptz as resolved_at, volume,
+        facts, first_seen_at as listed_at, last_seen_at, source, last_seen_at as first_seen_at
+    from prediction_markets.markets
+    """,
+    """
+    create or replace table prediction_markets.market_changes as
+    select market, status, result, null::timestamptz as closes_at, seen_at from prediction_markets.market_changes
+    """,
+)
+
+# What was replaced before is not known as rows: `ops.schema_version` says since when it is.
+_HISTORIES = tuple(
+    f"create table {table}_history as select *, first_seen_at as known_until from {table} limit 0"  # noqa: S608 ours
+    for table in (
+        "equities.bars",
+        "equities.actions",
+        "equities.members",
+        "prediction_markets.prices",
+        "prediction_markets.markets",
+    )
+)
+
 # UPGRADES[n] brings version n + 1 to version n + 2; one without statements has the views renewed.
-UPGRADES: tuple[Sequence[str], ...] = ((),)
+UPGRADES: tuple[Sequence[str], ...] = ((), (*_EQUITIES, *_PREDICTION_MARKETS, *_HISTORIES))
 
 _UNVERSIONED = 0
 

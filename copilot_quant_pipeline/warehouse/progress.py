@@ -217,7 +217,7 @@ _KEYS_ASKED = """
 select key
 from (select distinct key from ops.coverage where grid = $grid)
     left join prediction_markets.markets on market = key
-order by first_seen_at nulls last, key
+order by listed_at nulls last, key
 """
 
 

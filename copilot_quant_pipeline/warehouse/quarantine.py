@@ -17,6 +17,7 @@ import duckdb
 
 from copilot_quant_pipeline.warehouse.comparing import differs
 from copilot_quant_pipeline.warehouse.doubts import row_of_json
+from copilot_quant_pipeline.warehouse.history import keep_replaced
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, Table
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -77,7 +78,7 @@ def accept(warehouse: Warehouse, choice: Choice, *, now: datetime) -> int:
     """
     with warehouse.transaction() as connection:
         for table in _TABLES:
-            _store(connection, table, choice)
+            _store(connection, table, choice, now)
         return _decide(connection, choice, "accepted", now)
 
 
@@ -103,19 +104,21 @@ def _proposal(row: Mapping[str, Any]) -> Proposal:
     return Proposal(changes=changes, **shown)
 
 
-def _store(connection: duckdb.DuckDBPyConnection, table: Table, choice: Choice) -> None:
+def _store(connection: duckdb.DuckDBPyConnection, table: Table, choice: Choice, now: datetime) -> None:
     name, names = f"{table.schema}.{table.name}", ", ".join(f'i."{column}"' for column in table.names)
     connection.execute(
         f"""
         create or replace temp table accepted as
         with waiting as (
-            select {row_of_json(table, "new")} as i, seen_at, run_id from ops.quarantine
+            -- What a person accepts is known since then.
+            select struct_update({row_of_json(table, "new")}, first_seen_at := $now::timestamptz) as i, seen_at, run_id
+            from ops.quarantine
             where "table" = '{name}' and state = 'waiting' and {_CHOSEN}
         )
         select s.rowid as stored_rowid, s, i, seen_at, run_id
         from waiting left join {table.qualified} s on s.date = i.date and s.symbol = i.symbol
         """,
-        choice.parameters,
+        {**choice.parameters, "now": now},
     )
     for column in table.values:
         connection.execute(f"""
@@ -124,6 +127,7 @@ def _store(connection: duckdb.DuckDBPyConnection, table: Table, choice: Choice) 
                 cast(s."{column.name}" as varchar) as old, cast(i."{column.name}" as varchar) as new, seen_at, run_id
             from accepted where {differs(column)}
         """)
+    connection.execute(keep_replaced(table, "accepted"))
     connection.execute(f"delete from {table.qualified} where rowid in (select stored_rowid from accepted)")
     connection.execute(f"insert into {table.qualified} by name select {names} from accepted")
 

@@ -15,11 +15,11 @@ Not here: writing, free SQL (`Warehouse.read` and `Warehouse.connect_read_only`)
 ...     [{"date": day, "key": "NVDA", "outcome": "settled", "fetched_at": now} for day in days],
 ...     schema=CELLS,
 ... )
->>> bar = {"symbol": "NVDA", "dividend": 0.0, "split_ratio": 1.0, "is_final": True, "quality": "ok"}
+>>> bar = {"symbol": "NVDA", "dividend": 0.0, "split_ratio": 1.0, "confirmed_at": now, "quality": "ok"}
 >>> before = {"open": 1200.0, "high": 1217.0, "low": 1180.0, "close": 1210.0, "volume": 41}
 >>> after = {"open": 120.0, "high": 123.0, "low": 117.0, "close": 121.8, "volume": 314, "split_ratio": 10.0}
 >>> rows = [
-...     {"date": day, "source": "example", "fetched_at": now, **bar, **prices}
+...     {"date": day, "source": "example", "first_seen_at": now, **bar, **prices}
 ...     for day, prices in zip(days, (before, after), strict=True)
 ... ]
 >>> home = tempfile.TemporaryDirectory()

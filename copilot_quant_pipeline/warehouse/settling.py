@@ -21,6 +21,7 @@ import pyarrow as pa
 from copilot_quant_pipeline.warehouse.comparing import any_differs, differs
 from copilot_quant_pipeline.warehouse.doubts import forgive_rounding, hold_actions, hold_bars
 from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
+from copilot_quant_pipeline.warehouse.history import keep_replaced, renewed
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, Column, GridTable
 
 
@@ -44,12 +45,13 @@ def settle_rows(connection: duckdb.DuckDBPyConnection, table: GridTable, run_id:
         hold_bars(connection, run_id)
     lost = _number(connection, _lost(table))
     connection.execute(_restatements(table), {"run_id": run_id})
+    connection.execute(keep_replaced(table, "(from changed where restated and not held)"))
     connection.execute(
         f"delete from {table.qualified} where rowid in (select stored_rowid from changed where not held)"
     )
-    connection.execute(_insertion_of_seen(table))
-    written = _number(connection, _insertion(table))
-    return _counts(connection, written, lost)
+    connection.execute(_insertion_of_changed(table))
+    inserted = _number(connection, _insertion(table))
+    return _counts(connection, inserted, lost)
 
 
 def settle_actions(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
@@ -62,6 +64,9 @@ def settle_actions(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
     hold_actions(connection, run_id)
     for column in ACTIONS.values:
         connection.execute(_restated_action(column), {"run_id": run_id})
+    connection.execute(
+        keep_replaced(ACTIONS, "(select * replace (case when not gone then i end as i) from acted where not held)")
+    )
     connection.execute("delete from equities.actions where rowid in (select stored_rowid from acted where not held)")
     names = ", ".join(f"i.{name}" for name in ACTIONS.names)
     connection.execute(f"insert into equities.actions by name select {names} from acted where not held and not gone")
@@ -85,10 +90,9 @@ def record_run(connection: duckdb.DuckDBPyConnection, values: dict[str, Any]) ->
     connection.execute(_INSERT_SUMMARY, values)
 
 
-def _counts(connection: duckdb.DuckDBPyConnection, written: int, lost: int) -> RowCounts:
-    counts = connection.execute(_COUNTS).fetchone() or (0, 0, 0, 0, 0)
-    came, replaced, still_there, restated, held = (int(number) for number in counts)
-    inserted = written - replaced
+def _counts(connection: duckdb.DuckDBPyConnection, inserted: int, lost: int) -> RowCounts:
+    counts = connection.execute(_COUNTS).fetchone() or (0, 0, 0, 0)
+    came, still_there, restated, held = (int(number) for number in counts)
     return RowCounts(inserted, restated, came - inserted - still_there, held, lost)
 
 
@@ -164,9 +168,9 @@ def _insertion(table: GridTable) -> str:
     """
 
 
-def _insertion_of_seen(table: GridTable) -> str:
-    names = ", ".join(f'i."{name}"' for name in table.names)
-    return f"insert into {table.qualified} by name select {names} from changed where not asked and not held"
+def _insertion_of_changed(table: GridTable) -> str:
+    columns = ", ".join(renewed(column) for column in table.columns)
+    return f"insert into {table.qualified} by name select {columns} from changed where came and not held"
 
 
 def _restated_action(column: Column) -> str:
@@ -191,11 +195,10 @@ def _kept(table: GridTable) -> str:
     """
 
 
-# inserted rows are those written that replaced none; what is held is neither inserted nor unchanged.
+# What is held is neither inserted nor unchanged.
 _COUNTS = """
     select
         (select count(*) from incoming),
-        count(*) filter (where asked and came and not held),
         count(*) filter (where asked and came and restated),
         count(*) filter (where restated and not held),
         count(*) filter (where held)
@@ -211,7 +214,7 @@ _ACTED = f"""
             and (outcome = 'settled' or reason in ('missing_at_source', 'malformed_bar', 'vanished_at_source'))
     )
     select s.rowid as stored_rowid, s, i, s.symbol is not null or a.key is not null as restated,
-        i.fetched_at as seen_at, false as held, false as gone
+        i.first_seen_at as seen_at, false as held, false as gone
     from told i
     left join equities.actions s on s.symbol = i.symbol and s.date = i.date
     left join answered a on a.key = i.symbol and a.date = i.date

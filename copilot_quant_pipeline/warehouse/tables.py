@@ -30,6 +30,9 @@ _DUCKDB_TYPES = {
     QUANTITY: "decimal(24,6)",
 }
 
+# Since when a row's values stand, and until when they stood; every table with the former has a history beside it.
+FIRST_SEEN, KNOWN_UNTIL = "first_seen_at", "known_until"
+
 # How many offending keys an error spells out.
 _SHOWN = 5
 
@@ -54,8 +57,8 @@ class Column:
     Attributes:
         check: a SQL condition every row must meet; NaN and infinity are refused in any case.
         kind: `value` is data, whose change is a restatement; `note` says something about the data and is
-            rewritten when it changes; `stamp` says when the row was written and changes only together with
-            the others.
+            rewritten in place when it changes; `once` is a note that is set once, when it was null; `stamp` says
+            since when the values stand, and changes only together with them.
     """
 
     name: str
@@ -63,7 +66,7 @@ class Column:
     description: str
     nullable: bool = False
     check: str | None = None
-    kind: Literal["value", "note", "stamp"] = "value"
+    kind: Literal["value", "note", "once", "stamp"] = "value"
 
     @property
     def duckdb_type(self) -> str:
@@ -109,7 +112,7 @@ class Table:
     @property
     def notes(self) -> list[Column]:
         """The columns that say something about the others."""
-        return [column for column in self.columns if column.kind == "note"]
+        return [column for column in self.columns if column.kind in ("note", "once")]
 
     def column(self, name: str) -> Column:
         """The column of that name."""
@@ -237,6 +240,10 @@ def _price(name: str, description: str) -> Column:
     return Column(name, pa.float64(), description, check=f"{name} > 0")
 
 
+def _first_seen_at() -> Column:
+    return Column(FIRST_SEEN, UTC_TIME, "Since when these values stand: when they were first seen.", kind="stamp")
+
+
 def _symbol() -> Column:
     return Column("symbol", pa.string(), "Ticker as the S&P 500 list writes it, e.g. BRK.B.", check="symbol <> ''")
 
@@ -269,10 +276,11 @@ BARS = GridTable(
             check="split_ratio > 0",
         ),
         Column(
-            "is_final",
-            pa.bool_(),
-            "Whether a later session was over when it was fetched; until then venues revise it.",
-            kind="note",
+            "confirmed_at",
+            UTC_TIME,
+            "When an answer asked after a later session confirmed it; null until then, while venues revise it.",
+            nullable=True,
+            kind="once",
         ),
         Column(
             "quality",
@@ -282,7 +290,7 @@ BARS = GridTable(
             kind="note",
         ),
         Column("source", pa.string(), "Venue the bar came from.", kind="note"),
-        Column("fetched_at", UTC_TIME, "When these values were first seen.", kind="stamp"),
+        _first_seen_at(),
     ),
 )
 
@@ -303,7 +311,8 @@ MEMBERS = Table(
         ),
         Column("member_to", pa.date32(), "Last day in the index; null is still a member.", nullable=True),
         Column("source", pa.string(), "Where the interval was read.", kind="note"),
-        Column("fetched_at", UTC_TIME, "When it was read.", kind="stamp"),
+        Column("read_at", UTC_TIME, "When it was last read.", kind="note"),
+        _first_seen_at(),
     ),
 )
 
@@ -318,7 +327,7 @@ ACTIONS = Table(
         Column("dividend", pa.float64(), "USD per share as paid; 0 is none.", check="dividend >= 0"),
         Column("split_ratio", pa.float64(), "New shares per old share; 1 is no split.", check="split_ratio > 0"),
         Column("source", pa.string(), "Venue it came from.", kind="note"),
-        Column("fetched_at", UTC_TIME, "When it was first seen.", kind="stamp"),
+        _first_seen_at(),
     ),
 )
 
@@ -395,8 +404,10 @@ MARKETS = Table(
         Column("id", pa.string(), "The venue's own id, which never changes."),
         Column("slug", pa.string(), "What a user writes."),
         Column("title", pa.string(), "The question."),
+        Column("label", pa.string(), "What tells it from the other markets of its event.", nullable=True),
         Column("category", pa.string(), "The venue's word for what it is about.", nullable=True),
         Column("event", pa.string(), "What the venue groups markets by.", nullable=True),
+        Column("event_title", pa.string(), "What that event is called.", nullable=True),
         Column("series", pa.string(), "What the venue groups events by.", nullable=True),
         Column("outcomes", pa.string(), "JSON list of [name, token] in the venue's order."),
         Column("opened_at", UTC_TIME, "When trading began.", nullable=True),
@@ -404,23 +415,26 @@ MARKETS = Table(
         Column("status", pa.string(), "unopened, open, closed, resolved; or gone: its venue knows it no more."),
         Column("result", pa.string(), "The outcome that won; null where none has.", nullable=True),
         Column("settlements", pa.string(), "JSON: what each outcome settled at, 0 to 1; null before.", nullable=True),
-        Column("volume", QUANTITY, "Traded in all, in the venue's unit.", nullable=True),
-        Column("facts", pa.string(), "JSON: what its prices are asked with."),
-        Column("first_seen_at", UTC_TIME, "When it was first listed here."),
-        Column("last_seen_at", UTC_TIME, "When its venue last described it."),
-        Column("source", pa.string(), "Where it was read."),
+        Column("resolved_at", UTC_TIME, "When its venue settled it.", nullable=True),
+        Column("volume", QUANTITY, "Traded in all, in the venue's unit.", nullable=True, kind="note"),
+        Column("facts", pa.string(), "JSON: what its prices are asked with.", kind="note"),
+        Column("listed_at", UTC_TIME, "When it was first listed here.", kind="note"),
+        Column("last_seen_at", UTC_TIME, "When its venue last described it.", kind="note"),
+        Column("source", pa.string(), "Where it was read.", kind="note"),
+        _first_seen_at(),
     ),
 )
 
 MARKET_CHANGES = Table(
     schema="prediction_markets",
     name="market_changes",
-    description="The history of markets: each status and result a market was seen with, and since when.",
+    description="The history of markets: each status, result and announced end a market was seen with, and since when.",
     key=("market", "seen_at"),
     columns=(
         _market(),
         Column("status", pa.string(), "The new status."),
         Column("result", pa.string(), "The result, once there is one.", nullable=True),
+        Column("closes_at", UTC_TIME, "The announced end of trading; null where unknown.", nullable=True),
         Column("seen_at", UTC_TIME, "When it was first seen."),
     ),
 )
@@ -431,12 +445,12 @@ PRICES = GridTable(
     description="Hourly prices of every outcome, as probabilities in exact decimal.",
     grid="markets",
     key_column="market",
-    key=("market", "outcome", "at"),
+    key=("market", "outcome", "stamped_at"),
     columns=(
         Column("date", pa.date32(), "UTC day."),
         _market(),
         Column("outcome", pa.string(), "The outcome's name."),
-        Column("at", UTC_TIME, "The instant, or the end of the hour the point stands for."),
+        Column("stamped_at", UTC_TIME, "The point's stamp; `stamp` says what of its interval that is."),
         _probability("price", "The last price; null where nothing traded."),
         _probability("open", "The hour's first price, where the venue tells it."),
         _probability("high", "The hour's highest price, likewise."),
@@ -446,8 +460,20 @@ PRICES = GridTable(
         Column("volume", QUANTITY, "Traded in the hour, in the venue's unit.", nullable=True),
         Column("open_interest", QUANTITY, "Open at the end of the hour.", nullable=True),
         Column("price_kind", pa.string(), "trade, quote, forecast or settlement."),
+        Column("service", pa.string(), "Which of the venue's services told it.", nullable=True, kind="note"),
+        Column(
+            "grain_seconds", pa.int32(), "Length of the interval it stands for; 0 is none.", nullable=True, kind="note"
+        ),
+        Column(
+            "stamp",
+            pa.string(),
+            "Whether its stamp begins or ends that interval, or is the instant of a sample.",
+            nullable=True,
+            check="stamp is null or stamp in ('begins', 'ends', 'instant')",
+            kind="note",
+        ),
         Column("source", pa.string(), "Venue the point came from.", kind="note"),
-        Column("fetched_at", UTC_TIME, "When these values were first seen.", kind="stamp"),
+        _first_seen_at(),
     ),
 )
 
@@ -464,14 +490,14 @@ select
     date,
     market,
     outcome,
-    arg_min(first_price, "at") filter (where first_price is not null) as open,
+    arg_min(first_price, stamped_at) filter (where first_price is not null) as open,
     max(high_price) as high,
     min(low_price) as low,
-    arg_max(price, "at") filter (where price is not null) as close,
-    arg_max(bid, "at") filter (where bid is not null) as bid,
-    arg_max(ask, "at") filter (where ask is not null) as ask,
+    arg_max(price, stamped_at) filter (where price is not null) as close,
+    arg_max(bid, stamped_at) filter (where bid is not null) as bid,
+    arg_max(ask, stamped_at) filter (where ask is not null) as ask,
     cast(sum(volume) as decimal(24, 6)) as volume,
-    arg_max(open_interest, "at") filter (where open_interest is not null) as open_interest,
+    arg_max(open_interest, stamped_at) filter (where open_interest is not null) as open_interest,
     any_value(m.settlement) as settlement
 from points p left join (
     select market, unnest(map_keys(settled)) as outcome, unnest(map_values(settled))::decimal(9, 6) as settlement
@@ -599,6 +625,22 @@ SCHEMA_VERSION = Table(
     ),
 )
 
+
+def history_of(table: Table) -> Table:
+    """The table beside `table` that keeps what its rows were before they were replaced, and until when."""
+    until = Column(KNOWN_UNTIL, UTC_TIME, "Until when these values stood.", kind="stamp")
+    return Table(
+        table.schema,
+        f"{table.name}_history",
+        f"What rows of {table.schema}.{table.name} were before they were replaced or deleted.",
+        (*table.columns, until),
+        (*table.key, FIRST_SEEN, KNOWN_UNTIL),
+    )
+
+
+# The tables of values: what they replace is kept, so that each can be read as of an instant (warehouse/history.py).
+VALUES: tuple[Table, ...] = (BARS, ACTIONS, MEMBERS, MARKETS, PRICES)
+
 TABLES: tuple[Table, ...] = (
     SCHEMA_VERSION,
     BARS,
@@ -611,5 +653,6 @@ TABLES: tuple[Table, ...] = (
     RESTATEMENTS,
     QUARANTINE,
     RUN_SUMMARY,
+    *map(history_of, VALUES),
 )
 VIEWS: tuple[View, ...] = (ADJUSTED_BARS, DAILY)

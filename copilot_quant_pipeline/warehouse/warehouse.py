@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from copilot_quant_pipeline.warehouse.connections import Gate
 from copilot_quant_pipeline.warehouse.harvest import ASKED, LOOKED, WINDOWS, Harvest, SeenAgain
+from copilot_quant_pipeline.warehouse.history import replace_statements
 from copilot_quant_pipeline.warehouse.migrations import is_older, migrate
 from copilot_quant_pipeline.warehouse.settling import record_run, settle_actions, settle_coverage, settle_rows
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, GridTable, InvalidRowsError, Table
@@ -121,6 +122,8 @@ class Warehouse:
     def replace(self, table: Table, rows: pa.Table) -> int:
         """Put `rows` in place of all rows of a table that is no grid's, in one transaction; gives how many.
 
+        What they replace is kept in the table's history; values that stay the same stay first seen when they were.
+
         Raises:
             InvalidRowsError: There are no rows, or one breaks the table's declaration.
             UserError: The file cannot be opened or written.
@@ -132,8 +135,8 @@ class Warehouse:
         incoming = table.validated(rows)
         with self.transaction() as connection:
             connection.register("incoming", incoming)
-            connection.execute(f"delete from {table.qualified}")  # noqa: S608 a declared name
-            connection.execute(f"insert into {table.qualified} by name from incoming")  # noqa: S608
+            for statement in replace_statements(table):
+                connection.execute(statement)
         return int(incoming.num_rows)
 
     def read(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pa.Table:

@@ -181,8 +181,8 @@ def _store_price(world: World, price: str) -> None:
         connection.execute("delete from prediction_markets.prices")
         connection.execute(
             "insert into prediction_markets.prices by name select date '2024-03-28' as date, 'kalshi:ODD' as market,"
-            """ 'Yes' as outcome, timestamptz '2024-03-28 12:00:00+00' as "at", $1::decimal(9, 6) as price,"""
-            " 'trade' as price_kind, 'test' as source, timestamptz '2024-03-28 12:00:00+00' as fetched_at",
+            """ 'Yes' as outcome, timestamptz '2024-03-28 12:00:00+00' as stamped_at, $1::decimal(9, 6) as price,"""
+            " 'trade' as price_kind, 'test' as source, timestamptz '2024-03-28 12:00:00+00' as first_seen_at",
             [price],
         )
 

@@ -129,7 +129,9 @@ def test_an_update_with_nothing_new_asks_nothing(desk: Desk) -> None:
 def test_an_update_confirms_the_bars_of_the_session_before(desk: Desk) -> None:
     newest, before = date(2024, 3, 28), date(2024, 3, 27)
     at_the_close = {"COPILOT_QUANT_NOW": "2024-03-28T12:00:00+00:00"}
-    finals = "select date, is_final from equities.bars where date >= '2024-03-27' order by date"
+    finals = (
+        "select date, confirmed_at is not null as is_final from equities.bars where date >= '2024-03-27' order by date"
+    )
     desk.set(at_the_close)
     desk.run("update", "equities", "--symbols", "AAPL")
     assert desk.warehouse.read(finals).to_pylist() == [{"date": before, "is_final": False}]

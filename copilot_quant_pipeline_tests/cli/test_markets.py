@@ -72,7 +72,7 @@ def test_predictits_history_begins_when_it_is_first_asked_and_grows(desk: Desk) 
     assert set(cells) == {date(2024, 3, day) for day in range(20, 30)}
     assert {reason for day, reason in cells.items() if day < date(2024, 3, 29)} == {"no_history"}
     assert cells[date(2024, 3, 29)] is None
-    count = 'select count(distinct "at") as n from prediction_markets.prices'
+    count = "select count(distinct stamped_at) as n from prediction_markets.prices"
     assert desk.warehouse.read(count).to_pylist() == [{"n": 1}]
     desk.set({"COPILOT_QUANT_NOW": "2024-03-29T18:00:00+00:00"})
     assert desk.run("update", "markets", "--venue", "predictit", "--limit", "2").code == 0

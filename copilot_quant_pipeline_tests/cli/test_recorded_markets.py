@@ -16,7 +16,7 @@ from copilot_quant_pipeline_tests.cli.conftest import open_desk
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 FIRST = date(2022, 11, 1)
 STORED = """
-    select id, outcome, "at", price from prediction_markets.prices join prediction_markets.markets using (market)
+    select id, outcome, stamped_at, price from prediction_markets.prices join prediction_markets.markets using (market)
 """
 
 
@@ -40,7 +40,7 @@ def test_every_recorded_point_of_92_markets_is_stored_as_it_was_recorded(
         (str(row.market_id), row.outcome, pd.Timestamp(row.timestamp, tz="UTC").to_pydatetime(), row.price)
         for row in frame.itertuples()
     }
-    assert {(row["id"], row["outcome"], row["at"], float(row["price"])) for row in stored} == expected
+    assert {(row["id"], row["outcome"], row["stamped_at"], float(row["price"])) for row in stored} == expected
     assert len(stored) == len(expected) == len(frame)
     answer = json.loads(said.out)
     # The recording has no price on some days of markets that traded: these cells are red, and no others.

@@ -78,7 +78,10 @@ def kept(desk: Desk) -> Desk:
 
 
 def test_an_update_asks_for_the_new_session_alone_and_confirms_the_one_before(kept: Desk) -> None:
-    finals = "select date, is_final from equities.bars where date >= '2024-03-27' and symbol = 'KO' order by date"
+    finals = """
+        select date, confirmed_at is not null as is_final from equities.bars
+        where date >= '2024-03-27' and symbol = 'KO' order by date
+    """
     assert [row["is_final"] for row in kept.warehouse.read(finals).to_pylist()] == [True, False]
     after(kept, MONDAY)
     assert updated(kept)["restated"] == 0

@@ -60,10 +60,10 @@ def test_good_bars_settle_their_cells() -> None:
         "date": DAYS[0],
         "symbol": "AAPL",
         **GOOD,
-        "is_final": True,
+        "confirmed_at": NOW,
         "quality": "ok",
         "source": "yahoo",
-        "fetched_at": NOW,
+        "first_seen_at": NOW,
     }
 
 
@@ -73,7 +73,7 @@ def test_only_what_was_asked_comes_back() -> None:
 
 
 def test_a_bar_is_final_once_a_later_session_is_over() -> None:
-    assert settled(answer(on(DAYS))).rows.column("is_final").to_pylist() == [True] * (len(DAYS) - 1) + [False]
+    assert settled(answer(on(DAYS))).rows.column("confirmed_at").to_pylist() == [NOW] * (len(DAYS) - 1) + [None]
 
 
 def test_dates_before_the_listing_are_settled_without_rows() -> None:

@@ -50,7 +50,7 @@ def test_healing_finds_it_out_by_itself(world: World) -> None:
 
 
 def test_its_last_bar_which_nobody_will_revise_is_final(world: World) -> None:
-    finals = f"select date from equities.bars where symbol = '{GONE}' and not is_final"  # noqa: S608
+    finals = f"select date from equities.bars where symbol = '{GONE}' and confirmed_at is null"  # noqa: S608
     assert world.warehouse.read(finals).to_pylist() == [{"date": WEEK[-2]}]
     world.settle((THERE, GONE), WEEK[-2:])
     assert _cells(world)[WEEK[-2]] == ("failed", "unknown_symbol")

@@ -205,7 +205,8 @@ def rows(*spells: tuple[str, date | None, date | None]) -> pa.Table:
                 "member_from": first,
                 "member_to": last,
                 "source": "wikipedia",
-                "fetched_at": datetime(2026, 5, 10, tzinfo=UTC),
+                "read_at": datetime(2026, 5, 10, tzinfo=UTC),
+                "first_seen_at": datetime(2026, 5, 10, tzinfo=UTC),
             }
             for symbol, first, last in spells
         ],

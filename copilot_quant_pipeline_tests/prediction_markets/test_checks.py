@@ -31,9 +31,9 @@ def warehouse(tmp_path: Path) -> Warehouse:
 
 def store(warehouse: Warehouse, market: Market, run: str, *prices: tuple[str, float, datetime]) -> None:
     """One day of a market, settled by a run."""
-    row = dict.fromkeys(PRICES.names) | {"market": market.key, "source": "test", "fetched_at": AT}
+    row = dict.fromkeys(PRICES.names) | {"market": market.key, "source": "test", "first_seen_at": AT}
     rows = [
-        {**row, "date": DAY, "outcome": outcome, "price": Decimal(str(price)), "at": at, "price_kind": "trade"}
+        {**row, "date": DAY, "outcome": outcome, "price": Decimal(str(price)), "stamped_at": at, "price_kind": "trade"}
         for outcome, price, at in prices
     ]
     cell = {"date": DAY, "key": market.key, "outcome": "settled", "reason": None, "detail": None, "fetched_at": AT}

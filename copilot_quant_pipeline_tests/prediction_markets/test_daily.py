@@ -32,14 +32,14 @@ def hour(number: int, outcome: str, rng: random.Random) -> Row:
         "date": at.date(),
         "market": MARKET,
         "outcome": outcome,
-        "at": at,
+        "stamped_at": at,
         "price_kind": "trade",
         **(traded if rng.random() > 1 / 3 else {}),
         **(quoted if rng.random() > 1 / 5 else {}),
         "volume": Decimal(rng.randint(0, 10**6)) / 100,
         "open_interest": Decimal(number),
         "source": "test",
-        "fetched_at": START,
+        "first_seen_at": START,
     }
 
 

@@ -78,9 +78,9 @@ def expect_truth(points: pa.Table, market: SimulatedMarket, start: datetime, end
     no = points.filter(pa.compute.equal(points["outcome"], "No"))
     assert points.schema.equals(POINTS)
     assert points["outcome"].to_pylist() == ["Yes"] * len(yes) + ["No"] * len(no)
-    seconds = yes["at"].cast(pa.int64()).to_numpy() // 10**6
+    seconds = yes["stamped_at"].cast(pa.int64()).to_numpy() // 10**6
     assert seconds.tolist() == truth.at[kept].tolist()
-    assert no["at"].equals(yes["at"])
+    assert no["stamped_at"].equals(yes["stamped_at"])
     traded = truth.volume[kept] > 0
     expected = [
         Decimal(f"{price:.3f}") if is_traded else None
@@ -281,14 +281,14 @@ def test_integer_cents_give_the_same_prices(sandbox: Sandbox, kalshi: Kalshi) ->
     now = kalshi.fetch_prices(market, start, NOW)
     sandbox.fault("kalshi_cents")
     before = kalshi.fetch_prices(market, start, NOW)
-    names = ["outcome", "at", "price", "open", "high", "low", "bid", "ask"]
+    names = ["outcome", "stamped_at", "price", "open", "high", "low", "bid", "ask"]
     assert before.select(names).equals(now.select(names))
 
 
 def test_an_end_is_not_included_and_a_start_is(kalshi: Kalshi) -> None:
     (simulated,) = some(lambda market: is_open(market) and market.quiet < 0.1, 1)
     start = NOW - timedelta(hours=5)
-    at = kalshi.fetch_prices(market_of(kalshi, simulated), start, NOW)["at"].to_pylist()
+    at = kalshi.fetch_prices(market_of(kalshi, simulated), start, NOW)["stamped_at"].to_pylist()
     assert min(at) >= start
     assert max(at) < NOW
 

@@ -64,7 +64,7 @@ def test_recorded_candles_have_the_prices_their_cents_say(answers: Path) -> None
         assert row["ask"] == Decimal(candle["yes_ask"]["close"]) / 100
         assert row["volume"] == candle["volume"]
         assert row["open_interest"] == candle["open_interest"]
-        assert row["at"] == datetime.fromtimestamp(candle["end_period_ts"], UTC)
+        assert row["stamped_at"] == datetime.fromtimestamp(candle["end_period_ts"], UTC)
 
 
 def test_recorded_candles_without_their_dollars_give_the_same(answers: Path) -> None:
@@ -88,7 +88,7 @@ def test_the_24_recorded_hours_come_back_exactly_in_both_current_shapes(answers:
         table = parse_candles([_of_row(row, shape) for row in rows], "KXHIGHNY-26JUN23-B78.5").to_pylist()
         assert len(table) == 24
         for row, got in zip(rows, table, strict=True):
-            assert got["at"] == datetime.fromisoformat(row["ts_utc"])
+            assert got["stamped_at"] == datetime.fromisoformat(row["ts_utc"])
             assert got["price"] == (Decimal(row["last"]) if row["last"] else None)
             assert (got["bid"], got["ask"]) == (Decimal(row["yes_bid"]), Decimal(row["yes_ask"]))
             assert (got["volume"], got["open_interest"]) == (Decimal(row["volume"]), Decimal(row["open_interest"]))
@@ -206,7 +206,7 @@ def test_an_hour_without_a_trade_keeps_its_book() -> None:
 def test_candles_come_in_time_and_each_instant_once() -> None:
     sent = [{"end_period_ts": AT + 3600 * hour, "volume_fp": str(n)} for n, hour in enumerate((2, 0, 1, 0))]
     table = parse_candles(sent, "X")
-    assert [stamp.timestamp() for stamp in table["at"].to_pylist()] == [AT, AT + 3600, AT + 7200]
+    assert [stamp.timestamp() for stamp in table["stamped_at"].to_pylist()] == [AT, AT + 3600, AT + 7200]
     assert table["volume"].to_pylist() == [3, 2, 0]
 
 
@@ -422,5 +422,5 @@ def test_points_of_windows_are_one_table_by_outcome_and_time() -> None:
     windows = [parse_candles([{"end_period_ts": AT + 3600 * hour}], "X") for hour in range(3)]
     table = points(windows)
     assert table["outcome"].to_pylist() == ["Yes"] * 3 + ["No"] * 3
-    at = table["at"].cast(pa.int64()).to_pylist()
+    at = table["stamped_at"].cast(pa.int64()).to_pylist()
     assert at[:3] == sorted(at[:3]) == at[3:]

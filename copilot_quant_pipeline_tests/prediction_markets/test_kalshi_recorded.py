@@ -73,7 +73,7 @@ def settle(sources: MarketSources, key: str, first: date, last: date) -> list[di
     assert set(harvest.cells["outcome"].to_pylist()) == {"settled"}
     sources.warehouse.settle_harvest(PRICES, harvest, run_id="run")
     rows: list[dict[str, Any]] = sources.warehouse.read(
-        'from prediction_markets.prices where market = $market order by outcome desc, "at"', {"market": key}
+        "from prediction_markets.prices where market = $market order by outcome desc, stamped_at", {"market": key}
     ).to_pylist()
     return rows
 
@@ -113,12 +113,12 @@ def test_90_recorded_candles_are_stored_with_the_prices_their_cents_say(
     assert len(yes) == len(no) == 90
     for candle, row, other in zip(candles, yes, no, strict=True):
         cents = candle["price"]["close"]
-        assert row["at"] == other["at"] == datetime.fromtimestamp(candle["end_period_ts"], UTC)
+        assert row["stamped_at"] == other["stamped_at"] == datetime.fromtimestamp(candle["end_period_ts"], UTC)
         assert row["price"] == (None if cents is None else Decimal(cents) / 100)
         assert row["bid"] == Decimal(candle["yes_bid"]["close"]) / 100 == 1 - other["ask"]
         assert (row["volume"], row["open_interest"]) == (candle["volume"], candle["open_interest"])
         # New York's midnight is an hour of the UTC day that has begun.
-        assert row["date"] == row["at"].date()
+        assert row["date"] == row["stamped_at"].date()
 
 
 def test_24_recorded_hours_are_stored_on_the_utc_day_they_lie_in(

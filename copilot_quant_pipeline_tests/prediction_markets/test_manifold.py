@@ -49,7 +49,7 @@ def traded(market: SimulatedMarket, outcome: int, start: datetime, end: datetime
 
 
 def of_outcome(table: pa.Table, name: str) -> list[tuple[datetime, Decimal]]:
-    return [(row["at"], row["price"]) for row in table.to_pylist() if row["outcome"] == name]
+    return [(row["stamped_at"], row["price"]) for row in table.to_pylist() if row["outcome"] == name]
 
 
 def test_the_largest_markets_are_listed_with_their_outcomes(venue: Manifold, sandbox: Sandbox) -> None:
@@ -140,7 +140,7 @@ def test_no_point_lies_outside_a_markets_life(venue: Manifold) -> None:
     truth = next(one for one in LISTED if one.resolved_at < NOW and one.volume)
     market = venue.fetch_market(truth.id)
     table = venue.fetch_prices(market, datetime(2023, 1, 1, tzinfo=UTC), NOW)
-    times = table["at"].to_pylist()
+    times = table["stamped_at"].to_pylist()
     assert truth.opened_at <= min(times) <= max(times) <= truth.closes_at
 
 
@@ -243,7 +243,7 @@ def test_an_order_that_only_rests_is_no_trade() -> None:
     rests = {"createdTime": 1653850480000, "probBefore": Decimal("0.5"), "probAfter": Decimal("0.5"), "limitProb": 0}
     trade = {"createdTime": 1653850472294, "probBefore": Decimal("0.4"), "probAfter": Decimal("0.5")}
     points = parse_prices(market, [rests, trade], datetime(2022, 5, 1, tzinfo=UTC), NOW)
-    assert [at.second for at in points["at"].to_pylist()] == [32, 32]
+    assert [at.second for at in points["stamped_at"].to_pylist()] == [32, 32]
 
 
 def test_a_broken_market_of_a_page_is_named_and_the_others_are_kept() -> None:

@@ -49,7 +49,7 @@ def changes(market: SimulatedMarket, outcome: int, start: datetime, end: datetim
 
 
 def of_outcome(table: pa.Table, name: str) -> list[tuple[datetime, Decimal]]:
-    return [(row["at"], row["price"]) for row in table.to_pylist() if row["outcome"] == name]
+    return [(row["stamped_at"], row["price"]) for row in table.to_pylist() if row["outcome"] == name]
 
 
 def test_every_page_is_read_and_those_with_most_forecasts_come_first(

@@ -45,7 +45,7 @@ def at(sandbox: Sandbox, now: datetime = NOW) -> Polymarket:
 
 def prices(table: pa.Table, outcome: str = "Yes") -> dict[int, Decimal]:
     rows = table.filter(pc.equal(table.column("outcome"), outcome)).to_pylist()
-    return {int(row["at"].timestamp()) // 3600 * 3600: row["price"] for row in rows}
+    return {int(row["stamped_at"].timestamp()) // 3600 * 3600: row["price"] for row in rows}
 
 
 def true_prices(market: SimulatedMarket, start: datetime, end: datetime, outcome: int = 0) -> dict[int, Decimal]:
@@ -156,7 +156,7 @@ def test_hourly_prices_of_both_outcomes_are_what_was_traded(venue: Polymarket) -
     for outcome, name in enumerate(truth.outcomes):
         assert prices(table, name) == true_prices(truth, START, NOW, outcome)
     assert set(table.column("price_kind").to_pylist()) == {"quote"}
-    jitter = {row["at"].minute * 60 + row["at"].second for row in table.to_pylist()}
+    jitter = {row["stamped_at"].minute * 60 + row["stamped_at"].second for row in table.to_pylist()}
     assert jitter <= set(range(2, 55))
     assert len(jitter) > 10
 
@@ -167,7 +167,7 @@ def test_points_lie_within_what_is_asked_and_within_the_markets_life(venue: Poly
     assert prices(table, truth.outcomes[0]) == true_prices(truth, truth.opened_at, NOW)
     start = truth.opened_at + timedelta(days=2)
     part = venue.fetch_prices(venue.fetch_market(truth.id), start, start + timedelta(days=1))
-    assert all(start <= when < start + timedelta(days=1) for when in part.column("at").to_pylist())
+    assert all(start <= when < start + timedelta(days=1) for when in part.column("stamped_at").to_pylist())
     assert len(part)
 
 
@@ -215,7 +215,7 @@ def test_what_the_data_api_no_longer_has_hourly_comes_coarser(sandbox: Sandbox, 
     (truth,) = living()
     start = NOW - timedelta(days=300)
     table = venue.fetch_prices(venue.fetch_market(truth.id), start, start + timedelta(days=10))
-    assert {when.hour % 3 for when in table.column("at").to_pylist()} == {0}
+    assert {when.hour % 3 for when in table.column("stamped_at").to_pylist()} == {0}
     assert len(prices(table, truth.outcomes[0])) in (80, 81)
 
 
@@ -234,7 +234,7 @@ def test_an_empty_answer_for_a_market_that_traded_is_tried_coarser(sandbox: Sand
     (truth,) = living()
     sandbox.fault("polymarket_no_history", symbol=truth.slug, grain=720)
     table = venue.fetch_prices(venue.fetch_market(truth.id), START, START + timedelta(days=10))
-    assert {when.hour % 12 for when in table.column("at").to_pylist()} == {0}
+    assert {when.hour % 12 for when in table.column("stamped_at").to_pylist()} == {0}
     assert len(prices(table, truth.outcomes[0])) == 20
 
 

@@ -40,7 +40,7 @@ def test_the_recorded_page_of_the_newer_service(recorded: Path) -> None:
     sent = json.loads((recorded / "polymarket/polyoxide_data_v2_prices_history.json").read_text(), parse_float=Decimal)
     found = parse_data(sent["data"], "recorded")
     assert found.column("price").to_pylist() == [Decimal("0.340000")] * 2
-    assert [int(one.timestamp()) for one in found.column("at").to_pylist()] == [1789295100, 1789295160]
+    assert [int(one.timestamp()) for one in found.column("stamped_at").to_pylist()] == [1789295100, 1789295160]
     assert found.column("price_kind").to_pylist() == ["quote", "quote"]
 
 
@@ -94,13 +94,13 @@ def test_what_is_no_list_of_points_is_refused(points: Any) -> None:
 def test_prices_stay_exact_and_instants_as_sent() -> None:
     found = history((0.01, "0.29"), (1.005, "0.0005"))
     assert found.column("price").to_pylist() == [Decimal("0.290000"), Decimal("0.000500")]
-    assert [int(one.timestamp()) for one in found.column("at").to_pylist()] == [at(0.01), at(1.005)]
+    assert [int(one.timestamp()) for one in found.column("stamped_at").to_pylist()] == [at(0.01), at(1.005)]
 
 
 def test_of_two_points_at_one_instant_the_later_sent_counts() -> None:
     found = points_of(MARKET, {NO: [history((2, "0.4"), (1, "0.3"))], YES: [history((1, "0.6")), history((1, "0.7"))]})
     assert found.schema == POINTS
-    rows = [(one["outcome"], int(one["at"].timestamp()), one["price"]) for one in found.to_pylist()]
+    rows = [(one["outcome"], int(one["stamped_at"].timestamp()), one["price"]) for one in found.to_pylist()]
     assert rows == [
         ("Yes", at(1), Decimal("0.7")),
         ("No", at(1), Decimal("0.3")),

@@ -75,7 +75,7 @@ def test_prices_are_those_of_now(venue: PredictIt) -> None:
         table = venue.fetch_prices(venue.fetch_market(truth.id), TODAY - 3 * DAY, TODAY + DAY)
         assert table.schema == POINTS
         rows = table.to_pylist()
-        assert [(row["outcome"], row["at"]) for row in rows] == [(name, NOW) for name in truth.outcomes]
+        assert [(row["outcome"], row["stamped_at"]) for row in rows] == [(name, NOW) for name in truth.outcomes]
         for place, row in enumerate(rows):
             last = TRUTH.prices(truth, NOW - timedelta(hours=1), NOW + timedelta(seconds=1), place)
             assert row["price"] == cents(last.probability[-1])
@@ -99,7 +99,7 @@ def test_any_number_of_markets_costs_one_request_a_minute(venue: PredictIt, sand
     def instants() -> set[Any]:
         with ThreadPoolExecutor(4) as pool:
             tables = pool.map(lambda market: venue.fetch_prices(market, TODAY, TODAY + DAY), markets)
-            return {at for table in tables for at in table["at"].to_pylist()}
+            return {at for table in tables for at in table["stamped_at"].to_pylist()}
 
     assert instants() == {NOW}
     clock.now = NOW + timedelta(seconds=59)

@@ -53,7 +53,7 @@ def market(venue: str = "polymarket", volume: int = 100) -> Market:
 
 def points(*instants: datetime, outcomes: tuple[str, ...] = ("Yes", "No")) -> pa.Table:
     row = {**dict.fromkeys(POINTS.names), "price": Decimal("0.29"), "price_kind": "trade"}
-    rows = [{**row, "outcome": outcome, "at": at} for outcome in outcomes for at in instants]
+    rows = [{**row, "outcome": outcome, "stamped_at": at} for outcome in outcomes for at in instants]
     return pa.Table.from_pylist(rows, POINTS)
 
 

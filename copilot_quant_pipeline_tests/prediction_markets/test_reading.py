@@ -81,12 +81,12 @@ def test_of_each_outcome_and_hour_the_last_point_is_left(given_points: list[tupl
     table = hourly(a_market(), points, start, end)
     assert table.schema == POINTS
     expected: dict[tuple[bool, int], tuple[datetime, Decimal | None]] = {}
-    for point in sorted(points, key=lambda point: point.at):
-        if start <= point.at < end:
-            expected[point.outcome == "No", point.at.hour] = (point.at, point.price)
-    rows = table.select(["outcome", "at", "price"]).to_pylist()
-    assert [(row["outcome"] == "No", row["at"].hour) for row in rows] == sorted(expected)
-    assert [(row["at"], row["price"]) for row in rows] == [expected[key] for key in sorted(expected)]
+    for point in sorted(points, key=lambda point: point.stamped_at):
+        if start <= point.stamped_at < end:
+            expected[point.outcome == "No", point.stamped_at.hour] = (point.stamped_at, point.price)
+    rows = table.select(["outcome", "stamped_at", "price"]).to_pylist()
+    assert [(row["outcome"] == "No", row["stamped_at"].hour) for row in rows] == sorted(expected)
+    assert [(row["stamped_at"], row["price"]) for row in rows] == [expected[key] for key in sorted(expected)]
 
 
 def test_one_that_cannot_be_had_is_named_and_the_others_are_kept() -> None:

@@ -341,8 +341,8 @@ def test_a_markets_points_do_not_depend_on_the_others_of_its_run(venue: Loopback
     for key, points in alone.items():
         assert table(every[key]).equals(points)
     # The days on which it opened and ended are whole: prices are shown before the one and after the other.
-    assert min(alone[late.key]["at"].to_pylist()) == datetime(2026, 3, 5, 0, 0, 7, tzinfo=UTC)
-    assert max(alone[ended.key]["at"].to_pylist()) == datetime(2026, 3, 8, 23, 0, 7, tzinfo=UTC)
+    assert min(alone[late.key]["stamped_at"].to_pylist()) == datetime(2026, 3, 5, 0, 0, 7, tzinfo=UTC)
+    assert max(alone[ended.key]["stamped_at"].to_pylist()) == datetime(2026, 3, 8, 23, 0, 7, tzinfo=UTC)
 
 
 def coarse(query: dict[str, list[str]], sent: Any) -> Answer:

@@ -67,7 +67,7 @@ class Observatory:
         asked = cells(*(cell(row["date"], row["symbol"]) for row in given))
         told = pa.Table.from_pylist(
             [
-                {"source": "x", "fetched_at": at("2024-03-28"), "dividend": 0.0, "split_ratio": 1.0, **a}
+                {"source": "x", "first_seen_at": at("2024-03-28"), "dividend": 0.0, "split_ratio": 1.0, **a}
                 for a in actions
             ],
             ACTIONS.arrow,
@@ -80,7 +80,8 @@ class Observatory:
             for s in symbols
         ]
         self.warehouse.replace(
-            MEMBERS, pa.Table.from_pylist([{**r, "fetched_at": read_at} for r in rows], MEMBERS.arrow)
+            MEMBERS,
+            pa.Table.from_pylist([{**r, "read_at": read_at, "first_seen_at": read_at} for r in rows], MEMBERS.arrow),
         )
 
     def market(self, key: str, *, follow: bool = True, **more: Any) -> None:
@@ -97,6 +98,7 @@ class Observatory:
             "closes_at": at("2025-01-01"),
             "facts": "{}",
             "outcomes": '[["Yes", ""], ["No", ""]]',
+            "listed_at": at("2024-03-01"),
             "first_seen_at": at("2024-03-01"),
             "last_seen_at": at("2024-03-01"),
             **more,
@@ -107,8 +109,15 @@ class Observatory:
 
     def quote(self, key: str, instant: datetime, asked_at: datetime | None = None) -> None:
         day = instant.date()
-        point = {"date": day, "market": key, "outcome": "Yes", "at": instant, "price_kind": "trade", "source": "x"}
-        rows = pa.Table.from_pylist([{**point, "fetched_at": instant}], PRICES.arrow)
+        point = {
+            "date": day,
+            "market": key,
+            "outcome": "Yes",
+            "stamped_at": instant,
+            "price_kind": "trade",
+            "source": "x",
+        }
+        rows = pa.Table.from_pylist([{**point, "first_seen_at": instant}], PRICES.arrow)
         asked = cells({**cell(day, key), "fetched_at": asked_at or instant})
         self.warehouse.settle(PRICES, asked, rows, run_id=f"{instant}")
 
@@ -320,9 +329,9 @@ def test_a_jump_without_a_split_is_doubtful_while_it_is_new(observatory: Observa
 
 def test_a_bar_that_contradicts_what_was_told_is_an_error_once_it_is_final(observatory: Observatory) -> None:
     told = [{"symbol": "AAPL", "date": WEDNESDAY, "dividend": 0.25}]
-    observatory.store(bar(WEDNESDAY, "AAPL", is_final=False), actions=told)
+    observatory.store(bar(WEDNESDAY, "AAPL", confirmed_at=None), actions=told)
     assert observatory.check(CONSISTENT, at("2024-03-29 14:00")).passed
-    observatory.store(bar(WEDNESDAY, "AAPL", is_final=True))
+    observatory.store(bar(WEDNESDAY, "AAPL", confirmed_at=at("2024-03-29 12:00")))
     wrong = observatory.check(CONSISTENT, at("2024-03-29 14:00"))
     assert said(wrong) == (False, ERROR)
     assert "2024-03-27 AAPL: bar: dividend 0.0, split 1.0; told: dividend 0.25, split 1.0" in numbers(wrong)["first"]

@@ -56,7 +56,7 @@ def compared(yahoo: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> p
             "outcome": pa.repeat("settled", len(rows)),
             "reason": pa.nulls(len(rows), pa.string()),
             "detail": pa.nulls(len(rows), pa.string()),
-            "fetched_at": rows["fetched_at"],
+            "fetched_at": rows["first_seen_at"],
         }
     )
     warehouse.settle(BARS, asked, rows, run_id="recorded")
@@ -96,9 +96,9 @@ def _as_traded(yahoo: pd.DataFrame) -> pa.Table:
         "volume": pa.array((yahoo["Volume"] / later).round().astype("int64")),
         "dividend": pa.array(yahoo["Dividends"] * later),
         "split_ratio": pa.array(ratio),
-        "is_final": pa.repeat(True, len(yahoo)),
+        "confirmed_at": pa.repeat(pa.scalar(FETCHED, UTC_TIME), len(yahoo)),
         "quality": pa.repeat("ok", len(yahoo)),
         "source": pa.repeat("yahoo", len(yahoo)),
-        "fetched_at": pa.repeat(pa.scalar(FETCHED, UTC_TIME), len(yahoo)),
+        "first_seen_at": pa.repeat(pa.scalar(FETCHED, UTC_TIME), len(yahoo)),
     }
     return pa.table(columns)

@@ -32,8 +32,15 @@ MARKET, OUTCOME, VOLUME = "kalshi:A", 'Yes, "or"\nno', Decimal("1234567890123456
 def warehouse(tmp_path: Path) -> Warehouse:
     warehouse = Warehouse(tmp_path / "home" / "warehouse.duckdb")
     settle_bars(warehouse, bar(MON, "B", 400.1), bar(TUE, "B", 100.3, split_ratio=4.0), bar(MON, "BRK.B", 1 / 3))
-    point = {"date": TUE, "market": MARKET, "outcome": OUTCOME, "at": AT, "price": Decimal("0.29"), "volume": VOLUME}
-    row = dict.fromkeys(PRICES.names) | point | {"price_kind": "trade", "source": "test", "fetched_at": FETCHED}
+    point = {
+        "date": TUE,
+        "market": MARKET,
+        "outcome": OUTCOME,
+        "stamped_at": AT,
+        "price": Decimal("0.29"),
+        "volume": VOLUME,
+    }
+    row = dict.fromkeys(PRICES.names) | point | {"price_kind": "trade", "source": "test", "first_seen_at": FETCHED}
     cells = pa.Table.from_pylist([cell(TUE, MARKET)], CELLS)
     warehouse.settle(PRICES, cells, pa.Table.from_pylist([row], PRICES.arrow), run_id="run")
     return warehouse
@@ -76,7 +83,7 @@ def test_decimals_and_times_are_text_that_says_exactly_what_is_stored(
 ) -> None:
     export(warehouse, form, tmp_path)
     (point,) = read(tmp_path, form, "prices")
-    assert (point["price"], Decimal(point["volume"]), point["at"]) == (
+    assert (point["price"], Decimal(point["volume"]), point["stamped_at"]) == (
         "0.290000",
         VOLUME,
         "2024-03-26T09:00:00.000000Z",
@@ -95,7 +102,7 @@ def test_parquet_keeps_every_type(warehouse: Warehouse, tmp_path: Path) -> None:
     export(warehouse, "parquet", tmp_path)
     assert pq.read_schema(tmp_path / "prices.parquet").types == PRICES.arrow.types
     (point,) = read(tmp_path, "parquet", "prices")
-    assert (point["price"], point["volume"], point["at"]) == (Decimal("0.290000"), VOLUME, AT)
+    assert (point["price"], point["volume"], point["stamped_at"]) == (Decimal("0.290000"), VOLUME, AT)
 
 
 def test_symbols_and_dates_choose_and_leave_out_what_has_no_symbols(warehouse: Warehouse, tmp_path: Path) -> None:

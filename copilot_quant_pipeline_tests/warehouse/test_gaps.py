@@ -159,7 +159,16 @@ def _record_market(warehouse: Warehouse, **facts: Any) -> None:
     now = datetime(2024, 3, 22, tzinfo=UTC)
     plain = {field.name: "" for field in MARKETS.arrow if not field.nullable and field.type == pa.string()}
     known = {"market": MARKET, "venue": "kalshi", "closes_at": datetime(2024, 3, 21, 15, tzinfo=UTC)}
-    row = {**plain, **known, "outcomes": "[]", "facts": "{}", "first_seen_at": now, "last_seen_at": now, **facts}
+    row = {
+        **plain,
+        **known,
+        "outcomes": "[]",
+        "facts": "{}",
+        "listed_at": now,
+        "first_seen_at": now,
+        "last_seen_at": now,
+        **facts,
+    }
     record_markets(warehouse, pa.Table.from_pylist([row], MARKETS.arrow))
 
 

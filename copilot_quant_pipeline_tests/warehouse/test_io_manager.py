@@ -53,7 +53,7 @@ def _harvest(fates: dict[tuple[date, str], str | None]) -> Harvest:
         "dividend": 0.0,
         "split_ratio": 1.0,
     }
-    rest = {"is_final": True, "quality": "ok", "source": "test", "fetched_at": FETCHED}
+    rest = {"confirmed_at": FETCHED, "quality": "ok", "source": "test", "first_seen_at": FETCHED}
     rows = [{"date": d, "symbol": s, **bar, **rest} for (d, s), fate in fates.items() if fate is None]
     return Harvest(pa.Table.from_pylist(cells, CELLS), pa.Table.from_pylist(rows, BARS.arrow))
 
@@ -184,7 +184,9 @@ def test_an_asset_downstream_loads_the_rows_of_its_cells(instance: dg.DagsterIns
 
 def test_a_table_without_partitions_is_replaced_and_counted(instance: dg.DagsterInstance, warehouse: Warehouse) -> None:
     row = {"symbol": "AAPL", "name": "Apple", "sector": "IT", "member_from": None, "member_to": None}
-    rows = pa.Table.from_pylist([{**row, "source": "test", "fetched_at": FETCHED}], MEMBERS.arrow)
+    rows = pa.Table.from_pylist(
+        [{**row, "source": "test", "read_at": FETCHED, "first_seen_at": FETCHED}], MEMBERS.arrow
+    )
 
     @dg.asset(metadata=described(MEMBERS))
     def members() -> pa.Table:

@@ -10,6 +10,7 @@ from copilot_quant_pipeline.warehouse.migrations import UPGRADES, migrate, read_
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline_tests.warehouse.world import MON, bar, settle_bars, stored
 
+VERSION_2 = Path(__file__).parent / "version_2.sql"
 NEWEST = len(UPGRADES) + 1
 
 
@@ -24,7 +25,8 @@ def test_a_file_without_our_tables_gets_them_when_read(tmp_path: Path) -> None:
 def test_a_file_of_the_first_version_keeps_its_rows_and_gets_the_newest_views(tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
     with duckdb.connect(path) as connection:
-        migrate(connection, ())
+        connection.execute(VERSION_2.read_text())
+        connection.execute("update ops.schema_version set version = 1")
         connection.execute("create or replace view prediction_markets.daily as select 1 as old")
     warehouse = Warehouse(path)
     settle_bars(warehouse, bar(MON, "AAPL"))

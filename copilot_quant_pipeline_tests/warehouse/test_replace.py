@@ -11,7 +11,7 @@ from copilot_quant_pipeline_tests.warehouse.world import FETCHED, MON, bar, bars
 
 
 def _members(*symbols: str) -> pa.Table:
-    rows = [{"symbol": symbol, "source": "list", "fetched_at": FETCHED} for symbol in symbols]
+    rows = [{"symbol": symbol, "source": "list", "read_at": FETCHED, "first_seen_at": FETCHED} for symbol in symbols]
     return pa.Table.from_pylist(rows, schema=MEMBERS.arrow)
 
 

@@ -41,7 +41,7 @@ def warehouse(tmp_path: Path) -> Warehouse:
 
 
 def seen(*given: dict[str, Any], start: date = DAYS[0], end: date = WED) -> SeenAgain:
-    rows = bars(*({**row, "fetched_at": LATER} for row in given))
+    rows = bars(*({**row, "first_seen_at": LATER} for row in given))
     windows = [
         {"key": key, "start": start, "end": end, "fetched_at": LATER} for key in {row["symbol"] for row in given}
     ]
@@ -56,7 +56,7 @@ def see_again(
 
 def action(day: date, symbol: str = "A", dividend: float = 0.0, split_ratio: float = 1.0) -> pa.Table:
     row = {"symbol": symbol, "date": day, "dividend": dividend, "split_ratio": split_ratio, "source": "yahoo"}
-    return pa.Table.from_pylist([{**row, "fetched_at": LATER}], schema=ACTIONS.arrow)
+    return pa.Table.from_pylist([{**row, "first_seen_at": LATER}], schema=ACTIONS.arrow)
 
 
 def restated(warehouse: Warehouse) -> list[tuple[Any, ...]]:
@@ -103,9 +103,9 @@ def test_a_session_that_is_not_stored_is_not_invented(warehouse: Warehouse) -> N
 
 
 def test_a_bar_that_is_seen_again_becomes_final(warehouse: Warehouse) -> None:
-    settle_bars(warehouse, bar(MON, "A", is_final=False))
+    settle_bars(warehouse, bar(MON, "A", confirmed_at=None))
     assert see_again(warehouse, bar(MON, "A", 100.00005)).restated == 0
-    assert stored(warehouse, ["is_final"]) == [(True,)]
+    assert stored(warehouse, ["confirmed_at"]) == [(FETCHED,)]
     assert restated(warehouse) == []
 
 
@@ -169,11 +169,11 @@ def test_a_dividend_that_is_taken_back_leaves_the_actions_too(warehouse: Warehou
 def test_after_a_reverse_split_volumes_off_by_half_a_new_share_are_no_restatement(
     warehouse: Warehouse, volume: int, counts: int
 ) -> None:
-    settle_bars(warehouse, bar(MON, "A", volume=1000, is_final=False), bar(TUE, "A"))
+    settle_bars(warehouse, bar(MON, "A", volume=1000, confirmed_at=None), bar(TUE, "A"))
     # One new share for eight: volumes are told in eights of a share.
     settled = see_again(warehouse, bar(MON, "A", volume=volume), told=action(WED, split_ratio=0.125))
     assert settled.restated == counts
-    assert stored(warehouse, ["volume", "is_final"])[0] == (volume if counts else 1000, True)
+    assert stored(warehouse, ["volume", "confirmed_at"])[0] == (volume if counts else 1000, FETCHED)
 
 
 def test_without_a_later_reverse_split_one_share_is_a_restatement(warehouse: Warehouse) -> None:
@@ -184,9 +184,9 @@ def test_without_a_later_reverse_split_one_share_is_a_restatement(warehouse: War
 
 def test_a_price_that_moves_by_more_than_a_fifth_waits_for_a_person(warehouse: Warehouse) -> None:
     others = [bar(day, "A") for day in DAYS[:50]]
-    settle_bars(warehouse, *others, bar(MON, "A"), bar(TUE, "A"), bar(MON, "B", is_final=False))
+    settle_bars(warehouse, *others, bar(MON, "A"), bar(TUE, "A"), bar(MON, "B", confirmed_at=None))
     settled = see_again(
-        warehouse, bar(MON, "A", volume=999, low=79.0), bar(TUE, "A", 120.0), bar(MON, "B", 121.0, is_final=True)
+        warehouse, bar(MON, "A", volume=999, low=79.0), bar(TUE, "A", 120.0), bar(MON, "B", 121.0, confirmed_at=FETCHED)
     )
     assert (settled.restated, settled.quarantined) == (1, 2)
     assert stored(warehouse, ["symbol", "low", "volume"])[len(others) :] == [
@@ -234,14 +234,16 @@ def test_changes_of_more_than_a_twentieth_of_a_symbols_bars_wait(
 
 
 def test_a_single_bar_or_provisional_ones_are_no_mass_change(warehouse: Warehouse) -> None:
-    settle_bars(warehouse, *(bar(day, "A", is_final=False) for day in DAYS[:20]), *(bar(day, "B") for day in DAYS[:4]))
+    settle_bars(
+        warehouse, *(bar(day, "A", confirmed_at=None) for day in DAYS[:20]), *(bar(day, "B") for day in DAYS[:4])
+    )
     changed = [bar(day, "A", 101.0) for day in DAYS[:20]] + [bar(DAYS[0], "B", 101.0)]
     assert see_again(warehouse, *changed).quarantined == 0
     assert see_again(warehouse, *(bar(day, "B", 102.0) for day in DAYS[:2])).quarantined == 2
 
 
 def test_provisional_bars_are_revised_though_a_symbols_others_are_held(warehouse: Warehouse) -> None:
-    settle_bars(warehouse, *(bar(day, "A") for day in DAYS[:9]), bar(DAYS[9], "A", is_final=False))
+    settle_bars(warehouse, *(bar(day, "A") for day in DAYS[:9]), bar(DAYS[9], "A", confirmed_at=None))
     settled = see_again(warehouse, *(bar(day, "A", 101.0) for day in DAYS[:10]))
     assert (settled.restated, settled.quarantined) == (1, 9)
 
@@ -324,10 +326,10 @@ def test_a_split_is_believed_once_its_prices_are(warehouse: Warehouse) -> None:
 
 
 def test_accepting_stores_the_row_and_records_it_by_the_run_that_saw_it(warehouse: Warehouse) -> None:
-    settle_bars(warehouse, bar(MON, "A", is_final=False), bar(TUE, "A"), bar(MON, "B"))
+    settle_bars(warehouse, bar(MON, "A", confirmed_at=None), bar(TUE, "A"), bar(MON, "B"))
     see_again(warehouse, bar(MON, "A", 150.0), bar(TUE, "A", 150.0), bar(MON, "B", 150.0))
     assert accept(warehouse, Choice(["A"], MON), now=LATER) == 1
-    assert stored(warehouse, ["date", "symbol", "close", "is_final", "fetched_at"])[0] == (MON, "A", 150.0, True, LATER)
+    assert stored(warehouse, ["date", "close", "confirmed_at", "first_seen_at"])[0] == (MON, 150.0, FETCHED, LATER)
     assert waiting(warehouse) == [(TUE, "A"), (MON, "B")]
     assert warehouse.read("select distinct run_id from ops.restatements").to_pylist() == [{"run_id": "two"}]
     assert ("equities.bars", MON, "close", "100.0", "150.0") in restated(warehouse)
@@ -353,5 +355,5 @@ def test_what_is_accepted_is_what_was_proposed_to_the_last_bit(changes: list[tup
         assert see_again(warehouse, *proposed).quarantined == len(changes)
         accept(warehouse, EVERYTHING, now=datetime(2024, 4, 1, tzinfo=UTC))
         assert warehouse.read("from equities.bars order by date").to_pylist() == [
-            {**row, "fetched_at": LATER} for row in proposed
+            {**row, "first_seen_at": datetime(2024, 4, 1, tzinfo=UTC)} for row in proposed
         ]

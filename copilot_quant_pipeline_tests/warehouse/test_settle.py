@@ -14,6 +14,7 @@ from copilot_quant_pipeline.warehouse.tables import (
     Column,
     GridTable,
     InvalidRowsError,
+    history_of,
 )
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline_tests.warehouse.world import (
@@ -58,10 +59,10 @@ def test_a_settled_cell_without_rows_keeps_its_reason(warehouse: Warehouse) -> N
 
 def test_settling_again_changes_nothing(warehouse: Warehouse) -> None:
     settle_bars(warehouse, bar(MON, "AAPL"), run_id="one")
-    later = bar(MON, "AAPL", fetched_at=datetime(2024, 4, 1, tzinfo=UTC))
+    later = bar(MON, "AAPL", first_seen_at=datetime(2024, 4, 1, tzinfo=UTC))
     again = settle_bars(warehouse, later, run_id="two")
     assert (again.inserted, again.restated, again.unchanged) == (0, 0, 1)
-    assert stored(warehouse, ["close", "fetched_at"]) == [(100.0, FETCHED)]
+    assert stored(warehouse, ["close", "first_seen_at"]) == [(100.0, FETCHED)]
     assert warehouse.read("from ops.restatements").num_rows == 0
 
 
@@ -86,10 +87,10 @@ def test_a_change_within_a_millionth_is_no_restatement(warehouse: Warehouse) -> 
 
 
 def test_a_provisional_bar_becomes_final_without_a_restatement(warehouse: Warehouse) -> None:
-    settle_bars(warehouse, bar(MON, "AAPL", is_final=False))
-    settled = settle_bars(warehouse, bar(MON, "AAPL", is_final=True))
+    settle_bars(warehouse, bar(MON, "AAPL", confirmed_at=None))
+    settled = settle_bars(warehouse, bar(MON, "AAPL", confirmed_at=FETCHED))
     assert (settled.inserted, settled.restated, settled.unchanged) == (0, 0, 1)
-    assert stored(warehouse, ["is_final"]) == [(True,)]
+    assert stored(warehouse, ["confirmed_at"]) == [(FETCHED,)]
     assert warehouse.read("from ops.restatements").num_rows == 0
 
 
@@ -194,12 +195,13 @@ POINTS = GridTable(
     description="Several rows a cell.",
     grid="points",
     key_column="market",
-    key=("market", "at"),
+    key=("market", "stamped_at"),
     columns=(
         Column("date", pa.date32(), "Day."),
         Column("market", pa.string(), "Market."),
-        Column("at", UTC_TIME, "Instant."),
+        Column("stamped_at", UTC_TIME, "Instant."),
         Column("price", pa.float64(), "Price."),
+        Column("first_seen_at", UTC_TIME, "Since when.", kind="stamp"),
     ),
 )
 
@@ -208,23 +210,27 @@ def test_a_cell_of_several_rows_is_replaced_as_a_whole(warehouse: Warehouse) -> 
     warehouse.replace(MEMBERS, _member())
     with duckdb.connect(warehouse.path) as connection:
         connection.execute(POINTS.ddl)
+        connection.execute(history_of(POINTS).ddl)
     one, two, three = (datetime(2024, 3, 25, hour, tzinfo=UTC) for hour in (1, 2, 3))
     asked = cells(cell(MON, "m"))
     warehouse.settle(POINTS, asked, _points({one: 0.1, two: 0.2}), run_id="one")
     settled = warehouse.settle(POINTS, asked, _points({two: 0.25, three: 0.3}), run_id="two")
     assert (settled.inserted, settled.restated, settled.unchanged) == (1, 2, 0)
-    kept = warehouse.read('select "at", price from equities.points order by "at"').to_pylist()
-    assert kept == [{"at": two, "price": 0.25}, {"at": three, "price": 0.3}]
+    kept = warehouse.read("select stamped_at, price from equities.points order by all").to_pylist()
+    assert kept == [{"stamped_at": two, "price": 0.25}, {"stamped_at": three, "price": 0.3}]
     changes = warehouse.read("select old, new from ops.restatements where \"column\" = 'price' order by old")
     assert changes.to_pylist() == [{"old": "0.1", "new": None}, {"old": "0.2", "new": "0.25"}]
     assert warehouse.coverage("points").column("rows").to_pylist() == [2]
 
 
 def _points(prices: dict[datetime, float]) -> pa.Table:
-    rows = [{"date": MON, "market": "m", "at": at, "price": price} for at, price in prices.items()]
+    row = {"date": MON, "market": "m", "first_seen_at": FETCHED}
+    rows = [{**row, "stamped_at": at, "price": price} for at, price in prices.items()]
     return pa.Table.from_pylist(rows, schema=POINTS.arrow)
 
 
 def _member() -> pa.Table:
     row = {"symbol": "AAPL", "name": None, "sector": None, "member_from": None, "member_to": None}
-    return pa.Table.from_pylist([{**row, "source": "list", "fetched_at": FETCHED}], schema=MEMBERS.arrow)
+    return pa.Table.from_pylist(
+        [{**row, "source": "list", "read_at": FETCHED, "first_seen_at": FETCHED}], schema=MEMBERS.arrow
+    )

@@ -23,7 +23,7 @@ def cell(day: date, key: str, outcome: str = "settled", reason: str | None = Non
 def bar(day: date, symbol: str, close: float = 100.0, **more: Any) -> dict[str, Any]:
     prices = dict.fromkeys(("open", "high", "low", "close"), close)
     actions = {"volume": 1000, "dividend": 0.0, "split_ratio": 1.0}
-    notes = {"is_final": True, "quality": "ok", "source": "yahoo", "fetched_at": FETCHED}
+    notes = {"confirmed_at": FETCHED, "quality": "ok", "source": "yahoo", "first_seen_at": FETCHED}
     return {"date": day, "symbol": symbol, **prices, **actions, **notes, **more}
 
 
