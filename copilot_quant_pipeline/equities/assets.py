@@ -16,6 +16,7 @@ from dagster_duckdb import DuckDBResource
 from copilot_quant_pipeline.calendar import NEW_YORK
 from copilot_quant_pipeline.equities.delisting import harvest_with_delisted
 from copilot_quant_pipeline.equities.fetching import Reread
+from copilot_quant_pipeline.equities.lives import harvest_within_lives, judged_harvest
 from copilot_quant_pipeline.equities.sources import EquitySources
 from copilot_quant_pipeline.equities.universe import current_symbols, keep_known_spells
 from copilot_quant_pipeline.equities.verifying import part_of_week, plan_part
@@ -24,6 +25,7 @@ from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import Harvest
+from copilot_quant_pipeline.warehouse.instruments import Life, read_lives
 from copilot_quant_pipeline.warehouse.io_manager import described, summary_of
 from copilot_quant_pipeline.warehouse.progress import read_stored_beside, read_stored_symbols
 from copilot_quant_pipeline.warehouse.tables import ADJUSTED_BARS, BARS, MEMBERS
@@ -92,9 +94,14 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
         """
         backfill = backfill_of(context)
 
-        def harvested(cells: Rectangle) -> Harvest:
+        def asked(cells: Rectangle, lives: Mapping[str, Life]) -> Harvest:
             beside = read_stored_beside(warehouse, cells)
-            return equity_sources.harvest_bars(cells, refresh=config.refresh, backfill=backfill, stored_beside=beside)
+            return equity_sources.harvest_bars(
+                cells, refresh=config.refresh, backfill=backfill, stored_beside=beside, lives=lives
+            )
+
+        def harvested(cells: Rectangle) -> Harvest:
+            return harvest_within_lives(warehouse, cells, asked, source=equity_sources.bars_source)
 
         cells = cells_of_run(context, grid)
         harvest = harvest_with_delisted(warehouse, cells, harvested, now=settings.now(), refresh=config.refresh)
@@ -134,8 +141,10 @@ def _history_verified(settings: Settings) -> dg.AssetsDefinition:
         recorded anew, and a bar the venue no longer has is counted and kept.
         """
         symbols = _verified(settings, config, read_stored_symbols(warehouse))
-        reread = equity_sources.reread_histories(symbols)
-        settled = warehouse.settle_harvest(BARS, reread.harvest, run_id=context.run.run_id)
+        lives = read_lives(warehouse, symbols)
+        reread = equity_sources.reread_histories(symbols, lives)
+        harvest = judged_harvest(warehouse, reread.harvest, lives, source=equity_sources.bars_source)
+        settled = warehouse.settle_harvest(BARS, harvest, run_id=context.run.run_id)
         _expect_all_read(reread, metadata := _verification(reread, settled))
         return dg.MaterializeResult(metadata=metadata)
 

@@ -78,13 +78,16 @@ def undo_later_splits(answer: VendorBars) -> pa.Table:
     return pa.table({name: pa.array(column, from_pandas=True) for name, column in traded.items()})
 
 
-def settle_span(span: Span, answer: VendorBars | VendorError, *, now: datetime, source: str) -> Settled:
+def settle_span(
+    span: Span, answer: VendorBars | VendorError, *, now: datetime, source: str, known_from: date | None = None
+) -> Settled:
     """What each asked cell becomes, every one exactly once.
 
     A good bar settles its cell, and so does a date before the symbol was listed (`not_listed`, no row). A
     session Yahoo should have and has not is `missing_at_source`; a bar that cannot be is `malformed_bar` with
     its numbers in `detail`; a vendor's error is every cell's. `now` is when that error came; bars carry their
-    own instant. `rows` name `source` as the venue.
+    own instant. `rows` name `source` as the venue. From `known_from` on, the first bar stored, the symbol was listed,
+    wherever this answer begins.
     """
     if isinstance(answer, VendorError):
         return Settled(_refused(span, answer, now), BARS.arrow.empty_table(), ACTIONS.arrow.empty_table())
@@ -92,7 +95,7 @@ def settle_span(span: Span, answer: VendorBars | VendorError, *, now: datetime, 
     asked = _days(span.dates)
     everything = _sent(answer)
     sent = _without_lost(everything)
-    listed_from = _listed_from(answer, sent["date"])
+    listed_from = _listed_from(answer, sent["date"], known_from)
     bars = _as_traded(_between(sent, asked[0], asked[-1]))
     at, count = _positions(bars["date"], asked)
     fates = _fates(bars, asked, at, count, listed_from)
@@ -200,11 +203,13 @@ def _fates(
     return fates
 
 
-def _listed_from(answer: VendorBars, dates: Dates) -> np.datetime64:
+def _listed_from(answer: VendorBars, dates: Dates, known_from: date | None) -> np.datetime64:
     """The first date of the symbol's listed life, as far as the answer tells."""
     known = list(dates[:1])
     if answer.first_trade_date:
         known.append(np.datetime64(answer.first_trade_date))
+    if known_from:
+        known.append(np.datetime64(known_from))
     # A window without a single bar and without a listing date says nothing about when the life began.
     return min(known, default=np.datetime64("0001-01-01"))
 

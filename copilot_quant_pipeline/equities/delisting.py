@@ -133,7 +133,10 @@ select
     any_value(l.last_bar) as last_bar,
     min(c.reason_since) filter (c.reason = $unknown and c.reason_since > coalesce(a.at, '-infinity')) as unknown_since,
     -- Bars that were confirmed in the same run carry the same instant.
-    max(c.fetched_at) filter (c.reason = 'delisted' and c.fetched_at >= coalesce(a.at, '-infinity')) as delisted_at
+    -- Cells between two companies of one ticker are no sign that the later one has ended.
+    max(c.fetched_at) filter (
+        c.reason = 'delisted' and c.fetched_at >= coalesce(a.at, '-infinity') and c.date > l.last_bar
+    ) as delisted_at
 from asked c left join answered a using (key) left join last_bars l using (key)
 where c.reason in ($unknown, 'delisted')
 group by c.key

@@ -19,11 +19,13 @@ from copilot_quant_pipeline.calendar import NEW_YORK, last_completed_session, pr
 from copilot_quant_pipeline.equities.bars import Settled, actions_told, bars_beside, settle_span
 from copilot_quant_pipeline.equities.brake import Brake
 from copilot_quant_pipeline.equities.chart import Spoiled, VendorBars
+from copilot_quant_pipeline.equities.lives import Judged, is_tail_of_another, is_whole, judge, settle_judged
 from copilot_quant_pipeline.equities.yahoo import Traffic, YahooClient
 from copilot_quant_pipeline.errors import BeforeFirstBar, VendorError
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
-from copilot_quant_pipeline.warehouse.harvest import CELLS, WINDOWS, Harvest, SeenAgain
+from copilot_quant_pipeline.warehouse.harvest import CELLS, WINDOWS, Harvest, SeenAgain, Sighting
+from copilot_quant_pipeline.warehouse.instruments import Life
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
 
 T = TypeVar("T")
@@ -58,6 +60,7 @@ class Fetching:
         stored_beside: the symbols that have bars besides those asked for: the newest sessions of these are asked for
             alone, and what an answer brings of the stored ones, too, is handed over to be compared. Only of answers
             fetched now: a kept one was compared when it came.
+        lives: by symbol what is stored of the company that it names.
     """
 
     grid_start: date
@@ -68,6 +71,7 @@ class Fetching:
     backfill: InBackfill | None = None
     threads: int = 8
     stored_beside: Collection[str] = frozenset()
+    lives: Mapping[str, Life] = field(default_factory=dict)
 
 
 def plan_window(span: Span, grid_start: date, today: date, *, whole: bool) -> Window:
@@ -138,6 +142,7 @@ class _Piece:
     settled: Settled
     beside: pa.Table = field(default_factory=BARS.arrow.empty_table)
     windows: Sequence[Mapping[str, Any]] = ()
+    sightings: Sequence[Sighting] = ()
 
 
 def _harvest(pieces: Sequence[_Piece], traffic: Traffic, started_at: datetime) -> Harvest:
@@ -149,6 +154,7 @@ def _harvest(pieces: Sequence[_Piece], traffic: Traffic, started_at: datetime) -
         rows=pa.concat_tables([BARS.arrow.empty_table(), *(piece.rows for piece in settled)]).combine_chunks(),
         actions=pa.concat_tables([ACTIONS.arrow.empty_table(), *(piece.actions for piece in settled)]),
         seen_again=SeenAgain(beside, pa.Table.from_pylist(windows, schema=WINDOWS)) if windows else None,
+        sightings=tuple(sighting for piece in pieces for sighting in piece.sightings),
         requests=traffic.requests,
         retries=traffic.retries,
         started_at=started_at,
@@ -163,7 +169,7 @@ def _pieces(one: _OneSpan, spans: Sequence[Span], threads: int) -> Generator[tup
         if kept is None:
             to_ask[span.key] = span
         else:
-            yield span.key, _Piece(kept)
+            yield span.key, kept
     yield from _in_threads(one.settle_fetched, to_ask, one.brake, threads)
 
 
@@ -190,7 +196,7 @@ class _OneSpan:
     brake: Brake
     last_close: datetime
 
-    def settle_kept(self, span: Span) -> Settled | None:
+    def settle_kept(self, span: Span) -> _Piece | None:
         """The cells settled from a kept response, where one is good enough.
 
         One by which cells fail is not, and none is for a refresh: the venue may have better by now. Only what this
@@ -200,43 +206,66 @@ class _OneSpan:
         asked = (span.start, span.end)
         refused = read_refusal(self.landing, _folder(window.kind), span.key, of=self.how.backfill, window=asked)
         if refused:
-            return self._settled(span, refused.error)
+            return _Piece(self._refused(span, refused.error))
         # A kept history holds the tail as well.
         for kind in dict.fromkeys(("history", window.kind)):
             kept = self.landing.read(_folder(kind), span.key)
             if kept and self._is_usable(kept, span):
-                settled = self._settled(span, _vendor_bars(span.key, kept))
+                judged = self._judged(_vendor_bars(span.key, kept))
+                settled = self._settled(span, judged)
                 if self._is_of_this_backfill(kept) or not (self.how.refresh or _has_failed(settled)):
-                    return settled
+                    return _Piece(settled, sightings=_sightings(judged))
         return None
 
     def settle_fetched(self, span: Span) -> _Piece:
         """The cells settled from what the venue answers now, and what else it brings where that can tell of changes."""
         window = self._window(span)
         answer = self._fetched(span.key, window)
-        if window.kind == "tail" and _is_inconclusive(span, answer):
+        if window.kind == "tail" and self._is_inconclusive(span, answer):
             answer = self._fetched(span.key, history_window(span, self.how.grid_start, window.end))
-        settled = self._settled(span, answer)
-        if isinstance(answer, VendorError) or span.key not in self.how.stored_beside:
-            return _Piece(settled)
-        return self._with_beside(settled, answer, span.dates)
+        if isinstance(answer, VendorError):
+            return _Piece(self._refused(span, answer))
+        judged = self._judged(answer)
+        settled = self._settled(span, judged)
+        if judged.answer is None or span.key not in self.how.stored_beside:
+            return _Piece(settled, sightings=self._looked_at(judged))
+        return self._with_beside(settled, judged, span.dates)
 
     def reread(self, symbol: str) -> _Piece | VendorError:
         """The symbol's whole history as the venue tells it now; nothing is asked of any cell."""
         answer = self._fetched(symbol, Window("history", self.how.grid_start, self._today))
         if isinstance(answer, VendorError):
             return answer
-        told = actions_told(answer, source=self.how.source)
-        return self._with_beside(Settled(CELLS.empty_table(), BARS.arrow.empty_table(), told), answer, ())
+        judged = self._judged(answer)
+        if judged.answer is None:
+            nothing = Settled(CELLS.empty_table(), BARS.arrow.empty_table(), ACTIONS.arrow.empty_table())
+            return _Piece(nothing, sightings=_sightings(judged))
+        told = actions_told(judged.answer, source=self.how.source)
+        return self._with_beside(Settled(CELLS.empty_table(), BARS.arrow.empty_table(), told), judged, ())
 
-    def _with_beside(self, settled: Settled, answer: VendorBars, asked: Sequence[date]) -> _Piece:
+    def _judged(self, answer: VendorBars) -> Judged:
+        life = self.how.lives.get(answer.symbol, Life())
+        return judge(answer, life, whole=is_whole(answer, self.how.grid_start))
+
+    def _looked_at(self, judged: Judged) -> Sequence[Sighting]:
+        """What the answer says of its company, and that its prices are to be compared where it is all there is."""
+        answer, found = judged.answer, _sightings(judged)
+        if answer is None or judged.life.last_bar is None or not judged.whole:
+            return found
+        return (*found, Sighting(answer.symbol, "another_history", "same", answer.fetched_at))
+
+    def _with_beside(self, settled: Settled, judged: Judged, asked: Sequence[date]) -> _Piece:
+        answer = judged.believed
         window = {"key": answer.symbol, "start": answer.start, "end": answer.end, "fetched_at": answer.fetched_at}
-        return _Piece(settled, bars_beside(answer, asked, source=self.how.source), [window])
+        beside = bars_beside(answer, asked, source=self.how.source)
+        return _Piece(settled, beside, [window], self._looked_at(judged))
 
     def _window(self, span: Span) -> Window:
         # The history is kept, and one request then serves a Dagit backfill's other runs, too; a symbol of which nothing
         # is stored yet is about to have its history asked for, or just had it.
         whole = self.how.backfill is not None or span.key not in self.how.stored_beside
+        # Whether it is of another company only the whole history tells.
+        whole = whole or self.how.lives.get(span.key, Life()).is_questioned
         return plan_window(span, self.how.grid_start, self._today, whole=whole)
 
     @property
@@ -253,7 +282,8 @@ class _OneSpan:
 
     def _fetched(self, symbol: str, window: Window) -> VendorBars | VendorError:
         try:
-            bars = self.client.fetch_bars(symbol, window.start, window.end, brake=self.brake)
+            names = self.how.lives.get(symbol, Life()).names
+            bars = self.client.fetch_bars(symbol, window.start, window.end, brake=self.brake, names=names)
         except VendorError as error:
             self._keep_refusal(symbol, window, error)
             return error
@@ -265,20 +295,27 @@ class _OneSpan:
             asked, folder = (window.start, window.end), _folder(window.kind)
             keep_refusal(self.landing, folder, symbol, error, of=self.how.backfill, window=asked, at=self.how.now)
 
-    def _settled(self, span: Span, answer: VendorBars | VendorError) -> Settled:
-        return settle_span(span, answer, now=self.how.now, source=self.how.source)
+    def _settled(self, span: Span, judged: Judged) -> Settled:
+        return settle_judged(span, judged, now=self.how.now, source=self.how.source)
+
+    def _refused(self, span: Span, error: VendorError) -> Settled:
+        return settle_span(span, error, now=self.how.now, source=self.how.source)
+
+    def _is_inconclusive(self, span: Span, answer: VendorBars | VendorError) -> bool:
+        """Whether only the history can tell: nothing in the tail, not from its first asked session on, another life."""
+        if isinstance(answer, VendorError):
+            return isinstance(answer, BeforeFirstBar)
+        dates = answer.bars.column("date")
+        late = answer.first_trade_date is None and len(dates) > 0 and dates[0].as_py() > span.start
+        return len(dates) == 0 or late or is_tail_of_another(answer, self.how.lives.get(span.key, Life()))
+
+
+def _sightings(judged: Judged) -> Sequence[Sighting]:
+    return (judged.sighting,) if judged.sighting else ()
 
 
 def _has_failed(settled: Settled) -> bool:
     return "failed" in settled.cells.column("outcome").unique().to_pylist()
-
-
-def _is_inconclusive(span: Span, answer: VendorBars | VendorError) -> bool:
-    """Whether only the history can tell: nothing in the tail, or not from its first asked session on."""
-    if isinstance(answer, VendorError):
-        return isinstance(answer, BeforeFirstBar)
-    dates = answer.bars.column("date")
-    return len(dates) == 0 or (answer.first_trade_date is None and dates[0].as_py() > span.start)
 
 
 def _folder(kind: str) -> str:

@@ -6,8 +6,10 @@ Not here: how they are stored (warehouse/warehouse.py) or fetched (equities).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 
 import pyarrow as pa
 
@@ -97,6 +99,31 @@ class SeenAgain:
 
 
 @dataclass(frozen=True)
+class Sighting:
+    """What an answer says of which company a symbol names.
+
+    Attributes:
+        kind: what it was looked at for: `another_life`, a history that begins after the last stored bar, or
+            `another_history`, one whose prices are others.
+        verdict: `same` is the company whose bars are stored; `another` stands for itself, `asked` needs a second
+            answer, or a person.
+        begins: the first bar of that history.
+        listed: when the venue says the symbol was listed.
+        after: the last bar of the company before.
+        detail: what speaks for it.
+    """
+
+    symbol: str
+    kind: Literal["another_life", "another_history"]
+    verdict: Literal["same", "asked", "another"]
+    seen_at: datetime
+    begins: date | None = None
+    listed: date | None = None
+    after: date | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
 class Harvest:
     """Everything that was asked is in `cells`, what came is in `rows`.
 
@@ -106,6 +133,7 @@ class Harvest:
         rows: rows of the settled cells, in the schema of the table they go to.
         seen_again: what came besides the asked cells, where it can tell of changes.
         actions: what else a venue told of dividends and splits, in the schema of `equities.actions`.
+        sightings: what answers say of which company a symbol names, where that is in question.
         requests: how often a vendor was asked.
         retries: how many of those were repeats.
         started_at: when the work began by the wall clock, aware UTC.
@@ -115,6 +143,7 @@ class Harvest:
     rows: pa.Table
     actions: pa.Table | None = None
     seen_again: SeenAgain | None = None
+    sightings: Sequence[Sighting] = ()
     requests: int = 0
     retries: int = 0
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

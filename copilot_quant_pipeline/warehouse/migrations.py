@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import duckdb
 
 from copilot_quant_pipeline.errors import UserError
-from copilot_quant_pipeline.warehouse.tables import TABLES, VIEWS
+from copilot_quant_pipeline.warehouse.tables import INSTRUMENT_QUESTIONS, INSTRUMENTS, TABLES, VIEWS
 
 # `fetched_at` was when the values were first seen; bars tell when they were confirmed, not only that they were. Tables
 # are written anew, as DuckDB cannot alter a table and change its rows in one transaction.
@@ -80,7 +80,10 @@ _HISTORIES = tuple(
 )
 
 # UPGRADES[n] brings version n + 1 to version n + 2; one without statements has the views renewed.
-UPGRADES: tuple[Sequence[str], ...] = ((), (*_EQUITIES, *_PREDICTION_MARKETS, *_HISTORIES))
+UPGRADES: tuple[Sequence[str], ...] = (
+    (),
+    (*_EQUITIES, *_PREDICTION_MARKETS, *_HISTORIES, INSTRUMENTS.ddl, INSTRUMENT_QUESTIONS.ddl),
+)
 
 _UNVERSIONED = 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -83,9 +84,8 @@ def _handler(replay: Replay) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-@pytest.fixture
-def replay() -> Iterator[Replay]:
-    replay = Replay()
+@contextmanager
+def served(replay: Replay) -> Iterator[Replay]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(replay))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -95,6 +95,12 @@ def replay() -> Iterator[Replay]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def replay() -> Iterator[Replay]:
+    with served(Replay()) as replay:
+        yield replay
 
 
 @pytest.fixture
