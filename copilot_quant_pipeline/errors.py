@@ -61,6 +61,18 @@ class NoSuchRoute(Rejected):
     """The vendor has no such route, or not for this method; whatever is asked there, the answer will be the same."""
 
 
+# A login, a key, a region, a proxy: such an answer refuses one record, or whoever asks.
+DENIALS = frozenset({401, 403, 407, 451})
+
+
+class Denied(Rejected):
+    """The vendor answers one of `DENIALS`, `status`: of the record, or of whoever asks. `whose_denial` tells which."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class RateLimited(VendorError):
     """The vendor asks for a pause; `retry_after` is in seconds, None where it does not say."""
 
@@ -88,6 +100,17 @@ class Malformed(VendorError):
 
     reason = "malformed_response"
     transient = True
+
+
+def whose_denial(denied: Denied, next_answer: VendorError | None) -> VendorError:
+    """What a denial is, by what the vendor answered to its next request for something else; None is a good answer.
+
+    Denied likewise, it is the vendor's: `Unavailable`, which passes. So it is while the vendor is failing, for nothing
+    is concluded then. Else it is the record's, `Rejected`.
+    """
+    if isinstance(next_answer, Denied) or (next_answer is not None and next_answer.transient):
+        return Unavailable(f"{denied}, and so is whatever else is asked: {next_answer}")
+    return Rejected(f"{denied}; the vendor answers for others")
 
 
 def retry_after(headers: Mapping[str, str | None]) -> float | None:

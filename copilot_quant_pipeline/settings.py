@@ -43,6 +43,7 @@ class Settings:
         source: `sandbox` (simulated venues) or `live`; the two never share a home.
         home: folder of everything stored: warehouse, landing, logs, Dagster's own home.
         equities_start: first date of the equities grid.
+        closed: sessions of the calendar on which the exchange stayed closed all the same.
         markets_start: first date of the prediction markets' grid.
         markets_retire_days: how long a closed market stays on the grid's axis.
         markets_venues: the venues whose markets are followed,
@@ -63,6 +64,7 @@ class Settings:
     source: Source = "sandbox"
     home: Path = Path("data/sandbox")
     equities_start: date = date(2020, 1, 1)
+    closed: tuple[date, ...] = ()
     markets_start: date = date(2024, 1, 1)
     markets_retire_days: int = 30
     markets_venues: tuple[str, ...] = ("polymarket", "kalshi")
@@ -111,6 +113,7 @@ class Settings:
             source=chosen,
             home=(home or Path(read.text("HOME") or f"data/{chosen}")).expanduser().resolve(),
             equities_start=read.parsed("EQUITIES_START", date.fromisoformat, cls.equities_start, "2020-01-01"),
+            closed=read.parsed("CLOSED", _dates, cls.closed, "2026-09-10,2026-09-11"),
             markets_start=read.parsed("MARKETS_START", date.fromisoformat, cls.markets_start, "2024-01-01"),
             markets_retire_days=read.parsed("MARKETS_RETIRE_DAYS", _days, cls.markets_retire_days, "30"),
             markets_venues=read.parsed("MARKETS_VENUES", _some_words, cls.markets_venues, "polymarket,kalshi"),
@@ -133,6 +136,7 @@ class Settings:
             "SOURCE": self.source,
             "HOME": str(self.home),
             "EQUITIES_START": self.equities_start.isoformat(),
+            "CLOSED": ",".join(map(str, self.closed)) or None,
             "MARKETS_START": self.markets_start.isoformat(),
             "MARKETS_RETIRE_DAYS": str(self.markets_retire_days),
             "MARKETS_VENUES": ",".join(self.markets_venues),
@@ -242,6 +246,10 @@ def _positive(value: str) -> float:
     if not 0 < number < float("inf"):
         raise ValueError(value)
     return number
+
+
+def _dates(value: str) -> tuple[date, ...]:
+    return tuple(sorted({date.fromisoformat(word) for word in _words(value)}))
 
 
 def _days(value: str) -> int:

@@ -43,6 +43,7 @@ def test_another_process_is_given_the_same_settings(urls: dict[str, Any], **give
 
 def test_every_setting_has_its_variable() -> None:
     whole = Settings(
+        closed=(date(2025, 1, 9),),
         markets_categories=("politics",),
         markets_ids=("kalshi:KXFED-24NOV-T4.75",),
         metaculus_token="a1",  # noqa: S106

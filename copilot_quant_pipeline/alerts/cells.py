@@ -1,7 +1,7 @@
-"""Troubles the warehouse knows of: red cells, cells given up, changed values that wait for a person.
+"""Troubles the warehouse knows of: red cells, cells given up, values that wait for a person or that one should look at.
 
-Here: the questions to `ops.coverage` and `ops.quarantine`, and their answers as troubles.
-Not here: asking again (upkeep), deciding on a quarantined value (the command).
+Here: the questions to `ops.coverage`, `ops.quarantine` and `ops.warnings`, and their answers as troubles.
+Not here: asking again (upkeep), deciding on a quarantined value, acknowledging a warning (the command).
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Any
 
 from copilot_quant_pipeline.alerts.incidents import Trouble
 from copilot_quant_pipeline.alerts.wording import counted, shortened, written
+from copilot_quant_pipeline.equities.delisting import read_forgotten
 from copilot_quant_pipeline.upkeep.healing import next_try_at
+from copilot_quant_pipeline.warehouse.closures import Barless, read_barless
 from copilot_quant_pipeline.warehouse.gaps import Tries
 from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -37,13 +39,17 @@ with red as (
         if(grid = 'markets', split_part(key, ':', 1), 'yahoo') as venue,
         case
             when reason = $given_up then $given_up
-            when list_contains($passing, reason) then 'venue'
+            -- The first symbols that an outage hits are not known to be hit by one when they are stored.
+            when list_contains($passing, reason) or reason = 'unknown_symbol' and list_contains($forgotten, key)
+                then 'venue'
             else 'data'
         end as cause,
         key, date, reason, detail, attempts, passing,
         coalesce(failing_since, fetched_at) as failing_since,
         fetched_at
-    from ops.coverage where outcome = 'failed'
+    from ops.coverage
+    where outcome = 'failed' and not (grid = 'equities' and list_contains($barless::date[], date)
+        and reason in ('missing_at_source', $given_up))
 )
 select
     grid, venue, cause, key, reason,
@@ -97,6 +103,11 @@ where other <> instrument
 order by last desc, symbol
 """
 
+_WARNINGS = """
+    select key, date, said, first_seen_at from ops.warnings
+    where over_at is null and acknowledged_at is null order by first_seen_at desc, date desc, key
+"""
+
 Row = Mapping[str, Any]
 
 
@@ -106,15 +117,30 @@ def find_in_warehouse(warehouse: Warehouse) -> list[Trouble]:
     Raises:
         UserError: The warehouse cannot be opened.
     """
+    barless = read_barless(warehouse)
+    words: dict[str, Any] = {
+        "given_up": GIVEN_UP,
+        "passing": list(PASSING),
+        "forgotten": list(read_forgotten(warehouse)),
+        "barless": [session.date for session in barless],
+    }
     with warehouse.connect_read_only() as connection:
-        red = connection.execute(_RED, {"given_up": GIVEN_UP, "passing": list(PASSING)}).to_arrow_table().to_pylist()
+        red = connection.execute(_RED, words).to_arrow_table().to_pylist()
         has_quarantine = connection.execute(_HAS_QUARANTINE).fetchone() is not None
         waiting = connection.execute(_QUARANTINE).to_arrow_table().to_pylist() if has_quarantine else []
         named = connection.execute(_INSTRUMENTS).to_arrow_table().to_pylist()
+        warnings = connection.execute(_WARNINGS).to_arrow_table().to_pylist()
     incidents = _grouped(red, lambda row: (row["grid"], row["venue"], row["cause"]))
     quarantined = _grouped(waiting, lambda row: _asset_of(row["table"]))
     companies = _grouped(named, lambda row: row["begun"])
-    return [*map(_red, incidents), *map(_quarantined, quarantined), *map(_companies, companies)]
+    warned = [_warned(warnings)] if warnings else []
+    return [
+        *map(_red, incidents),
+        *map(_quarantined, quarantined),
+        *map(_barless, barless),
+        *map(_companies, companies),
+        *warned,
+    ]
 
 
 def _grouped(rows: Sequence[Row], by: Callable[[Row], object]) -> list[list[Row]]:
@@ -159,8 +185,8 @@ def _when(row: Row) -> str:
 def _next_step(cause: str, rows: Sequence[Row]) -> str:
     if cause == GIVEN_UP:
         return (
-            "nothing by itself. They stay red and are not asked for again; once you know why,"
-            " `copilot-quant heal --force` asks for them anew."
+            "nothing by itself, but what was given up while the venue was out of reach is asked for again once it"
+            " answers for other cells. The rest stays red; once you know why, `copilot-quant heal --force` asks anew."
         )
     tries = [next_try_at(Tries(**one)) for row in rows for one in row["tries"]]
     tried = max(row["attempts"] for row in rows)
@@ -168,6 +194,24 @@ def _next_step(cause: str, rows: Sequence[Row]) -> str:
     return (
         f"healing asks for them again from {written(min(at for at in tries if at))} on, waiting longer each time;"
         f" cells that go on failing are given up after {limit} (tried so far: {tried}). Their end is told."
+    )
+
+
+def _barless(session: Barless) -> Trouble:
+    return Trouble(
+        key=f"closed/equity_bars/{session.date}",
+        source=WAREHOUSE,
+        asset="equity_bars",
+        what=f"has no bar of any symbol on {session.date}: was the exchange closed?",
+        since=session.since,
+        last=session.last,
+        examples=(f"{session.date}: {counted(session.cells, 'cell')} failed, and later sessions have come",),
+        next_step=(
+            "healing asks for them again for some days. If the exchange was closed,"
+            f" COPILOT_QUANT_CLOSED={session.date} takes the date off the axis, and these cells with it."
+        ),
+        page="/assets/equity_bars?view=partitions",
+        cells=session.cells,
     )
 
 
@@ -216,6 +260,24 @@ def _companies(rows: Sequence[Row]) -> Trouble:
         examples=spelled_out([f"{row['symbol']}: {shortened(row['said'], 160)}" for row in rows]),
         next_step=next_step,
         page="/assets/equity_bars",
+        failure=False,
+    )
+
+
+def _warned(rows: Sequence[Row]) -> Trouble:
+    return Trouble(
+        key="warnings/adjusted_bars",
+        source=WAREHOUSE,
+        asset="adjusted_bars",
+        what=f"has {counted(len(rows), 'thing')} that may be wrong at the source",
+        since=min(row["first_seen_at"] for row in rows),
+        last=max(row["first_seen_at"] for row in rows),
+        examples=spelled_out([f"{row['key']}, {row['date']}: {shortened(row['said'], 160)}" for row in rows]),
+        next_step=(
+            "nothing by itself, and each is told once. `copilot-quant warnings list` shows them, and"
+            " `copilot-quant warnings acknowledge` says of one that it is right as it is."
+        ),
+        page="/assets/adjusted_bars?view=checks",
         failure=False,
     )
 

@@ -30,6 +30,7 @@ from copilot_quant_pipeline.alerts.cells import spelled_out
 from copilot_quant_pipeline.alerts.incidents import Trouble
 from copilot_quant_pipeline.alerts.runs import FinishedRun
 from copilot_quant_pipeline.alerts.wording import shortened
+from copilot_quant_pipeline.upkeep.checks import ACTIONS_CONSISTENT
 from copilot_quant_pipeline.warehouse.io_manager import FAILED_CELLS
 
 log = logging.getLogger(__name__)
@@ -150,9 +151,17 @@ def find_failed_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetChec
         newest, completed = summary.last_check_execution_record, summary.last_completed_check_execution_record
         if newest and _could_not_be_made(instance, key, newest):
             troubles.append(_check_trouble(key, newest, "could not be evaluated"))
-        elif completed and completed.status == AssetCheckExecutionRecordStatus.FAILED:
+        elif completed and completed.status == AssetCheckExecutionRecordStatus.FAILED and not _is_told(key, completed):
             troubles.append(_check_trouble(key, completed, "fails"))
     return troubles
+
+
+def _is_told(key: dg.AssetCheckKey, record: AssetCheckExecutionRecord) -> bool:
+    """Whether what a check found is told as stored warnings, each once, and not as often as the check is made."""
+    evaluation = record.evaluation
+    return (
+        key.name == ACTIONS_CONSISTENT and evaluation is not None and evaluation.severity == dg.AssetCheckSeverity.WARN
+    )
 
 
 def _could_not_be_made(instance: dg.DagsterInstance, key: dg.AssetCheckKey, record: AssetCheckExecutionRecord) -> bool:

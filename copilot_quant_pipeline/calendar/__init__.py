@@ -74,6 +74,13 @@ def next_session(day: date) -> date:
     return sessions_in_range(day + timedelta(days=1), day + timedelta(days=14))[0]
 
 
+def sessions_apart(one: date, other: date) -> int:
+    """How many sessions lie between two days; 0 for the same one."""
+    import numpy as np
+
+    return abs(int(np.diff(np.searchsorted(_sessions(), np.array([one, other], "datetime64[D]")))[0]))
+
+
 def session_close(session: date) -> datetime:
     """The instant `session` closes, aware UTC; half-days close early.
 

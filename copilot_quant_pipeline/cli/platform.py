@@ -84,6 +84,7 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
         warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
         with warehouse.connect_read_only():
             pass  # a file that cannot be used is told before anything is asked
+        tell_closed(warehouse, settings)
         if settings.needs_sandbox:
             from copilot_quant_pipeline.sandbox import Sandbox
 
@@ -115,6 +116,16 @@ def open_ledger(settings: Settings, command: str, verbose: bool) -> Iterator[dg.
     ):
         release_dead_runs(instance)
         yield instance
+
+
+def tell_closed(warehouse: Warehouse, settings: Settings) -> None:
+    """Take what is stored of dates that have left the axis, and tell it; likewise those that have bars and stay."""
+    from copilot_quant_pipeline.warehouse.closures import drop_closed, read_closures
+
+    for day, cells in drop_closed(warehouse, settings).items():
+        log.warning("%s is off the axis, as the exchange was closed: %d cells without a bar went with it", day, cells)
+    for day, bars in read_closures(settings).kept.items():
+        log.warning("%s stays on the axis though the exchange is said to have been closed: it has %d bars", day, bars)
 
 
 class InterruptedByUserError(Exception):

@@ -27,7 +27,7 @@ from copilot_quant_pipeline.cli.asking import (
     newest_sessions,
 )
 from copilot_quant_pipeline.cli.platform import Platform, open_platform
-from copilot_quant_pipeline.cli.telling import healed_json, print_healed, print_json, print_outcome
+from copilot_quant_pipeline.cli.telling import healed_json, print_healed, print_json, print_outcome, print_warnings
 from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -204,15 +204,19 @@ def heal(
     verbose: VerboseOption = False,
 ) -> None:
     """Ask again for what failed and for what was left out, in both grids, where it is due."""
+    from copilot_quant_pipeline.warehouse.warnings import count_open
+
     settings = Settings.from_environment(source=source, home=home)
     with open_platform(settings, "heal", as_json, verbose) as platform:
         healed = [_heal(platform, grid, force=force) for grid in ("equities", "markets")]
     if as_json:
         grids = {grid.grid: healed_json(grid) for grid in healed}
-        print_json({**grids, "warehouse": str(settings.warehouse_path)})
+        warnings = count_open(platform.warehouse)
+        print_json({**grids, "warnings": warnings, "warehouse": str(settings.warehouse_path)})
     else:
         for grid in healed:
             print_healed(grid)
+        print_warnings(count_open(platform.warehouse))
     if any(grid.outcome.failed for grid in healed):
         raise typer.Exit(1)
 
@@ -289,13 +293,17 @@ def _heal(platform: Platform, name: str, *, only: Collection[str] = (), force: b
 
 def _report(platform: Platform, asked: Rectangle, outcome: Outcome, healed: Healed | None = None) -> _Report:
     """Print it, unless it is wanted as JSON."""
+    from copilot_quant_pipeline.warehouse.warnings import count_open
+
+    warnings = count_open(platform.warehouse)
     if not platform.as_json:
         print_outcome(platform.settings, asked, outcome)
         if healed:
             print_healed(healed)
+        print_warnings(warnings)
     also = {"healed": healed_json(healed)} if healed else {}
     return _Report(
-        answer={**asdict(outcome), **also, "warehouse": str(platform.settings.warehouse_path)},
+        answer={**asdict(outcome), **also, "warnings": warnings, "warehouse": str(platform.settings.warehouse_path)},
         settled=not (outcome.failed or (healed and healed.outcome.failed)),
     )
 

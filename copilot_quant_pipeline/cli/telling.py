@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from copilot_quant_pipeline.grid.cells import Rectangle
     from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
     from copilot_quant_pipeline.upkeep.healing import Healed
+    from copilot_quant_pipeline.warehouse.closures import Barless
 
 # How many failures are spelled out before the rest is counted.
 SPELLED_OUT = 20
@@ -77,6 +78,14 @@ class Bar:
             self._progress.update(self._progress.task_ids[0], completed=cells)
 
 
+def told_barless(session: Barless) -> str:
+    """A session of which no symbol has a bar, with what can be done about it."""
+    return (
+        f"no symbol has a bar of {session.date} ({session.cells:,} cells): was the exchange closed? If it was,"
+        f" COPILOT_QUANT_CLOSED={session.date} takes it off the axis"
+    )
+
+
 def healed_json(healed: Healed) -> dict[str, Any]:
     """The numbers of a heal and of its outcome, side by side."""
     numbers = asdict(healed)
@@ -122,6 +131,13 @@ def print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> Non
     if outcome.failed:
         typer.echo(f"{len(outcome.failed):,} cells failed:")
         _print_failures(outcome.failed)
+
+
+def print_warnings(count: int) -> None:
+    """How much a person should look at once, where there is anything."""
+    if count:
+        things = "1 thing" if count == 1 else f"{count:,} things"
+        typer.echo(f"{things} that may be wrong at the source: see `copilot-quant warnings list`")
 
 
 def _runs(outcome: Outcome) -> str:

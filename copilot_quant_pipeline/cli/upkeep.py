@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from copilot_quant_pipeline.cli.asking import HomeOption, JsonOption, SourceOption, VerboseOption
-from copilot_quant_pipeline.cli.platform import open_ledger
-from copilot_quant_pipeline.cli.telling import Bar, print_json, print_table
+from copilot_quant_pipeline.cli.platform import open_ledger, tell_closed
+from copilot_quant_pipeline.cli.telling import Bar, print_json, print_table, print_warnings, told_barless
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 
@@ -34,25 +34,35 @@ def status(
     """Show per grid how many cells are settled, failed and missing; whether the newest date is in; what runs when."""
     from copilot_quant_pipeline.grid.axes import days_on_axis, sessions_on_axis
     from copilot_quant_pipeline.upkeep.schedules import next_runs
+    from copilot_quant_pipeline.warehouse.closures import read_barless
     from copilot_quant_pipeline.warehouse.progress import read_progress
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+    from copilot_quant_pipeline.warehouse.warnings import count_open
 
     settings = Settings.from_environment(source=source, home=home)
     upcoming = next_runs(settings.now())
     warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
+    tell_closed(warehouse, settings)
+    barless = read_barless(warehouse)
     axes = {"equities": sessions_on_axis(settings), "markets": days_on_axis(settings)}
     progress = [read_progress(warehouse, grid, dates) for grid, dates in axes.items()]
+    warnings = count_open(warehouse)
     if as_json:
         schedules = [{"name": timing.name, "next": at.isoformat()} for timing, at in upcoming]
         grids = [asdict(grid) for grid in progress]
-        print_json({"warehouse": str(settings.warehouse_path), "grids": grids, "schedules": schedules})
+        closed = [str(session.date) for session in barless]
+        found = {"grids": grids, "warnings": warnings, "closed?": closed, "schedules": schedules}
+        print_json({"warehouse": str(settings.warehouse_path), **found})
         return
     columns = ("grid", "settled", "failed", "missing", "keys", "newest date", "freshness")
     print_table(
         columns,
         [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
     )
+    print_warnings(warnings)
     print_table(("schedule", "next run, while copilot-quant ui is up"), _planned(upcoming))
+    for session in barless:
+        typer.echo(told_barless(session))
     nothing = "" if settings.warehouse_path.exists() else " (nothing is stored there yet)"
     typer.echo(f"warehouse: {settings.warehouse_path}{nothing}")
 
@@ -72,6 +82,7 @@ def reconcile(
     bar = Bar()
     with open_ledger(settings, "reconcile", verbose) as instance, ExitStack() as shown:
         warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
+        tell_closed(warehouse, settings)
 
         def expect(cells: int) -> None:
             shown.close()  # the bar of an earlier round

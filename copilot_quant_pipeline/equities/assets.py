@@ -14,20 +14,21 @@ import pyarrow as pa
 from dagster_duckdb import DuckDBResource
 
 from copilot_quant_pipeline.calendar import NEW_YORK
-from copilot_quant_pipeline.equities.delisting import harvest_with_delisted
+from copilot_quant_pipeline.equities.delisting import harvest_with_delisted, told_as_outage
 from copilot_quant_pipeline.equities.fetching import Reread
 from copilot_quant_pipeline.equities.lives import harvest_within_lives, judged_harvest
 from copilot_quant_pipeline.equities.sources import EquitySources
 from copilot_quant_pipeline.equities.universe import current_symbols, keep_known_spells
 from copilot_quant_pipeline.equities.verifying import part_of_week, plan_part
+from copilot_quant_pipeline.errors import NotFound
 from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid
 from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.instruments import Life, read_lives
-from copilot_quant_pipeline.warehouse.io_manager import described, summary_of
-from copilot_quant_pipeline.warehouse.progress import read_stored_beside, read_stored_symbols
+from copilot_quant_pipeline.warehouse.io_manager import described, paint_refuted, summary_of
+from copilot_quant_pipeline.warehouse.progress import read_empty, read_stored_beside, read_stored_symbols
 from copilot_quant_pipeline.warehouse.tables import ADJUSTED_BARS, BARS, MEMBERS
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 
@@ -95,16 +96,23 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
         backfill = backfill_of(context)
 
         def asked(cells: Rectangle, lives: Mapping[str, Life]) -> Harvest:
-            beside = read_stored_beside(warehouse, cells)
             return equity_sources.harvest_bars(
-                cells, refresh=config.refresh, backfill=backfill, stored_beside=beside, lives=lives
+                cells,
+                refresh=config.refresh,
+                backfill=backfill,
+                stored_beside=read_stored_beside(warehouse, cells),
+                settled_empty=read_empty(warehouse, BARS.grid, cells.keys),
+                lives=lives,
             )
 
         def harvested(cells: Rectangle) -> Harvest:
             return harvest_within_lives(warehouse, cells, asked, source=equity_sources.bars_source)
 
         cells = cells_of_run(context, grid)
-        harvest = harvest_with_delisted(warehouse, cells, harvested, now=settings.now(), refresh=config.refresh)
+        axis = context.instance.get_dynamic_partitions(SYMBOL)
+        harvest = harvest_with_delisted(
+            warehouse, cells, harvested, now=settings.now(), refresh=config.refresh, axis=axis
+        )
         # What a venue says can change without any change of ours, so every run's data are a version of their own.
         return dg.MaterializeResult(value=harvest, data_version=dg.DataVersion(context.run.run_id[:8]))
 
@@ -145,7 +153,13 @@ def _history_verified(settings: Settings) -> dg.AssetsDefinition:
         reread = equity_sources.reread_histories(symbols, lives)
         harvest = judged_harvest(warehouse, reread.harvest, lives, source=equity_sources.bars_source)
         settled = warehouse.settle_harvest(BARS, harvest, run_id=context.run.run_id)
-        _expect_all_read(reread, metadata := _verification(reread, settled))
+        paint_refuted(
+            context.op_execution_context.get_step_execution_context(), dg.AssetKey("equity_bars"), BARS, settled
+        )
+        unknown = [symbol for symbol, error in reread.refused.items() if isinstance(error, NotFound)]
+        axis = context.instance.get_dynamic_partitions(SYMBOL)
+        outage = told_as_outage(warehouse, unknown, axis, settings.now()) if unknown else None
+        _expect_all_read(reread, outage, metadata := _verification(reread, settled))
         return dg.MaterializeResult(metadata=metadata)
 
     return history_verified
@@ -158,11 +172,11 @@ def _verified(settings: Settings, config: VerifyConfig, stored: Sequence[str]) -
     return plan_part(stored, part_of_week(today) if config.part is None else config.part)
 
 
-def _expect_all_read(reread: Reread, metadata: Mapping[str, Any]) -> None:
-    """A symbol the venue no longer knows is told only; one that could not be asked fails the run."""
-    unread = [error for error in reread.refused.values() if error.transient]
+def _expect_all_read(reread: Reread, outage: str | None, metadata: Mapping[str, Any]) -> None:
+    """A symbol the venue no longer knows is told only; one that could not be asked fails the run, as an outage does."""
+    unread = [error for error in reread.refused.values() if error.transient or (outage and isinstance(error, NotFound))]
     if unread:
-        told = "; ".join(str(error) for error in unread[:20])
+        told = "; ".join([*([outage] if outage else []), *(str(error) for error in unread[:20])])
         raise dg.Failure(f"{len(unread)} histories cannot be had: {told}", metadata=metadata, allow_retries=False)
 
 
@@ -175,6 +189,7 @@ def _verification(reread: Reread, settled: Settled) -> dict[str, Any]:
         "restated": settled.restated,
         "quarantined": settled.quarantined,
         "lost at the source": settled.lost,
+        "no longer without rows": settled.refuted.num_rows,
         "requests": reread.harvest.requests,
         **({"refused": dg.MetadataValue.table(refused)} if refused else {}),
     }

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 
-from copilot_quant_pipeline.errors import RateLimited, Unavailable, VendorError
+from copilot_quant_pipeline.errors import Denied, RateLimited, Unavailable, VendorError, whose_denial
 
 # This many symbols in a row, each after all its retries: the venue is down, not the symbol.
 TROUBLED_IN_A_ROW = 3
+
+# Asked for where a run has no other symbol: a venue that denies these denies everything.
+_WELL_KNOWN = ("SPY", "AAPL")
 
 
 class Brake:
@@ -23,9 +27,14 @@ class Brake:
     reason instead of waiting a minute each. But one symbol that was not asked before is still tried: the
     troubled ones may have taken all threads. Those not asked yet wait for what comes of it. The first success
     releases the brake.
+
+    A denial (401, 403, 407, 451) is judged by what the venue answers for another of the run's `symbols`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, symbols: Sequence[str] = ()) -> None:
+        self._symbols = symbols
+        self._denied: set[str] = set()
+        self._judging = threading.Lock()
         self._changed = threading.Condition()
         self._resume_at = 0.0
         self._verdict: VendorError | None = None
@@ -88,6 +97,30 @@ class Brake:
             self.answers += 1
             self._changed.notify_all()
 
+    def judge(self, symbol: str, denied: Denied, ask: Callable[[str], VendorError | None]) -> VendorError:
+        """Whose the denial of `symbol` is; `ask` tells what the venue answers for another (None: a good answer).
+
+        The venue's pulls the brake, and no other symbol is asked for on its account.
+        """
+        self._denied.add(symbol)
+        with self._judging:
+            if self._verdict:
+                return type(self._verdict)(f"{denied}, as is whatever else is asked")
+            told = whose_denial(denied, ask(self._other()))
+            if told.transient:
+                self._pull(told)
+            return told
+
+    def _other(self) -> str:
+        """A symbol that was not denied so far, of the run where it has one."""
+        return next((one for one in (*self._symbols, *_WELL_KNOWN) if one not in self._denied), _WELL_KNOWN[0])
+
+    def _pull(self, error: VendorError) -> None:
+        with self._changed:
+            self._may_probe |= self._verdict is None
+            self._verdict = self._verdict or error
+            self._changed.notify_all()
+
     def note_failure(self, error: VendorError, answers_before: int) -> None:
         """A symbol has ended with `error` after all its retries; `answers_before` was `answers` when it began."""
         with self._changed:
@@ -103,6 +136,4 @@ class Brake:
             # While others are answered it is this symbol that is refused, not this machine.
             refused = isinstance(error, RateLimited) and self.answers == answers_before
             if refused or self._in_a_row >= TROUBLED_IN_A_ROW:
-                self._may_probe |= self._verdict is None
-                self._verdict = self._verdict or error
-                self._changed.notify_all()
+                self._pull(error)

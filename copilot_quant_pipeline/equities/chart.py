@@ -22,9 +22,11 @@ import pyarrow as pa
 
 from copilot_quant_pipeline.equities.symbols import from_yahoo
 from copilot_quant_pipeline.errors import (
+    DENIALS,
     AnotherCurrency,
     AnotherInstrument,
     BeforeFirstBar,
+    Denied,
     Malformed,
     NotFound,
     RateLimited,
@@ -148,19 +150,31 @@ def parse_error(status: int, text: str, *, symbol: str, retry_after: float | Non
     """The error that an answer with `status` 400 or more stands for."""
     if status == 429:
         return RateLimited(f"{symbol}: Yahoo asks for a pause (429)", retry_after)
-    if status in (401, 403) or status >= 500:
-        return Unavailable(f"{symbol}: Yahoo answers {status}", retry_after)
-    try:
-        said = str((_read_json(text, symbol)["error"] or {})["description"])
-    except (Malformed, KeyError, TypeError):
-        said = ""
+    if status in DENIALS:
+        return Denied(f"{symbol}: Yahoo answers {status}", status)
+    said = _said(text, symbol, "Not Found" if status == 404 else None)
+    if status >= 500 or (status == 404 and not said):
+        # What Yahoo says of a symbol is in its own words; a page of anybody's is an outage, whatever its number.
+        without = ", not in its own words" if status == 404 else ""
+        return Unavailable(f"{symbol}: Yahoo answers {status}{without}", retry_after)
     if status == 404:
-        return NotFound(f"{symbol}: Yahoo does not know this symbol{f' ({said})' if said else ''}")
+        return NotFound(f"{symbol}: Yahoo does not know this symbol ({said})")
     if not said:
         return Malformed(f"{symbol}: Yahoo answers {status} without saying why")
     if status == 400 and "Data doesn't exist" in said:
         return BeforeFirstBar(f"{symbol}: Yahoo has no bar in this window ({said})")
     return Rejected(f"{symbol}: Yahoo refuses the request ({status}: {said})")
+
+
+def _said(text: str, symbol: str, code: str | None = None) -> str:
+    """What Yahoo's own error body says; empty where the answer has none, or none of that `code`."""
+    try:
+        error = _read_json(text, symbol)["error"]
+        if code and error.get("code", code) != code:
+            return ""
+        return str(error.get("description") or error.get("code") or "")
+    except (Malformed, KeyError, AttributeError):
+        return ""
 
 
 def _read_json(text: str, symbol: str) -> dict[str, Any]:

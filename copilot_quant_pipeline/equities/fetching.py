@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
@@ -19,12 +19,13 @@ from copilot_quant_pipeline.calendar import NEW_YORK, last_completed_session, pr
 from copilot_quant_pipeline.equities.bars import Settled, actions_told, bars_beside, settle_span
 from copilot_quant_pipeline.equities.brake import Brake
 from copilot_quant_pipeline.equities.chart import Spoiled, VendorBars
+from copilot_quant_pipeline.equities.comparison import disagreements
 from copilot_quant_pipeline.equities.lives import Judged, is_tail_of_another, is_whole, judge, settle_judged
 from copilot_quant_pipeline.equities.yahoo import Traffic, YahooClient
-from copilot_quant_pipeline.errors import BeforeFirstBar, VendorError
+from copilot_quant_pipeline.errors import BeforeFirstBar, Unavailable, VendorError
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
-from copilot_quant_pipeline.warehouse.harvest import CELLS, WINDOWS, Harvest, SeenAgain, Sighting
+from copilot_quant_pipeline.warehouse.harvest import CELLS, WARNED, WINDOWS, Compared, Harvest, SeenAgain, Sighting
 from copilot_quant_pipeline.warehouse.instruments import Life
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
 
@@ -61,6 +62,7 @@ class Fetching:
             alone, and what an answer brings of the stored ones, too, is handed over to be compared. Only of answers
             fetched now: a kept one was compared when it came.
         lives: by symbol what is stored of the company that it names.
+        settled_empty: the symbols with sessions that are settled without a bar, of which an answer may bring one.
     """
 
     grid_start: date
@@ -72,6 +74,7 @@ class Fetching:
     threads: int = 8
     stored_beside: Collection[str] = frozenset()
     lives: Mapping[str, Life] = field(default_factory=dict)
+    settled_empty: Collection[str] = frozenset()
 
 
 def plan_window(span: Span, grid_start: date, today: date, *, whole: bool) -> Window:
@@ -111,7 +114,9 @@ def fetch_spans(
     is kept in `landing`.
     """
     started_at, before = datetime.now(UTC), client.traffic
-    one = _OneSpan(client, landing, how, Brake(), session_close(last_completed_session(how.now)))
+    one = _OneSpan(
+        client, landing, how, Brake([span.key for span in spans]), session_close(last_completed_session(how.now))
+    )
     pieces: dict[str, _Piece] = {}
     with closing(_pieces(one, spans, how.threads)) as settled:
         for key, piece in settled:
@@ -127,7 +132,7 @@ def reread_histories(client: YahooClient, landing: Landing, symbols: Sequence[st
     Errors of the venue are in the answer. An interrupt ends all waiting and is passed on.
     """
     started_at, before = datetime.now(UTC), client.traffic
-    one = _OneSpan(client, landing, how, Brake(), session_close(last_completed_session(how.now)))
+    one = _OneSpan(client, landing, how, Brake(symbols), session_close(last_completed_session(how.now)))
     with closing(_in_threads(one.reread, {symbol: symbol for symbol in symbols}, one.brake, how.threads)) as read:
         answers = dict(read)
     pieces = [answer for answer in answers.values() if isinstance(answer, _Piece)]
@@ -137,12 +142,17 @@ def reread_histories(client: YahooClient, landing: Landing, symbols: Sequence[st
 
 @dataclass(frozen=True)
 class _Piece:
-    """One symbol's part of a harvest; `windows` are rows of `WINDOWS`, as `beside` has those of `BARS`."""
+    """One symbol's part of a harvest; `windows` are rows of `WINDOWS`, as `beside` has those of `BARS`.
+
+    `warned` (`WARNED`) is where the answer contradicts itself, and `compared` the rows of `WINDOWS` that it was.
+    """
 
     settled: Settled
     beside: pa.Table = field(default_factory=BARS.arrow.empty_table)
     windows: Sequence[Mapping[str, Any]] = ()
     sightings: Sequence[Sighting] = ()
+    warned: pa.Table = field(default_factory=WARNED.empty_table)
+    compared: Sequence[Mapping[str, Any]] = ()
 
 
 def _harvest(pieces: Sequence[_Piece], traffic: Traffic, started_at: datetime) -> Harvest:
@@ -155,10 +165,19 @@ def _harvest(pieces: Sequence[_Piece], traffic: Traffic, started_at: datetime) -
         actions=pa.concat_tables([ACTIONS.arrow.empty_table(), *(piece.actions for piece in settled)]),
         seen_again=SeenAgain(beside, pa.Table.from_pylist(windows, schema=WINDOWS)) if windows else None,
         sightings=tuple(sighting for piece in pieces for sighting in piece.sightings),
+        compared=_compared(pieces),
         requests=traffic.requests,
         retries=traffic.retries,
         started_at=started_at,
     )
+
+
+def _compared(pieces: Sequence[_Piece]) -> Compared | None:
+    windows = [window for piece in pieces for window in piece.compared]
+    if not windows:
+        return None
+    rows = pa.concat_tables([WARNED.empty_table(), *(piece.warned for piece in pieces)])
+    return Compared(rows, pa.Table.from_pylist(windows, schema=WINDOWS))
 
 
 def _pieces(one: _OneSpan, spans: Sequence[Span], threads: int) -> Generator[tuple[str, _Piece]]:
@@ -214,7 +233,10 @@ class _OneSpan:
                 judged = self._judged(_vendor_bars(span.key, kept))
                 settled = self._settled(span, judged)
                 if self._is_of_this_backfill(kept) or not (self.how.refresh or _has_failed(settled)):
-                    return _Piece(settled, sightings=_sightings(judged))
+                    piece = _Piece(settled, sightings=_sightings(judged))
+                    # Of the many runs of a backfill the one that fetched has compared; an interrupt may have come
+                    # between any other's fetching and storing.
+                    return piece if self.how.backfill else _compared_with_venue(piece, judged)
         return None
 
     def settle_fetched(self, span: Span) -> _Piece:
@@ -226,10 +248,10 @@ class _OneSpan:
         if isinstance(answer, VendorError):
             return _Piece(self._refused(span, answer))
         judged = self._judged(answer)
-        settled = self._settled(span, judged)
-        if judged.answer is None or span.key not in self.how.stored_beside:
-            return _Piece(settled, sightings=self._looked_at(judged))
-        return self._with_beside(settled, judged, span.dates)
+        piece = _Piece(self._settled(span, judged), sightings=self._looked_at(judged))
+        if judged.answer and (span.key in self.how.stored_beside or span.key in self.how.settled_empty):
+            piece = self._with_beside(piece, judged.answer, span.dates)
+        return _compared_with_venue(piece, judged)
 
     def reread(self, symbol: str) -> _Piece | VendorError:
         """The symbol's whole history as the venue tells it now; nothing is asked of any cell."""
@@ -237,11 +259,13 @@ class _OneSpan:
         if isinstance(answer, VendorError):
             return answer
         judged = self._judged(answer)
+        nothing = Settled(CELLS.empty_table(), BARS.arrow.empty_table(), ACTIONS.arrow.empty_table())
+        piece = _Piece(nothing, sightings=self._looked_at(judged))
         if judged.answer is None:
-            nothing = Settled(CELLS.empty_table(), BARS.arrow.empty_table(), ACTIONS.arrow.empty_table())
-            return _Piece(nothing, sightings=_sightings(judged))
+            return piece
         told = actions_told(judged.answer, source=self.how.source)
-        return self._with_beside(Settled(CELLS.empty_table(), BARS.arrow.empty_table(), told), judged, ())
+        piece = replace(piece, settled=replace(nothing, actions=told))
+        return _compared_with_venue(self._with_beside(piece, judged.answer, ()), judged)
 
     def _judged(self, answer: VendorBars) -> Judged:
         life = self.how.lives.get(answer.symbol, Life())
@@ -254,11 +278,9 @@ class _OneSpan:
             return found
         return (*found, Sighting(answer.symbol, "another_history", "same", answer.fetched_at))
 
-    def _with_beside(self, settled: Settled, judged: Judged, asked: Sequence[date]) -> _Piece:
-        answer = judged.believed
+    def _with_beside(self, piece: _Piece, answer: VendorBars, asked: Sequence[date]) -> _Piece:
         window = {"key": answer.symbol, "start": answer.start, "end": answer.end, "fetched_at": answer.fetched_at}
-        beside = bars_beside(answer, asked, source=self.how.source)
-        return _Piece(settled, beside, [window], self._looked_at(judged))
+        return replace(piece, beside=bars_beside(answer, asked, source=self.how.source), windows=[window])
 
     def _window(self, span: Span) -> Window:
         # The history is kept, and one request then serves a Dagit backfill's other runs, too; a symbol of which nothing
@@ -287,6 +309,8 @@ class _OneSpan:
         except VendorError as error:
             self._keep_refusal(symbol, window, error)
             return error
+        if window.kind == "history" and symbol in self.how.stored_beside and not _has_bars(bars):
+            return Unavailable(f"{symbol}: Yahoo's history of it is empty, and there were bars before")
         self.landing.keep(_folder(window.kind), symbol, _kept_bars(bars))
         return bars
 
@@ -314,8 +338,26 @@ def _sightings(judged: Judged) -> Sequence[Sighting]:
     return (judged.sighting,) if judged.sighting else ()
 
 
+def _compared_with_venue(piece: _Piece, judged: Judged) -> _Piece:
+    """The piece, with what a whole history contradicts itself in; a tail is too short to tell."""
+    answer = judged.answer
+    if answer is None or not judged.whole:
+        return piece
+    warned, compared = disagreements(answer)
+    if compared is None:
+        return piece
+    start, end = compared
+    window = {"key": answer.symbol, "start": start, "end": end, "fetched_at": answer.fetched_at}
+    return replace(piece, warned=warned, compared=[window])
+
+
 def _has_failed(settled: Settled) -> bool:
     return "failed" in settled.cells.column("outcome").unique().to_pylist()
+
+
+def _has_bars(bars: VendorBars) -> bool:
+    close = bars.bars.column("close")
+    return bool(close.null_count < len(close))
 
 
 def _folder(kind: str) -> str:

@@ -25,7 +25,7 @@ from copilot_quant_pipeline.equities.bars import Settled, settle_span
 from copilot_quant_pipeline.equities.chart import VendorBars
 from copilot_quant_pipeline.errors import AnotherInstrument
 from copilot_quant_pipeline.grid.cells import Rectangle, Span
-from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest, SeenAgain, Sighting
+from copilot_quant_pipeline.warehouse.harvest import CELLS, Compared, Harvest, SeenAgain, Sighting
 from copilot_quant_pipeline.warehouse.instruments import Life, Question, note_sightings, read_lives
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -58,13 +58,6 @@ class Judged:
     sighting: Sighting | None = None
     whole: bool = False
 
-    @property
-    def believed(self) -> VendorBars:
-        """The answer, where it does not wait."""
-        if self.answer is None:
-            raise ValueError("an answer that waits is not believed")
-        return self.answer
-
 
 def is_whole(answer: VendorBars, grid_start: date) -> bool:
     """Whether an answer is of all the grid's time, so that its beginning is the history's."""
@@ -94,7 +87,7 @@ def judge(answer: VendorBars, life: Life, *, whole: bool) -> Judged:
     if sighting.verdict == "asked":
         return Judged(None, life, sighting)
     new = Life(after=last, first_bar=begins)
-    return Judged(_since(answer, last), new, sighting)
+    return Judged(_since(answer, last), new, sighting, whole)
 
 
 def _own(answer: VendorBars, life: Life, *, whole: bool) -> Judged:
@@ -306,13 +299,14 @@ def _without(brought: Harvest, held: set[str], found: Mapping[str, Sighting], li
         {**cell, "outcome": "failed", "reason": AnotherInstrument.reason, "detail": why[cell["key"]]}
         for cell in of_held.to_pylist()
     ]
-    seen = brought.seen_again
+    seen, compared = brought.seen_again, brought.compared
     return replace(
         brought,
         cells=pa.concat_tables([others(brought.cells, "key"), pa.Table.from_pylist(red, CELLS)]),
         rows=others(brought.rows, "symbol"),
         actions=others(brought.actions or ACTIONS.arrow.empty_table(), "symbol"),
         seen_again=SeenAgain(others(seen.rows, "symbol"), others(seen.windows, "key")) if seen else None,
+        compared=Compared(others(compared.rows, "key"), others(compared.windows, "key")) if compared else None,
     )
 
 

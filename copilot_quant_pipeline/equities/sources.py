@@ -46,18 +46,26 @@ class EquitySources:
         refresh: bool,
         backfill: InBackfill | None,
         stored_beside: Collection[str] = frozenset(),
+        settled_empty: Collection[str] = frozenset(),
         lives: Mapping[str, Life] | None = None,
     ) -> Harvest:
-        """Every asked cell settled or failed, the bars that came, and of `stored_beside` those seen again.
+        """Every asked cell settled or failed, the bars that came, and of the others those beside what was asked for.
 
         `lives` are what is stored of the company that each symbol names.
         """
-        how = replace(self._how(lives), refresh=refresh, backfill=backfill, stored_beside=stored_beside)
+        how = replace(
+            self._how(lives),
+            refresh=refresh,
+            backfill=backfill,
+            stored_beside=stored_beside,
+            settled_empty=settled_empty,
+        )
         return fetch_spans(self.yahoo, self.landing, plan_fetches(cells), how, self.on_cells)
 
     def reread_histories(self, symbols: Sequence[str], lives: Mapping[str, Life] | None = None) -> Reread:
         """The whole history of each symbol from the grid's start on, asked for anew."""
-        return reread_histories(self.yahoo, self.landing, symbols, self._how(lives))
+        how = replace(self._how(lives), stored_beside=frozenset(symbols))
+        return reread_histories(self.yahoo, self.landing, symbols, how)
 
     @property
     def bars_source(self) -> str:

@@ -19,6 +19,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponen
 
 from copilot_quant_pipeline.equities.symbols import parse_symbol
 from copilot_quant_pipeline.errors import (
+    DENIALS,
     Malformed,
     RateLimited,
     Rejected,
@@ -112,7 +113,8 @@ def fetch_page(url: str | None = None) -> str:
         raise Unavailable(f"Wikipedia cannot be reached ({type(error).__name__})") from None
     if answer.status_code == 429:
         raise RateLimited("Wikipedia asks for a pause (429)")
-    if answer.status_code >= 500:
+    if answer.status_code >= 500 or answer.status_code in DENIALS:
+        # It has one page only: that it is denied says nothing of the page.
         raise Unavailable(f"Wikipedia answers {answer.status_code}")
     if answer.status_code >= 400:
         raise Rejected(f"Wikipedia refuses the request ({answer.status_code})")

@@ -21,7 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from copilot_quant_pipeline.equities.brake import Brake
 from copilot_quant_pipeline.equities.chart import VendorBars, parse_chart, parse_error
 from copilot_quant_pipeline.equities.symbols import to_yahoo
-from copilot_quant_pipeline.errors import RateLimited, Unavailable, VendorError, retry_after
+from copilot_quant_pipeline.errors import Denied, RateLimited, Unavailable, VendorError, retry_after
 
 if TYPE_CHECKING:
     from curl_cffi.requests import Response
@@ -114,12 +114,23 @@ class YahooClient:
                     brake.wait_for_turn(first_try=attempt.retry_state.attempt_number == 1)
                     bars = self._ask(symbol, start, end, names)
         except VendorError as error:
-            brake.note_failure(error, answers_before)
-            raise
+            told = error
+            if isinstance(error, Denied):
+                told = brake.judge(symbol, error, lambda other: self._answer_for(other, start, end))
+            brake.note_failure(told, answers_before)
+            raise told from None
         brake.note_answer()
         return bars
 
-    def _ask(self, symbol: str, start: date, end: date, names: Collection[str]) -> VendorBars:
+    def _answer_for(self, symbol: str, start: date, end: date) -> VendorError | None:
+        """What Yahoo says of another symbol, asked for once; None where it answers with a chart."""
+        try:
+            self._ask(symbol, start, end)
+        except VendorError as error:
+            return error
+        return None
+
+    def _ask(self, symbol: str, start: date, end: date, names: Collection[str] = ()) -> VendorBars:
         fetched_at = self._clock()
         answer = self._send(to_yahoo(symbol), start, end)
         if answer.status_code >= 400:

@@ -13,10 +13,15 @@ import dagster as dg
 from copilot_quant_pipeline.calendar import NEW_YORK, holidays, last_known_date, sessions_in_range
 from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.warehouse.closures import read_closures
 
 DATE = "date"
 SYMBOL = "symbol"
 MARKET = "market"
+
+# The second axis of each grid.
+AXIS_OF = {"equities": SYMBOL, "markets": MARKET}
+
 markets_axis = dg.DynamicPartitionsDefinition(name=MARKET)
 symbols_axis = dg.DynamicPartitionsDefinition(name=SYMBOL)
 
@@ -24,11 +29,14 @@ symbols_axis = dg.DynamicPartitionsDefinition(name=SYMBOL)
 def sessions_axis(settings: Settings) -> dg.DailyPartitionsDefinition:
     """Exchange sessions from the grid's start; a session appears at the following New York midnight.
 
-    Holidays are known to the end of next year, so the axis is redefined once a year. There is no `end_offset`:
-    with exclusions it would show a future session on weekends and holidays (dagster #33551).
+    Holidays are known to the end of next year, so the axis is redefined once a year; days on which the exchange turned
+    out to be closed are no sessions, unless some symbol has a bar of them (warehouse/closures.py). There is no
+    `end_offset`: with exclusions it would show a future session on weekends and holidays (dagster #33551).
     """
     # Datetimes must be naive local midnights: aware ones are relabelled, others match nothing.
-    closed = [datetime.combine(day, time()) for day in holidays(settings.equities_start, last_known_date())]
+    closures = read_closures(settings)
+    days = {*holidays(settings.equities_start, last_known_date()), *closures.off}.difference(closures.kept)
+    closed = [datetime.combine(day, time()) for day in sorted(days)]
     return dg.DailyPartitionsDefinition(
         start_date=settings.equities_start.isoformat(),
         end_date=_pinned_end(settings),
@@ -51,7 +59,14 @@ def equities_grid(settings: Settings) -> dg.MultiPartitionsDefinition:
 def sessions_on_axis(settings: Settings) -> list[date]:
     """The sessions that are on the axis now, ascending: those whose New York day is over."""
     yesterday = settings.now().astimezone(NEW_YORK).date() - timedelta(days=1)
-    return sessions_in_range(settings.equities_start, yesterday)
+    return sessions_between(settings, settings.equities_start, yesterday)
+
+
+def sessions_between(settings: Settings, first: date, last: date) -> list[date]:
+    """The sessions of the axis from `first` to `last`, both included, ascending, be they over or not."""
+    closures, first = read_closures(settings), max(first, settings.equities_start)
+    days = {*sessions_in_range(first, last), *(day for day in closures.kept if first <= day <= last)}
+    return sorted(days.difference(closures.off))
 
 
 def days_axis(settings: Settings) -> dg.DailyPartitionsDefinition:

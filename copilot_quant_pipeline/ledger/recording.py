@@ -82,6 +82,26 @@ def record_cells(context: OutputContext, cells: Iterable[str], metadata: Metadat
         DagsterEvent.asset_materialization(context.step_context, event, batch)
 
 
+def record_beside(
+    step: StepExecutionContext,
+    asset_key: AssetKey,
+    cells: Sequence[MultiPartitionKey],
+    metadata: Metadata | None = None,
+) -> None:
+    """Record `cells` as materialized that the run, of whatever asset, settled though it does not cover them."""
+    if _is_kept_by_ledger(step):
+        events = [materialization_of(asset_key, cells, metadata, are_in_log=False)] if cells else []
+    else:
+        events = [
+            AssetMaterialization(
+                asset_key, partition=cell, tags=get_tags_from_multi_partition_key(cell), metadata=metadata
+            )
+            for cell in cells
+        ]
+    for event in events:
+        DagsterEvent.asset_materialization(step, event)
+
+
 def materialization_of(
     asset_key: AssetKey,
     cells: Iterable[MultiPartitionKey],

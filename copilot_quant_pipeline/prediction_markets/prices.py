@@ -115,6 +115,12 @@ def expects_more(
     return any(judge.is_open_question(day) for day in days_of_life(market, span, now.astimezone(UTC).date()))
 
 
+def days_told(market: Market, answer: object) -> set[date]:
+    """The UTC days of which an answer brings points, be they asked for or not."""
+    points = _points_of(answer)
+    return set(_rows(market, points, "", _ANY_TIME).column("date").unique().to_pylist()) if points.num_rows else set()
+
+
 def last_day_of_life(market: Market, today: date) -> date:
     """The UTC day on which the market ended, or today."""
     ended = _day_of_end(market) if market.status in ENDED else None  # else it is announced only
@@ -239,7 +245,10 @@ class _Judge:
         return f"{market.key} has prices {self._extent}, and none on this day"
 
 
-def _points_of(answer: pa.Table | VendorError | None) -> pa.Table:
+_ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _points_of(answer: object) -> pa.Table:
     points = answer.points if isinstance(answer, MissingAtSource) else answer
     return points if isinstance(points, pa.Table) else POINTS.empty_table()
 

@@ -20,12 +20,14 @@ from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected, UserErr
 from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
 from copilot_quant_pipeline.prediction_markets.following import FollowRule
+from copilot_quant_pipeline.prediction_markets.hearing import Hearing
 from copilot_quant_pipeline.prediction_markets.prices import (
     VENUES_OF_CANDLES,
     VENUES_WITHOUT_HISTORY,
     Evidence,
     Settled,
     days_of_life,
+    days_told,
     expects_more,
     last_day_of_life,
     settle_span,
@@ -46,7 +48,8 @@ from copilot_quant_pipeline.prediction_markets.venue import (
 )
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.catalog import read_markets, record_markets
-from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
+from copilot_quant_pipeline.warehouse.harvest import CELLS, WINDOWS, Harvest, SeenAgain
+from copilot_quant_pipeline.warehouse.progress import read_empty
 from copilot_quant_pipeline.warehouse.tables import MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -83,6 +86,8 @@ class _Ask:
     span: Span
     market: Market
     days: tuple[date, ...]
+    # An earlier look found the venue silent on some of them: it is to be asked, and of later days, too.
+    was_silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,18 +163,24 @@ class MarketSources:
         spans = plan_fetches(cells)
         markets = self._markets(spans, backfill)
         pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
-        asks = [self._ask(span, market) for span in spans if isinstance(market := markets[span.key], Market)]
+        hearing, beside = Hearing.of(self.warehouse, self._now), [PRICES.arrow.empty_table()]
+        asks = [self._ask(span, market, hearing) for span in spans if isinstance(market := markets[span.key], Market)]
         for some in _by_venue(asks):
             # What is asked before midnight and stored after it is not that day's last word.
             stored, asked_at = self._stored(some), self._now
             answers = self._answers(some, stored, refresh=refresh, backfill=backfill)
+            beside += self._refuting(some, answers, stored, asked_at)
+            for ask in some:
+                hearing.hear(ask.market, answers[ask.market.key].found if ask.market.key in answers else None)
             # Taken out one by one: points and rows of all of them at once would need twice the memory.
             pieces += [self._settled(ask, answers.pop(ask.market.key, None), stored, asked_at) for ask in some]
             self.on_cells(sum(len(ask.span.dates) for ask in some))
+        pieces, refuting = hearing.judged(pieces), pa.concat_tables(beside)
         traffic = self._traffic()
         return Harvest(
             cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in pieces)]),
             rows=pa.concat_tables([PRICES.arrow.empty_table(), *(piece.rows for piece in pieces)]),
+            seen_again=SeenAgain(refuting, _windows_of(refuting, self._now)) if refuting.num_rows else None,
             requests=traffic.requests - before.requests,
             retries=traffic.retries - before.retries,
             started_at=started_at,
@@ -220,8 +231,23 @@ class MarketSources:
                 self.landing, folder, key, error, of=backfill, window=window, at=self._now, payload=payload, more=more
             )
 
-    def _ask(self, span: Span, market: Market) -> _Ask:
-        return _Ask(span, market, days_of_life(market, span, self._now.date()))
+    def _ask(self, span: Span, market: Market, hearing: Hearing) -> _Ask:
+        days = days_of_life(market, span, self._now.date())
+        return _Ask(span, market, days, hearing.was_silent(market, days))
+
+    def _refuting(
+        self, asks: Sequence[_Ask], answers: Mapping[str, _Answer], stored: _Extents, now: datetime
+    ) -> list[pa.Table]:
+        """The rows that answers bring of days nobody asked for now, and that were settled without any."""
+        empty = read_empty(self.warehouse, PRICES.grid, [ask.market.key for ask in asks])
+        found = []
+        for ask in asks:
+            answer = answers.get(ask.market.key)
+            days = empty.get(ask.market.key, frozenset()).difference(ask.span.dates)
+            if answer and days and (told := days & days_told(ask.market, answer.found)):
+                beside = replace(ask, span=Span(ask.span.key, tuple(sorted(told))))
+                found.append(self._settled(beside, answer, stored, now).rows)
+        return found
 
     def _settled(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> Settled:
         found, source = (answer.found if answer else None), ask.market.venue + self._label
@@ -268,6 +294,8 @@ class MarketSources:
         return "failed" in self._settled(ask, answer, stored, self._now).cells.column("outcome").unique().to_pylist()
 
     def _kept(self, ask: _Ask, *, refresh: bool, backfill: InBackfill | None) -> _Answer | None:
+        if ask.was_silent and backfill is None:
+            return None
         folder, key, asked = _folder(ask.market), ask.market.key, (ask.days[0], ask.days[-1])
         if refused := read_refusal(self.landing, folder, key, of=backfill, window=asked):
             told = partial_answer(refused.kind, str(refused.error), refused.payload, refused.more)
@@ -327,7 +355,8 @@ class MarketSources:
     def _window(self, ask: _Ask, *, whole_life: bool) -> tuple[date, date]:
         """The asked days; in a backfill the market's life, which serves the backfill's other runs too."""
         if not whole_life:
-            return ask.days[0], ask.days[-1]
+            last = last_day_of_life(ask.market, self._now.date()) if ask.was_silent else ask.days[-1]
+            return ask.days[0], max(last, ask.days[-1])
         opened, since = ask.market.opened_at, self.settings.markets_start
         first = max(opened.date(), since) if opened else since
         return min(first, ask.days[0]), max(last_day_of_life(ask.market, self._now.date()), ask.days[-1])
@@ -433,6 +462,17 @@ def _points_or_error(venue: Venue, market: Market, start: datetime, end: datetim
         return venue.fetch_prices(market, start, end)
     except VendorError as error:
         return error
+
+
+def _windows_of(rows: pa.Table, now: datetime) -> pa.Table:
+    """What these rows (`PRICES`) cover, as `WINDOWS`: of each market one of their days, none of which is stored."""
+    first = rows.group_by("market").aggregate([("date", "min")])
+    days, stamp = first.column("date_min"), pa.scalar(now, WINDOWS.field("fetched_at").type)
+    return (
+        pa.table([first.column("market"), days, days, pa.repeat(stamp, first.num_rows)], schema=WINDOWS)
+        if rows.num_rows
+        else WINDOWS.empty_table()
+    )
 
 
 def _good_since(days: Sequence[date], now: datetime) -> datetime:

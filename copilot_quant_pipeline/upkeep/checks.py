@@ -30,13 +30,14 @@ from copilot_quant_pipeline.upkeep.freshness import (
 )
 from copilot_quant_pipeline.warehouse import inspection
 from copilot_quant_pipeline.warehouse.inspection import SHOWN, Found
+from copilot_quant_pipeline.warehouse.oddities import KINDS
 from copilot_quant_pipeline.warehouse.progress import read_current_members
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 # A cell may stay blank so long after its date is over.
 BLANK_FOR = timedelta(days=3)
-# An unexplained jump is news for so long; an old one was looked at.
-JUMPS_FOR = timedelta(days=30)
+# What it only warns of are the warnings that are stored, and told as these.
+ACTIONS_CONSISTENT = "splits_and_dividends_consistent"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def build_upkeep_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
         (coverage, "equities_fresh", _equities_fresh),
         (coverage, "grid_complete", _equities_complete),
         (adjusted, "no_malformed_bars", _no_malformed_bars),
-        (adjusted, "splits_and_dividends_consistent", _actions_consistent),
+        (adjusted, ACTIONS_CONSISTENT, _actions_consistent),
         ("sp500_members", "universe_fresh", _universe_fresh),
         (daily, "grid_complete", _markets_complete),
         *((daily, f"markets_fresh_{venue}", _fresh(venue)) for venue in followed_venues(settings)),
@@ -149,21 +150,17 @@ def _actions_consistent(evidence: Evidence) -> Verdict:
     """Bars, the actions told of and the adjusted prices agree.
 
     An error where a final bar's dividend or split is not the one told of, or an adjusted price cannot be. A warning
-    where a split came without its jump in price, a price of the last 30 days jumped without a split, or a dividend
-    exceeds half the price.
+    for each thing that may be right and that nobody has acknowledged (`copilot-quant warnings list`): a split without
+    its jump in price, a jump without a split, a dividend of more than half the price, an adjusted close that is not the
+    venue's own, a price far from the others of its day or one that nobody can have paid.
     """
     warehouse = evidence.warehouse
-    doubtful = inspection.read_doubtful_actions(warehouse, evidence.now.date() - JUMPS_FOR)
     return _weighed(
         {
             "bars that contradict the actions": inspection.read_contradicting_actions(warehouse),
             "adjusted prices that cannot be": inspection.read_bad_adjusted(warehouse),
         },
-        {
-            "splits without a jump in price": doubtful["split"],
-            "jumps in price without a split": doubtful["jump"],
-            "dividends of more than half the price": doubtful["dividend"],
-        },
+        {KINDS[kind]: found for kind, found in inspection.read_open_warnings(warehouse).items()},
     )
 
 

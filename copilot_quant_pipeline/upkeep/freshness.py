@@ -16,6 +16,7 @@ from datetime import date, datetime, timedelta
 import dagster as dg
 
 from copilot_quant_pipeline.calendar import last_completed_session
+from copilot_quant_pipeline.grid.axes import sessions_between
 from copilot_quant_pipeline.prediction_markets.prices import VENUES_OF_TRADES
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.inspection import SHOWN, Found, OpenMarket
@@ -67,8 +68,8 @@ def with_policies(assets: Iterable[dg.AssetsDefinition]) -> list[dg.AssetsDefini
 
 def session_due(now: datetime, settings: Settings) -> date | None:
     """The session that must be in at `now`: the newest that closed 12 hours ago; None before the grid has one."""
-    session = last_completed_session(now - EQUITIES_DUE)
-    return session if session >= settings.equities_start else None
+    last = last_completed_session(now - EQUITIES_DUE)
+    return next(reversed(sessions_between(settings, last - timedelta(days=31), last)), None)
 
 
 def judge_equities(session: date | None, symbols: Sequence[str], whose: str, unsettled: Found) -> Verdict:

@@ -28,6 +28,7 @@ from copilot_quant_pipeline.upkeep.healing import (
     look_for_gaps,
     runs_under_way,
 )
+from copilot_quant_pipeline.warehouse.closures import drop_closed
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 EVERY = timedelta(minutes=10)
@@ -82,7 +83,8 @@ def _plan_tick(
         return [], "nothing was asked for yet"
     now, busy = settings.now(), cells_of(under_way)
     try:
-        healing = look_for_gaps(warehouse, extent, now=now, limit=settings.heal_cells, busy=busy)
+        drop_closed(warehouse, settings)
+        healing = look_for_gaps(warehouse, extent, now=now, limit=settings.heal_cells, busy=busy, axis=keys)
     except UserError as error:
         return [], f"the next tick looks again ({error})"
     runs = plan_runs(healing.gaps.cells, extent.dates, keys, LARGEST_RUN[grid.name])[:RUNS_OF_A_TICK]

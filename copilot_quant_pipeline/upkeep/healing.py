@@ -17,6 +17,7 @@ import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from copilot_quant_pipeline.calendar import last_completed_session
+from copilot_quant_pipeline.equities.delisting import read_forgotten
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, days_on_axis, sessions_on_axis
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
 from copilot_quant_pipeline.grid.runs import corners_of_run, range_tags
@@ -24,7 +25,7 @@ from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN, FailedCell, Outcome, run_in_process
 from copilot_quant_pipeline.warehouse.gaps import Busy, Extent, Gaps, Tries, read_gaps, read_tries
 from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, PASSING
-from copilot_quant_pipeline.warehouse.progress import read_provisional, read_traffic
+from copilot_quant_pipeline.warehouse.progress import read_cells, read_traffic
 
 if TYPE_CHECKING:
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -112,11 +113,13 @@ class Healed:
 def next_try_at(tries: Tries) -> datetime | None:
     """When failed cells of this history are due again, aware UTC; None once they were given up.
 
+    Those given up while their venue was out of reach are due as soon as it has answered for other cells.
+
     The waiting grows with the tries that said something about the cell. After a try that said nothing it is an hour at
     most: when the venue is back its cells should not be the last to know.
     """
     if tries.reason == GIVEN_UP:
-        return None
+        return tries.fetched_at if tries.is_back else None
     if tries.reason in PASSING:
         return tries.fetched_at + min(_wait(tries.passing), LONGEST_WAIT_FOR_A_VENUE)
     return tries.fetched_at + min(_wait(tries.attempts - tries.passing), LONGEST_WAIT)
@@ -140,17 +143,21 @@ def look_for_gaps(
     limit: int,
     busy: Collection[Busy] = (),
     force: bool = False,
+    axis: Sequence[str] | None = None,
 ) -> Healing:
     """What there is to heal; with `force` waiting cells and those given up are asked for, too.
+
+    How a venue is doing is judged over all keys of the `axis`, by default all that are stored.
 
     Raises:
         UserError: The warehouse cannot be read.
     """
     histories = read_tries(warehouse, extent)
     due = list(histories) if force else plan_due(histories, now)
+    forgotten = read_forgotten(warehouse, axis) if extent.grid == EQUITIES.name else ()
     waiting = {tries: at for tries in histories if tries not in due and (at := next_try_at(tries))}
     return Healing(
-        gaps=read_gaps(warehouse, extent, due, busy, limit),
+        gaps=read_gaps(warehouse, extent, due, busy, limit, forgotten),
         tried_at=max((tries.fetched_at for tries in due), default=None),
         waiting=sum(histories[tries] for tries in waiting),
         next_try_at=min(waiting.values(), default=None),
@@ -198,14 +205,17 @@ def heal_grid(
     keys = [key for key in axis if key in set(only)] if only else axis
     extent = extent_of(grid, settings, keys, patient=False)
     if extent is None:
-        return Healed(grid.name, 0, 0, None, 0, _outcome(warehouse, grid, (), [], 0.0))
+        return Healed(grid.name, 0, 0, None, 0, _outcome(warehouse, grid, {}, [], settings.now(), 0.0))
     busy = cells_of(runs_under_way(instance, grid))
-    found = look_for_gaps(warehouse, extent, now=settings.now(), limit=settings.heal_cells, busy=busy, force=force)
+    found = look_for_gaps(
+        warehouse, extent, now=settings.now(), limit=settings.heal_cells, busy=busy, force=force, axis=axis
+    )
     on_plan(len(found.gaps.cells))
-    started = time.monotonic()
+    started, since = time.monotonic(), settings.now()
+    before = _last_runs(warehouse, grid, found.gaps.cells)
     planned = plan_runs(found.gaps.cells, extent.dates, axis, LARGEST_RUN[grid.name])
-    runs = _run(job, instance, warehouse, grid, planned, on_run)
-    outcome = _outcome(warehouse, grid, found.gaps.cells, runs, time.monotonic() - started)
+    runs = _run(job, instance, warehouse, grid, planned, before, on_run)
+    outcome = _outcome(warehouse, grid, before, runs, since, time.monotonic() - started)
     left = found.gaps.total - len(found.gaps.cells)
     return Healed(grid.name, left, found.waiting, found.next_try_at, found.given_up, outcome)
 
@@ -234,14 +244,14 @@ def _run(
     warehouse: Warehouse,
     grid: Grid,
     rectangles: Sequence[Rectangle],
+    before: Mapping[Cell, str | None],
     on_run: Callable[[int], None],
 ) -> list[str]:
     """Run the rectangles one after the other; the ids of the runs it took."""
     runs = []
     through: set[Cell] = set()
     for rectangle in rectangles:
-        # Another process, or a run that crosses this one, may have dealt with these cells since they were planned.
-        if not (through.issuperset(rectangle) or _is_settled(warehouse, grid, rectangle)):
+        if not through.issuperset(rectangle) and _are_gaps_still(warehouse, grid, rectangle, before):
             tags = {**range_tags(rectangle), HEAL_TAG: grid.name}
             runs.append(run_in_process(job, instance, grid.asset, tags))
         through.update(rectangle)
@@ -249,12 +259,30 @@ def _run(
     return runs
 
 
-def _outcome(warehouse: Warehouse, grid: Grid, asked: Sequence[Cell], runs: Sequence[str], seconds: float) -> Outcome:
-    failed = _failed(warehouse, grid, asked)
+def _outcome(
+    warehouse: Warehouse,
+    grid: Grid,
+    before: Mapping[Cell, str | None],
+    runs: Sequence[str],
+    since: datetime,
+    seconds: float,
+) -> Outcome:
+    """What became of the gaps, which `before` gives with the runs that had asked for them last.
+
+    Healed is what these `runs` asked for and settled, by answers since `since` or kept ones; not what another process
+    did, nor what is delisted by what was known before.
+    """
+    now = _by_cell(warehouse, grid, before)
+    missing: Mapping[str, Any] = {"outcome": None, "run_id": None, "reason": "not_reached", "detail": None}
+    rows = {cell: now.get(cell, missing) for cell in before}
+    elsewhere = sum(row["outcome"] == "settled" and not _is_healed(row, runs, since) for row in rows.values())
+    failed = tuple(
+        FailedCell(*cell, row["reason"], row["detail"]) for cell, row in rows.items() if row["outcome"] != "settled"
+    )
     return Outcome(
-        asked=len(asked),
-        already=0,
-        settled=len(asked) - len(failed),
+        asked=len(before) - elsewhere,
+        already=elsewhere,
+        settled=len(before) - elsewhere - len(failed),
         failed=failed,
         runs=len(runs),
         seconds=seconds,
@@ -262,24 +290,29 @@ def _outcome(warehouse: Warehouse, grid: Grid, asked: Sequence[Cell], runs: Sequ
     )
 
 
-def _is_settled(warehouse: Warehouse, grid: Grid, rectangle: Rectangle) -> bool:
-    coverage = warehouse.coverage(grid.name, rectangle.keys, rectangle.dates[0], rectangle.dates[-1]).to_pylist()
-    settled = {Cell(row["date"], row["key"]) for row in coverage if row["outcome"] == "settled"}
-    return (settled - read_provisional(warehouse, grid.name, rectangle.dates[-1])).issuperset(rectangle)
+def _is_healed(row: Mapping[str, Any], runs: Collection[str], since: datetime) -> bool:
+    return row["run_id"] in runs and (row["reason"] != "delisted" or row["fetched_at"] >= since)
 
 
-def _failed(warehouse: Warehouse, grid: Grid, cells: Sequence[Cell]) -> tuple[FailedCell, ...]:
-    """Those of the cells, newest first, that are not settled now, with their reasons."""
-    if not cells:
-        return ()
-    keys = sorted({cell.key for cell in cells})
-    dates = [cell.date for cell in cells]
-    now = _by_cell(warehouse.coverage(grid.name, keys, min(dates), max(dates)).to_pylist())
-    failures = ((cell, now.get(cell, {"outcome": None, "reason": "not_reached", "detail": None})) for cell in cells)
-    return tuple(
-        FailedCell(*cell, row["reason"], row["detail"]) for cell, row in failures if row["outcome"] != "settled"
+def _last_runs(warehouse: Warehouse, grid: Grid, cells: Sequence[Cell]) -> dict[Cell, str | None]:
+    """The cells, in their order, each with the run that asked for it last; None where none has."""
+    asked = _by_cell(warehouse, grid, cells)
+    return {cell: asked[cell]["run_id"] if cell in asked else None for cell in cells}
+
+
+def _are_gaps_still(warehouse: Warehouse, grid: Grid, rectangle: Rectangle, before: Mapping[Cell, str | None]) -> bool:
+    """Whether some cell is still what it was when it was planned, or failed: no other process has settled them all.
+
+    That a cell is settled says nothing: one that is settled by what has turned out wrong is a gap, too.
+    """
+    now = _by_cell(warehouse, grid, list(rectangle))
+    return any(
+        cell not in now or now[cell]["outcome"] == "failed" or now[cell]["run_id"] == before.get(cell)
+        for cell in rectangle
     )
 
 
-def _by_cell(rows: Iterable[Mapping[str, Any]]) -> dict[Cell, Mapping[str, Any]]:
+def _by_cell(warehouse: Warehouse, grid: Grid, cells: Collection[Cell]) -> dict[Cell, Mapping[str, Any]]:
+    """What coverage says of those of the cells that were asked for before."""
+    rows = read_cells(warehouse, grid.name, cells).to_pylist()
     return {Cell(row["date"], row["key"]): row for row in rows}

@@ -10,8 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from copilot_quant_pipeline.calendar import NEW_YORK, is_session, last_completed_session, sessions_in_range
+from copilot_quant_pipeline.calendar import NEW_YORK, is_session, last_completed_session
+from copilot_quant_pipeline.grid.axes import sessions_between
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
+from copilot_quant_pipeline.settings import Settings
 
 # A short answer of the venue reaches back this far (equities/fetching.py), so a machine that was off catches up with
 # the same one request a symbol. What lies further back is a gap like any other.
@@ -28,10 +30,10 @@ class Nothing:
     why: str
 
 
-def newest_sessions(tick: datetime, start: date) -> list[date]:
-    """The sessions of the last week that were completed at `tick` (aware), ascending, none before `start`."""
+def newest_sessions(tick: datetime, settings: Settings) -> list[date]:
+    """The sessions of the axis in the last week that were completed at `tick` (aware), ascending."""
     last = last_completed_session(tick)
-    return sessions_in_range(max(start, last - CATCH_UP), last)
+    return sessions_between(settings, last - CATCH_UP, last)
 
 
 def plan_sessions(

@@ -119,7 +119,7 @@ def brief_warehouse(settings: Settings) -> Warehouse:
 def _equities_after_close(settings: Settings) -> dg.ScheduleDefinition:
     def requests(context: dg.ScheduleEvaluationContext) -> Requests:
         tick = context.scheduled_execution_time
-        sessions = newest_sessions(tick, settings.equities_start)
+        sessions = newest_sessions(tick, settings)
         symbols = context.instance.get_dynamic_partitions(SYMBOL)
         planned = plan_sessions(sessions, symbols, _outcomes(context, settings, sessions, symbols))
         if isinstance(planned, Nothing):

@@ -5,7 +5,8 @@ Not here: when a cell is tried again (upkeep/healing.py), which runs that takes 
 
 A gap is a failed cell, or one never asked for that lies after its key's first settled cell (and, of a market, between
 its opening and its close), or a market's cell that was settled while its day was not over, or by a life its market
-turned out not to have, or one that was settled as delisted though rows of later dates came. A key never asked for has
+turned out not to have, or one that was settled as delisted though rows of later dates came, or by a venue that was
+failing. A key never asked for has
 no gaps, nor has a key or date that is not on the axes.
 """
 
@@ -19,19 +20,23 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from copilot_quant_pipeline.grid.cells import Cell
-from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP
+from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, PASSING
 from copilot_quant_pipeline.warehouse.progress import PROVISIONAL
 from copilot_quant_pipeline.warehouse.tables import UTC_TIME
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 
 class Tries(NamedTuple):
-    """What failed cells of the same history have in common; `passing` of the `attempts` said nothing about them."""
+    """What failed cells of the same history have in common; `passing` of the `attempts` said nothing about them.
+
+    `is_back`: they were given up while their venue was out of reach, and it has answered for other cells since.
+    """
 
     reason: str
     attempts: int
     passing: int
     fetched_at: datetime
+    is_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,29 @@ class Gaps:
 
 def read_tries(warehouse: Warehouse, extent: Extent) -> dict[Tries, int]:
     """The histories of the failed cells, each with the number of cells it is true of."""
-    answer = warehouse.read(_TRIES, extent.bound).to_pylist()
+    answer = warehouse.read(_TRIES, {**extent.bound, **_GIVEN_UP_WORDS}).to_pylist()
     return {Tries(*(row[name] for name in Tries._fields)): row["cells"] for row in answer}
 
 
-def read_gaps(warehouse: Warehouse, extent: Extent, due: Collection[Tries], busy: Collection[Busy], limit: int) -> Gaps:
-    """The failed cells whose history is `due`, the blank and the early ones, without `busy`: the newest `limit`."""
-    bound = {**extent.bound, "newest": extent.blank_until, "limit": limit, "given_up": GIVEN_UP}
+def read_gaps(
+    warehouse: Warehouse,
+    extent: Extent,
+    due: Collection[Tries],
+    busy: Collection[Busy],
+    limit: int,
+    forgotten: Collection[str] = (),
+) -> Gaps:
+    """The failed cells whose history is `due`, the blank and the early ones, without `busy`: the newest `limit`.
+
+    `forgotten` are keys that were taken for delisted while their venue was failing.
+    """
+    bound = {
+        **extent.bound,
+        "newest": extent.blank_until,
+        "limit": limit,
+        **_GIVEN_UP_WORDS,
+        "forgotten": list(forgotten),
+    }
     with warehouse.connect_read_only() as connection:
         connection.register("due", pa.Table.from_pylist([tries._asdict() for tries in due], _DUE))
         connection.register("busy", pa.Table.from_pylist([*_corners(busy, extent.keys)], _BUSY))
@@ -97,17 +118,44 @@ def _corners(busy: Collection[Busy], keys: Sequence[str]) -> list[dict[str, Any]
     ]
 
 
-_DUE = pa.schema([("reason", pa.string()), ("attempts", pa.int32()), ("passing", pa.int32()), ("fetched_at", UTC_TIME)])
+_DUE = pa.schema(
+    [
+        ("reason", pa.string()),
+        ("attempts", pa.int32()),
+        ("passing", pa.int32()),
+        ("fetched_at", UTC_TIME),
+        ("is_back", pa.bool_()),
+    ]
+)
 _BUSY = pa.schema([("first", pa.date32()), ("last", pa.date32()), ("top", pa.int64()), ("bottom", pa.int64())])
 
-_TRIES = """
-select reason, attempts, passing, fetched_at, count(*) as cells
-from ops.coverage
-where grid = $grid and outcome = 'failed'
-    and key in (select unnest($keys::varchar[])) and date in (select unnest($dates::date[]))
+_GIVEN_UP_WORDS = {"given_up": GIVEN_UP, "passing_reasons": list(PASSING)}
+
+# The failed cells, with whether they were given up for a reason that has passed: their venue has answered for others
+# since. What a market's life alone settles is no answer.
+_FAILED = """
+    answered as (
+        select if(grid = 'markets', split_part(key, ':', 1), 'yahoo') as venue, max(fetched_at) as at
+        from ops.coverage
+        where grid = $grid and outcome = 'settled'
+            and (rows > 0 or reason in ('not_listed', 'no_trade', 'no_price')) group by all
+    ), failed as (
+        select c.*, reason = $given_up and coalesce(fetched_at < a.at, false)
+            and list_contains($passing_reasons, split_part(coalesce(detail, ''), ',', 1)) as is_back
+        from ops.coverage c
+        left join answered a on a.venue = if(c.grid = 'markets', split_part(c.key, ':', 1), 'yahoo')
+        where grid = $grid and outcome = 'failed'
+    )
+"""
+
+_TRIES = f"""
+with {_FAILED}
+select reason, attempts, passing, fetched_at, is_back, count(*) as cells
+from failed
+where key in (select unnest($keys::varchar[])) and date in (select unnest($dates::date[]))
 group by all
 order by all
-"""
+"""  # noqa: S608 ours
 
 _GAPS = f"""
 with keys as (
@@ -131,9 +179,8 @@ with keys as (
 ), blank as (
     select d.date, l.key from lives l join dates d on d.date between l.first and l.last
     anti join covered c on c.date = d.date and c.key = l.key
-), red as (
-    select date, key from covered semi join due using (reason, attempts, passing, fetched_at)
-    where outcome = 'failed'
+), {_FAILED}, red as (
+    select date, key from failed semi join due using (reason, attempts, passing, fetched_at, is_back)
 ), provisional as ({PROVISIONAL}), between as (
     -- After one company's last day and before the next one's first, as long as nobody has joined them.
     select symbol as key, valid_until as last, lead(valid_from) over (partition by symbol order by since) as next
@@ -148,8 +195,9 @@ with keys as (
     select c.date, c.key from covered c join departed d using (key)
     where c.reason = $given_up and c.fetched_at < d.since and c.date > d.last_bar
 ), revived as (
-    -- It has rows of later dates: it had only been forgotten for a while.
-    select c.date, c.key from covered c join departed d using (key) where c.reason = 'delisted' and c.date < d.last_bar
+    -- It has rows of later dates, or its venue was failing: it had only been forgotten for a while.
+    select c.date, c.key from covered c join departed d using (key)
+    where c.reason = 'delisted' and (c.date < d.last_bar or list_contains($forgotten::varchar[], c.key))
         and not exists (from between b where b.key = c.key and c.date > b.last and c.date < b.next)
 ), gaps as (
     select date, key, place

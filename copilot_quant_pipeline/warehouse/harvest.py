@@ -84,6 +84,37 @@ LOOKED = Table(
 WINDOWS = LOOKED.arrow
 
 
+FOUND = Table(
+    schema="harvest",
+    name="warned",
+    description="What an answer shows that a person should look at.",
+    key=("kind", "key", "date"),
+    columns=(
+        Column("kind", pa.string(), "What is found, in a word.", check="kind <> ''"),
+        Column("key", pa.string(), "Symbol or market.", check="key <> ''"),
+        Column("date", pa.date32(), "The date it stands at."),
+        Column("said", pa.string(), "What is found, in words."),
+        Column("size", pa.float64(), "The number it is judged by: the same within 1 % is the same finding."),
+    ),
+)
+
+WARNED = FOUND.arrow
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What answers contradict themselves in.
+
+    Attributes:
+        rows: what was found, in the `WARNED` schema.
+        windows: what was looked at, one row per key in the `WINDOWS` schema: an earlier finding in there that is not
+            among `rows` is over.
+    """
+
+    rows: pa.Table
+    windows: pa.Table
+
+
 @dataclass(frozen=True)
 class SeenAgain:
     """What answers brought besides the asked cells; it is compared with what is stored, and adds nothing to it.
@@ -132,8 +163,10 @@ class Harvest:
             `EMPTY_REASONS`, a failed cell one of `FAILURES`.
         rows: rows of the settled cells, in the schema of the table they go to.
         seen_again: what came besides the asked cells, where it can tell of changes.
+        compared: what the answers contradict themselves in.
         actions: what else a venue told of dividends and splits, in the schema of `equities.actions`.
         sightings: what answers say of which company a symbol names, where that is in question.
+        looks: the symbols with bars that a venue did not know, in the schema of `equities.unknown_looks`.
         requests: how often a vendor was asked.
         retries: how many of those were repeats.
         started_at: when the work began by the wall clock, aware UTC.
@@ -144,6 +177,8 @@ class Harvest:
     actions: pa.Table | None = None
     seen_again: SeenAgain | None = None
     sightings: Sequence[Sighting] = ()
+    compared: Compared | None = None
+    looks: pa.Table | None = None
     requests: int = 0
     retries: int = 0
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

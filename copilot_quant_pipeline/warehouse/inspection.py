@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from copilot_quant_pipeline.grid.cells import Cell
+from copilot_quant_pipeline.warehouse.oddities import KINDS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 # So many are told by name.
@@ -156,29 +157,9 @@ _CONTRADICTIONS = """
     order by b.date desc, key
 """
 
-# Of each bar and the one before it, which is the session before. Spin-offs arrive as splits of a few percent, which any
-# ordinary day hides, so only larger ones are asked for a jump; the price must lie nearer to what the split makes of it
-# than to none, or to the split counted twice: within half of it. And 1.8 because a real fall overnight of 45 % is rarer
-# in the S&P 500 than a split that a venue has forgotten.
-_DOUBTFUL = """
-    with bars as (
-        select symbol, date, close, open, dividend, split_ratio, lag(close) over last as before
-        from equities.bars
-        window last as (partition by symbol order by date)
-        qualify date - lag(date) over last <= 7
-    ), judged as (
-        select *, case
-            when abs(ln(split_ratio)) > ln(1.4) and abs(ln(open * split_ratio / before)) > abs(ln(split_ratio)) / 2
-                then 'split'
-            when split_ratio = 1 and abs(ln(open / before)) > ln(1.8) and date >= $since then 'jump'
-            when dividend > before / 2 then 'dividend'
-        end as kind
-        from bars
-    )
-    select kind, date, symbol as key,
-        case kind when 'dividend' then format('dividend {} on a price of {}', dividend, before)
-            else format('split {}, and the price went from {} to {}', split_ratio, before, open) end as what
-    from judged where kind is not null order by date desc, key
+_WARNINGS = """
+    select kind, date, key, said as what from ops.warnings
+    where over_at is null and acknowledged_at is null order by date desc, key
 """
 
 _BAD_ADJUSTED = """
@@ -194,15 +175,10 @@ def read_contradicting_actions(warehouse: Warehouse) -> Found:
     return _cells(warehouse, _CONTRADICTIONS)
 
 
-def read_doubtful_actions(warehouse: Warehouse, since: date) -> dict[str, Found]:
-    """What a person should look at, by kind.
-
-    `split`: a split of 1.4 and more after which the traded price did not go where the split puts it. `jump`: an
-    overnight move by a factor of 1.8 and more from `since` on without a split. `dividend`: one of more than half the
-    price before it.
-    """
-    rows = warehouse.read(_DOUBTFUL, {"since": since})
-    return {kind: _shown(rows.filter(pc.field("kind") == kind)) for kind in ("split", "jump", "dividend")}
+def read_open_warnings(warehouse: Warehouse) -> dict[str, Found]:
+    """What a person should look at and has not acknowledged, by kind (warehouse/oddities.py says which)."""
+    rows = warehouse.read(_WARNINGS)
+    return {kind: _shown(rows.filter(pc.field("kind") == kind)) for kind in KINDS}
 
 
 def read_bad_adjusted(warehouse: Warehouse) -> Found:

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from dagster_duckdb import DuckDBResource
 
-from copilot_quant_pipeline.grid.axes import partition_key
+from copilot_quant_pipeline.grid.axes import AXIS_OF, DATE, partition_key
 from copilot_quant_pipeline.grid.cells import Cell
-from copilot_quant_pipeline.ledger.recording import fold_cells, record_cells
+from copilot_quant_pipeline.ledger.recording import fold_cells, record_beside, record_cells
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.tables import TABLES, GridTable, Table, View
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
@@ -65,8 +65,18 @@ def changes_told(settled: Settled) -> dict[str, int]:
         "restated": settled.restated,
         "quarantined": settled.quarantined,
         "lost at the source": settled.lost,
+        "no longer without rows": settled.refuted.num_rows,
     }
     return {name: count for name, count in counts.items() if count}
+
+
+def paint_refuted(step: Any, asset: dg.AssetKey, table: GridTable, settled: Settled) -> None:
+    """Paint the cells that were settled besides those of the run, so that they no longer say why they have no rows."""
+    axis = AXIS_OF[table.grid]
+    cells = [
+        dg.MultiPartitionKey({DATE: row["date"].isoformat(), axis: row["key"]}) for row in settled.refuted.to_pylist()
+    ]
+    record_beside(step, asset, cells)
 
 
 class GridIOManager(dg.IOManager):
@@ -96,6 +106,8 @@ class GridIOManager(dg.IOManager):
         failed = settled.cells.filter(pc.field("outcome") == "failed")
         context.log.info(_told(settled, failed.num_rows, harvest))
         changes = changes_told(settled)
+        # The asset's own key, as the output of a run with partitions has it.
+        paint_refuted(context.step_context, context.asset_key, table, settled)
         self._record(context, settled.cells, changes, all_good=failed.num_rows == 0)
         if failed.num_rows:
             raise _failure(failed, settled.cells.num_rows, changes)

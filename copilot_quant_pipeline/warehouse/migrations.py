@@ -11,11 +11,20 @@ are renewed with every upgrade.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import duckdb
 
 from copilot_quant_pipeline.errors import UserError
-from copilot_quant_pipeline.warehouse.tables import INSTRUMENT_QUESTIONS, INSTRUMENTS, TABLES, VIEWS
+from copilot_quant_pipeline.warehouse.oddities import warn_of_all_bars
+from copilot_quant_pipeline.warehouse.tables import (
+    INSTRUMENT_QUESTIONS,
+    INSTRUMENTS,
+    TABLES,
+    UNKNOWN_LOOKS,
+    VIEWS,
+    WARNINGS,
+)
 
 # `fetched_at` was when the values were first seen; bars tell when they were confirmed, not only that they were. Tables
 # are written anew, as DuckDB cannot alter a table and change its rows in one transaction.
@@ -82,10 +91,19 @@ _HISTORIES = tuple(
 # UPGRADES[n] brings version n + 1 to version n + 2; one without statements has the views renewed.
 UPGRADES: tuple[Sequence[str], ...] = (
     (),
-    (*_EQUITIES, *_PREDICTION_MARKETS, *_HISTORIES, INSTRUMENTS.ddl, INSTRUMENT_QUESTIONS.ddl),
+    (
+        *_EQUITIES,
+        *_PREDICTION_MARKETS,
+        *_HISTORIES,
+        INSTRUMENTS.ddl,
+        INSTRUMENT_QUESTIONS.ddl,
+        UNKNOWN_LOOKS.ddl,
+        WARNINGS.ddl,
+    ),
 )
 
 _UNVERSIONED = 0
+_FIRST_WITH_WARNINGS = 3
 
 
 def read_version(connection: duckdb.DuckDBPyConnection) -> int:
@@ -122,8 +140,11 @@ def migrate(connection: duckdb.DuckDBPyConnection, upgrades: Sequence[Sequence[s
         return
     connection.begin()
     try:
-        for statement in _statements(read_version(connection), upgrades):
+        before = read_version(connection)
+        for statement in _statements(before, upgrades):
             connection.execute(statement)
+        if _UNVERSIONED < before < _FIRST_WITH_WARNINGS:
+            warn_of_all_bars(connection, None, datetime.now(UTC))
         connection.execute("insert into ops.schema_version values ($version, now())", {"version": len(upgrades) + 1})
         connection.commit()
     except BaseException:

@@ -6,7 +6,7 @@ Not here: what to do about a gap (upkeep), single rows (reading.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal, TypedDict, cast
@@ -173,6 +173,21 @@ def read_stored_beside(warehouse: Warehouse, cells: Rectangle) -> frozenset[str]
     return frozenset(answer.column("symbol").to_pylist())
 
 
+_EMPTY = """
+    select date, key from ops.coverage
+    where grid = $grid and outcome = 'settled' and rows = 0 and key in (select unnest($keys::varchar[]))
+"""
+
+
+def read_empty(warehouse: Warehouse, grid: str, keys: Sequence[str]) -> dict[str, frozenset[date]]:
+    """By key the dates that are settled without rows, which an answer may refute; without keys that have none."""
+    answer = warehouse.read(_EMPTY, {"grid": grid, "keys": list(keys)})
+    dates: dict[str, set[date]] = {}
+    for day, key in zip(*(answer.column(name).to_pylist() for name in ("date", "key")), strict=True):
+        dates.setdefault(key, set()).add(day)
+    return {key: frozenset(days) for key, days in dates.items()}
+
+
 # The settled cells up to $newest that are not the last word: of a day that was not over when it was asked for, and
 # those settled by a life their market turned out not to have: gone and back, closed and open again, opened before.
 # Bars have none that must be asked for: the request for a later session brings a provisional one again.
@@ -219,6 +234,21 @@ from (select distinct key from ops.coverage where grid = $grid)
     left join prediction_markets.markets on market = key
 order by listed_at nulls last, key
 """
+
+
+_CELLS = """
+    select c.date, c.key, c.outcome, c.reason, c.detail, c.fetched_at, c.run_id
+    from ops.coverage c semi join cells using (date, key) where c.grid = $grid
+"""
+
+
+def read_cells(warehouse: Warehouse, grid: str, cells: Collection[Cell]) -> pa.Table:
+    """The coverage of those of the cells that were asked for: outcome, reason, detail, and when by which run last."""
+    dates, keys = zip(*cells, strict=True) if cells else ((), ())
+    asked = pa.table({"date": pa.array(dates, pa.date32()), "key": pa.array(keys, pa.string())})
+    with warehouse.connect_read_only() as connection:
+        connection.register("cells", asked)
+        return connection.execute(_CELLS, {"grid": grid}).to_arrow_table()
 
 
 def read_settled_cells(warehouse: Warehouse, grid: str, dates: Sequence[date], keys: Sequence[str]) -> pa.Table:

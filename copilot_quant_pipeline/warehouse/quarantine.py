@@ -18,6 +18,7 @@ import duckdb
 from copilot_quant_pipeline.warehouse.comparing import differs
 from copilot_quant_pipeline.warehouse.doubts import row_of_json
 from copilot_quant_pipeline.warehouse.history import keep_replaced
+from copilot_quant_pipeline.warehouse.oddities import warn_of_all_bars
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, Table
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -79,6 +80,7 @@ def accept(warehouse: Warehouse, choice: Choice, *, now: datetime) -> int:
     with warehouse.transaction() as connection:
         for table in _TABLES:
             _store(connection, table, choice, now)
+        warn_of_all_bars(connection, choice.keys, now)
         return _decide(connection, choice, "accepted", now)
 
 

@@ -5,8 +5,9 @@ recorded.
 Not here: when rows differ (warehouse/comparing.py), which changes are not believed (warehouse/doubts.py), opening,
 locking and the transaction itself (warehouse/warehouse.py).
 
-The frames `asked` (CELLS), `incoming` (rows of the table), `seen` (rows of other dates), `windows` (WINDOWS) and `told`
-(ACTIONS) are registered beforehand. Names written into statements are declared ones; values are bound.
+The frames `asked` (CELLS), `incoming` (rows of the table), `seen` (rows of other dates), `windows` (WINDOWS), `told`
+(ACTIONS) and `looks` (UNKNOWN_LOOKS) are registered beforehand. Names written into statements are declared ones; values
+are bound.
 """
 # ruff: noqa: S608
 
@@ -72,6 +73,12 @@ def settle_actions(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
     connection.execute(f"insert into equities.actions by name select {names} from acted where not held and not gone")
 
 
+def settle_looks(connection: duckdb.DuckDBPyConnection) -> None:
+    """Remember the looks in `looks` that found a symbol unknown; an answer of any other kind ends what came before."""
+    connection.execute(_FORGET_LOOKS)
+    connection.execute(_INSERT_LOOKS)
+
+
 def settle_coverage(connection: duckdb.DuckDBPyConnection, table: GridTable, run_id: str) -> pa.Table:
     """Say what became of each cell, after `settle_rows`; gives cells as in `CELLS`, by key and date."""
     grid = {"grid": table.grid}
@@ -88,6 +95,21 @@ def record_run(connection: duckdb.DuckDBPyConnection, values: dict[str, Any]) ->
     run = {name: values[name] for name in ("run_id", "grid")}
     connection.execute("delete from ops.run_summary where run_id = $run_id and grid = $grid", run)
     connection.execute(_INSERT_SUMMARY, values)
+
+
+_FORGET_LOOKS = """
+    delete from equities.unknown_looks where symbol not in (select symbol from looks) and symbol in (
+        select key from asked
+        where outcome = 'settled' and reason is distinct from 'delisted'
+            or reason in ('missing_at_source', 'malformed_bar')
+        union select key from windows
+    )
+"""
+
+_INSERT_LOOKS = """
+    insert into equities.unknown_looks by name
+    from looks anti join equities.unknown_looks using (symbol, session)
+"""
 
 
 def _counts(connection: duckdb.DuckDBPyConnection, inserted: int, lost: int) -> RowCounts:

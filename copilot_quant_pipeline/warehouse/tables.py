@@ -405,6 +405,18 @@ LIVES = View(
     query=_LIVES,
 )
 
+UNKNOWN_LOOKS = Table(
+    schema="equities",
+    name="unknown_looks",
+    description="The looks that found a symbol with bars unknown, one a session, since its venue's last other answer.",
+    key=("symbol", "session"),
+    columns=(
+        _symbol(),
+        Column("session", pa.date32(), "The newest session that was completed at the look."),
+        Column("seen_at", UTC_TIME, "When the venue was first asked in it.", kind="stamp"),
+    ),
+)
+
 # Prices divided, volumes multiplied by every later split; for adj_close also every later dividend's factor
 # 1 - dividend / previous close, as Yahoo does (https://help.yahoo.com/kb/SLN28256.html). Windows run newest
 # first so that "every later session" is a running product. A session without a bar (lost by the venue, or never
@@ -673,6 +685,24 @@ QUARANTINE = Table(
     ),
 )
 
+WARNINGS = Table(
+    schema="ops",
+    name="warnings",
+    description="What a person should look at once: it may be right, and is not asked about again once they say so.",
+    key=("kind", "key", "date"),
+    columns=(
+        Column("kind", pa.string(), "split, jump, spike, dividend, price or adj_close: what is doubtful."),
+        Column("key", pa.string(), "The symbol."),
+        Column("date", pa.date32(), "The session it stands at."),
+        Column("said", pa.string(), "What was found, in words."),
+        Column("size", pa.float64(), "The number it is judged by; another one is asked about anew."),
+        Column("first_seen_at", UTC_TIME, "Since when it is as it is."),
+        Column("acknowledged_at", UTC_TIME, "When a person said that it is right; null before.", nullable=True),
+        Column("over_at", UTC_TIME, "Since when it is no longer so; null while it is.", nullable=True),
+        Column("run_id", pa.string(), "The run that found it."),
+    ),
+)
+
 RUN_SUMMARY = Table(
     schema="ops",
     name="run_summary",
@@ -727,6 +757,7 @@ TABLES: tuple[Table, ...] = (
     SCHEMA_VERSION,
     BARS,
     ACTIONS,
+    UNKNOWN_LOOKS,
     MEMBERS,
     INSTRUMENTS,
     INSTRUMENT_QUESTIONS,
@@ -736,6 +767,7 @@ TABLES: tuple[Table, ...] = (
     COVERAGE,
     RESTATEMENTS,
     QUARANTINE,
+    WARNINGS,
     RUN_SUMMARY,
     *map(history_of, VALUES),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
@@ -17,13 +17,22 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from copilot_quant_pipeline.warehouse.connections import Gate
-from copilot_quant_pipeline.warehouse.harvest import ASKED, LOOKED, WINDOWS, Harvest, SeenAgain
+from copilot_quant_pipeline.warehouse.harvest import ASKED, FOUND, LOOKED, WARNED, WINDOWS, Compared, Harvest, SeenAgain
 from copilot_quant_pipeline.warehouse.history import replace_statements
 from copilot_quant_pipeline.warehouse.migrations import is_older, migrate
-from copilot_quant_pipeline.warehouse.settling import record_run, settle_actions, settle_coverage, settle_rows
-from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, GridTable, InvalidRowsError, Table
+from copilot_quant_pipeline.warehouse.oddities import warn_of_answers, warn_of_bars
+from copilot_quant_pipeline.warehouse.refuting import REFUTED, with_refuted
+from copilot_quant_pipeline.warehouse.settling import (
+    record_run,
+    settle_actions,
+    settle_coverage,
+    settle_looks,
+    settle_rows,
+)
+from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, UNKNOWN_LOOKS, GridTable, InvalidRowsError, Table
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ class Settled:
         unchanged: rows of asked cells whose values were stored already.
         quarantined: stored rows whose change is not believed and waits for a person; they stay as they were.
         lost: stored rows of cells not asked for, which the venue's answers cover and no longer hold.
+        refuted: cells not asked for that were settled without rows and of which rows came (date, key): they are
+            settled with these.
     """
 
     cells: pa.Table
@@ -46,6 +57,7 @@ class Settled:
     unchanged: int
     quarantined: int = 0
     lost: int = 0
+    refuted: pa.Table = field(default_factory=REFUTED.empty_table)
 
 
 class Warehouse:
@@ -69,6 +81,8 @@ class Warehouse:
         run_id: str,
         actions: pa.Table | None = None,
         seen_again: SeenAgain | None = None,
+        compared: Compared | None = None,
+        looks: pa.Table | None = None,
         started_at: datetime | None = None,
         requests: int = 0,
         retries: int = 0,
@@ -78,8 +92,11 @@ class Warehouse:
         A failed cell keeps its rows; so does a settled cell that came back empty, which becomes failed.
         A row equal to the stored one is left alone. So is one that differs too much to be believed: the change
         waits in `ops.quarantine` (warehouse/doubts.py says which). `seen_again` is compared in the same way with
-        what is stored, and adds no rows. `actions` are added to `equities.actions`, or replace those of the same
-        key. The arguments are the parts of a `Harvest`.
+        what is stored, and adds no rows, but to cells that are settled without any (warehouse/refuting.py). `actions`
+        are added to `equities.actions`, or replace those of the same key. `looks` are added to
+        `equities.unknown_looks`; any other answer for a symbol takes its looks away. What is doubtful in the bars near
+        those that came, and in what `compared` tells, is noted in `ops.warnings`. The arguments are the parts of a
+        `Harvest`.
 
         Raises:
             InvalidRowsError: A row breaks the table's declaration or belongs to no settled cell; a cell comes
@@ -93,17 +110,23 @@ class Warehouse:
             "requests": requests,
             "retries": retries,
         }
-        frames = _validated(table, cells, rows, actions, seen_again)
+        frames = _validated(table, cells, rows, actions, seen_again, looks) | _compared(compared)
+        at = _asked_at(frames) or began
         with self.transaction() as connection:
-            for name, frame in frames.items():
-                connection.register(name, frame)
+            _register(connection, frames)
+            frames, refuted = with_refuted(connection, table, frames)
+            _register(connection, frames)
             counts = settle_rows(connection, table, run_id)
             if table is BARS:
                 settle_actions(connection, run_id)
+                warn_of_bars(connection, at, run_id)
+                warn_of_answers(connection, at, run_id)
+                settle_looks(connection)
             final = settle_coverage(connection, table, run_id)
             summary |= {name: getattr(counts, name) for name in ("restated", "quarantined", "lost")}
             record_run(connection, {**summary, "started_at": began, "seconds": _seconds_since(began)})
-        return Settled(cells=final, **asdict(counts))
+        own = final.join(refuted, ["date", "key"], join_type="left anti") if refuted.num_rows else final
+        return Settled(cells=own, refuted=refuted, **asdict(counts))
 
     def settle_harvest(self, table: GridTable, harvest: Harvest, *, run_id: str) -> Settled:
         """`settle`, of all that a harvest holds."""
@@ -114,6 +137,8 @@ class Warehouse:
             run_id=run_id,
             actions=harvest.actions,
             seen_again=harvest.seen_again,
+            compared=harvest.compared,
+            looks=harvest.looks,
             started_at=harvest.started_at,
             requests=harvest.requests,
             retries=harvest.retries,
@@ -225,8 +250,18 @@ _CONTRADICTIONS = """
 """
 
 
+def _register(connection: duckdb.DuckDBPyConnection, frames: Mapping[str, pa.Table]) -> None:
+    for name, frame in frames.items():
+        connection.register(name, frame)
+
+
 def _validated(
-    table: GridTable, cells: pa.Table, rows: pa.Table, actions: pa.Table | None, seen_again: SeenAgain | None
+    table: GridTable,
+    cells: pa.Table,
+    rows: pa.Table,
+    actions: pa.Table | None,
+    seen_again: SeenAgain | None,
+    looks: pa.Table | None,
 ) -> dict[str, pa.Table]:
     """The frames of warehouse/settling.py."""
     frames = {"asked": ASKED.validated(cells), "incoming": table.validated(rows)}
@@ -235,7 +270,20 @@ def _validated(
     seen = seen_again or nothing
     frames |= {"seen": table.validated(seen.rows), "windows": LOOKED.validated(seen.windows)}
     _expect_beside(table, frames["asked"], frames["seen"])
+    frames["looks"] = UNKNOWN_LOOKS.validated(looks or UNKNOWN_LOOKS.arrow.empty_table())
     return {**frames, "told": ACTIONS.validated(actions or ACTIONS.arrow.empty_table())}
+
+
+def _compared(compared: Compared | None) -> dict[str, pa.Table]:
+    given = compared or Compared(WARNED.empty_table(), WINDOWS.empty_table())
+    return {"warned": FOUND.validated(given.rows), "compared": LOOKED.validated(given.windows)}
+
+
+def _asked_at(frames: Mapping[str, pa.Table]) -> datetime | None:
+    """When the venue was asked last, by the platform's clock."""
+    asked = [pc.max(frames[name].column("fetched_at")).as_py() for name in ("asked", "windows")]
+    at: datetime | None = max((instant for instant in asked if instant), default=None)
+    return at
 
 
 def _seconds_since(instant: datetime) -> float:

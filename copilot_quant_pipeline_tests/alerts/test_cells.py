@@ -15,7 +15,9 @@ from copilot_quant_pipeline.warehouse.connections import BusyWarehouseError
 from copilot_quant_pipeline.warehouse.harvest import CELLS
 from copilot_quant_pipeline.warehouse.tables import BARS, PRICES, GridTable
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+from copilot_quant_pipeline.warehouse.warnings import Choice, acknowledge
 from copilot_quant_pipeline_tests.conftest import NOW
+from copilot_quant_pipeline_tests.warehouse.world import bar, settle_bars
 
 DAYS = [date(2024, 3, 25), date(2024, 3, 26), date(2024, 3, 27)]
 
@@ -113,6 +115,22 @@ _QUARANTINE = """
     "table" varchar, date date, key varchar, old varchar, new varchar,
     seen_at timestamp with time zone, run_id varchar, state varchar
 """
+
+
+def test_what_may_be_wrong_at_the_source_is_told_once_and_over_once_it_is_acknowledged(warehouse: Warehouse) -> None:
+    settle_bars(warehouse, bar(DAYS[0], "AAPL", 100.0), bar(DAYS[1], "AAPL", 10.0))
+    messages, incidents = plan_messages({}, find_in_warehouse(warehouse), (), NOW)
+    assert [(message.kind, message.trouble.what) for message in messages] == [
+        ("opened", "has 1 thing that may be wrong at the source")
+    ]
+    assert messages[0].trouble.examples == ("AAPL, 2024-03-26: the price went from 100.0 to 10.0",)
+    assert not messages[0].trouble.failure
+    for days in range(1, 9):
+        messages, incidents = plan_messages(incidents, find_in_warehouse(warehouse), (), NOW + timedelta(days=days))
+        assert messages == []
+    acknowledge(warehouse, Choice(keys=["AAPL"]), now=NOW)
+    messages, _ = plan_messages(incidents, find_in_warehouse(warehouse), (), NOW + timedelta(days=9))
+    assert [message.kind for message in messages] == ["recovered"]
 
 
 def test_a_warehouse_that_is_being_written_is_told_from_one_that_is_broken(warehouse: Warehouse) -> None:

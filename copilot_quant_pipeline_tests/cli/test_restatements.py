@@ -94,7 +94,7 @@ def test_an_update_asks_for_the_new_session_alone_and_confirms_the_one_before(ke
 def test_a_bar_becomes_final_though_nobody_asked_for_a_week(kept: Desk) -> None:
     after(kept, date(2024, 4, 7))  # the oldest session of that week is just what an update asks for
     updated(kept)
-    provisional = kept.warehouse.read("select distinct date from equities.bars where not is_final").to_pylist()
+    provisional = kept.warehouse.read("select distinct date from equities.bars where confirmed_at is null").to_pylist()
     assert provisional == [{"date": date(2024, 4, 5)}]
 
 

@@ -19,6 +19,7 @@ from copilot_quant_pipeline.errors import (
     AnotherCurrency,
     AnotherInstrument,
     BeforeFirstBar,
+    Denied,
     Malformed,
     NotFound,
     RateLimited,
@@ -345,23 +346,33 @@ def test_the_recorded_empty_window_is_an_answer_without_bars(recorded: Path) -> 
     [
         (500, "", Unavailable),
         (503, '{"chart":{"result":null,"error":{"code":"x","description":"y"}}}', Unavailable),
-        (401, "Unauthorized", Unavailable),
-        (403, "<html>", Unavailable),
+        (401, "Unauthorized", Denied),
+        (403, "<html>", Denied),
+        (407, "", Denied),
         (
             400,
             '{"chart":{"result":null,"error":{"code":"Bad Request","description":"Invalid input"}}}',
             Rejected,
         ),
-        (451, '{"chart":{"result":null,"error":{"description":"not in your country"}}}', Rejected),
+        (451, '{"chart":{"result":null,"error":{"description":"not in your country"}}}', Denied),
     ],
 )
 def test_other_refusals_have_their_kind(status: int, text: str, kind: type[VendorError]) -> None:
     assert type(parse_error(status, text, symbol="TEST")) is kind
 
 
-@pytest.mark.parametrize("body", ["", "<html>gone</html>", '{"finance": {"error": {"code": "Not Found"}}}'])
-def test_a_404_is_an_unknown_symbol_whatever_its_body(body: str) -> None:
-    assert isinstance(parse_error(404, body, symbol="ZZZZ"), NotFound)
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "<html>Will be right back</html>",
+        '{"finance": {"error": {"code": "Not Found"}}}',
+        '{"chart": {"result": null, "error": null}}',
+        '{"chart": {"result": null, "error": {"code": "Internal Server Error", "description": "down"}}}',
+    ],
+)
+def test_a_404_without_yahoos_own_error_is_an_outage(body: str) -> None:
+    assert type(parse_error(404, body, symbol="ZZZZ")) is Unavailable
 
 
 def _bare_bars(stamps: list[int], **indicators: Any) -> pa.Table:

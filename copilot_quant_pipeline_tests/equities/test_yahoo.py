@@ -344,3 +344,22 @@ def test_nothing_is_sent_once_the_run_is_stopped(replay: Replay, client: YahooCl
     with pytest.raises(Unavailable, match="stopped"):
         client.fetch_bars("AAPL", START, END, brake=brake)
     assert replay.asked == []
+
+
+def test_a_venue_that_denies_everything_is_out_of_reach_and_asked_no_more(replay: Replay, client: YahooClient) -> None:
+    replay.answers(Answer("<html>Access denied</html>", 403))
+    brake = Brake(["AAPL", "MSFT", "IBM", "GE"])
+    for symbol in ("AAPL", "MSFT", "IBM", "GE"):
+        with pytest.raises(Unavailable, match="403"):
+            client.fetch_bars(symbol, START, END, brake=brake)
+    # Each request is repeated once by yfinance, with a fresh crumb; the brake lets one more symbol try.
+    assert {path.rsplit("/", 1)[1] for _, path, _ in replay.asked if "/chart/" in path} == {"AAPL", "MSFT"}
+
+
+def test_a_denied_symbol_whose_venue_answers_for_others_is_refused_alone(replay: Replay, client: YahooClient) -> None:
+    replay.chart = lambda symbol: Answer("no", 451) if symbol == "AAPL" else GOOD
+    brake = Brake(["AAPL"])
+    with pytest.raises(Rejected):
+        client.fetch_bars("AAPL", START, END, brake=brake)
+    assert client.fetch_bars("TEST", START, END, brake=brake).bars.num_rows
+    assert not brake.pulled

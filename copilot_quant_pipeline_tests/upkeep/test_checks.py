@@ -20,6 +20,7 @@ from copilot_quant_pipeline.upkeep.freshness import POLICIES, session_due
 from copilot_quant_pipeline.warehouse.catalog import record_markets
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, MARKETS, MEMBERS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+from copilot_quant_pipeline.warehouse.warnings import Choice, acknowledge
 from copilot_quant_pipeline_tests.warehouse.world import bar, bars, cell, cells
 
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
@@ -321,10 +322,14 @@ def test_a_split_without_its_jump_or_counted_twice_is_doubtful(observatory: Obse
     assert numbers(evaluation)["splits without a jump in price"] == 1
 
 
-def test_a_jump_without_a_split_is_doubtful_while_it_is_new(observatory: Observatory) -> None:
+def test_a_jump_without_a_split_is_doubtful_until_a_person_says_that_it_is_right(observatory: Observatory) -> None:
     observatory.store(bar(WEDNESDAY, "NVDA", 1000.0), bar(THURSDAY, "NVDA", 100.0))
-    assert said(observatory.check(CONSISTENT, at("2024-03-29 14:00"))) == (False, WARN)
-    assert observatory.check(CONSISTENT, at("2024-05-29 14:00")).passed
+    old = observatory.check(CONSISTENT, at("2025-03-29 14:00"))
+    assert said(old) == (False, WARN)
+    assert old.description == "Found 1 jumps in price without a split."
+    assert "2024-03-28 NVDA: the price went from 1000.0 to 100.0" in numbers(old)["first"]
+    acknowledge(observatory.warehouse, Choice(ids=["jump:NVDA:2024-03-28"]), now=at("2025-03-29 15:00"))
+    assert observatory.check(CONSISTENT, at("2025-03-29 16:00")).passed
 
 
 def test_a_bar_that_contradicts_what_was_told_is_an_error_once_it_is_final(observatory: Observatory) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from copilot_quant_pipeline.calendar import last_completed_session, sessions_in_range
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle
+from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.newest import (
     CATCH_UP,
     Nothing,
@@ -67,7 +69,7 @@ def test_a_symbol_that_joined_is_asked_for_alone_and_one_that_failed_not_at_all(
 @given(st.dates(date(2024, 1, 4), date(2026, 12, 31)), st.integers(0, 24 * 60 - 1))
 def test_the_newest_sessions_end_with_the_last_completed_one(day: date, minute: int) -> None:
     now = datetime.combine(day, time(), UTC) + timedelta(minutes=minute)
-    sessions = newest_sessions(now, START)
+    sessions = newest_sessions(now, Settings(home=Path("not there"), equities_start=START))
     last = last_completed_session(now)
     assert sessions == sessions_in_range(max(START, last - CATCH_UP), last)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from copilot_quant_pipeline.upkeep.healing import plan_due
+from copilot_quant_pipeline.warehouse.gaps import Extent, read_gaps, read_tries
 from copilot_quant_pipeline.warehouse.tables import BARS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline_tests.warehouse.world import FETCHED, MON, bar, bars, cell, cells, settle_bars, stored
@@ -26,7 +28,7 @@ def _try(warehouse: Warehouse, reason: str, minutes: Iterable[float]) -> dict[st
     for after in minutes:
         failed = cell(MON, "A", "failed", reason, detail="why", fetched_at=FETCHED + timedelta(minutes=after))
         warehouse.settle(BARS, cells(failed), bars(), run_id="run")
-    (row,) = warehouse.coverage("equities").to_pylist()
+    (row,) = warehouse.coverage("equities", ["A"]).to_pylist()
     return dict(row)
 
 
@@ -66,7 +68,7 @@ def test_it_stays_given_up_until_it_is_settled(warehouse: Warehouse) -> None:
     assert (row["reason"], row["attempts"]) == ("given_up", 9)
     assert row["detail"].startswith("unavailable, 9 tries")
     settle_bars(warehouse, bar(MON, "A"))
-    (row,) = warehouse.coverage("equities").to_pylist()
+    (row,) = warehouse.coverage("equities", ["A"]).to_pylist()
     assert (row["outcome"], row["reason"], row["attempts"], row["passing"]) == ("settled", None, 0, 0)
     assert row["failing_since"] is row["reason_since"] is None
     assert len(stored(warehouse)) == 1
@@ -77,3 +79,23 @@ def test_a_change_of_reason_is_known_by_its_instant(warehouse: Warehouse) -> Non
     row = _try(warehouse, "unknown_symbol", (50, 210))
     assert row["failing_since"] == FETCHED
     assert row["reason_since"] == FETCHED + timedelta(minutes=50)
+
+
+@pytest.mark.parametrize(("reason", "is_due"), [("unavailable", True), ("missing_at_source", False)])
+def test_what_was_given_up_out_of_reach_is_due_once_the_venue_answers_for_another_cell(
+    warehouse: Warehouse, reason: str, is_due: bool
+) -> None:
+    assert _try(warehouse, reason, [0.0, *(1_440.0 * day for day in range(1, 8))])["reason"] == "given_up"
+    extent = Extent("equities", ["A", "B"], [MON], MON)
+
+    def due() -> bool:
+        (tries,) = read_tries(warehouse, extent)
+        return bool(read_gaps(warehouse, extent, plan_due([tries], tries.fetched_at), (), 9).cells)
+
+    for minutes, answered in ((7 * 1_440, False), (8 * 1_440, is_due)):
+        # An answer of the same look says nothing new.
+        at = FETCHED + timedelta(minutes=minutes)
+        warehouse.settle(BARS, cells(cell(MON, "B", fetched_at=at)), bars(bar(MON, "B")), run_id="run")
+        assert due() == answered
+    _try(warehouse, reason, [9 * 1_440])
+    assert not due()

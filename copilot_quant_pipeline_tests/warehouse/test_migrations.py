@@ -8,6 +8,7 @@ import pytest
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.warehouse.migrations import UPGRADES, migrate, read_version
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+from copilot_quant_pipeline.warehouse.warnings import Choice, read_warnings
 from copilot_quant_pipeline_tests.warehouse.world import MON, bar, settle_bars, stored
 
 VERSION_2 = Path(__file__).parent / "version_2.sql"
@@ -33,6 +34,16 @@ def test_a_file_of_the_first_version_keeps_its_rows_and_gets_the_newest_views(tm
     assert "settlement" in warehouse.read("from prediction_markets.daily").column_names
     with duckdb.connect(path) as connection:
         assert read_version(connection) == NEWEST
+
+
+def test_what_was_doubtful_before_warnings_were_kept_is_found_by_the_upgrade(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with duckdb.connect(path) as connection:
+        connection.execute(VERSION_2.read_text())
+        for day, close, final in (("25", 100.0, True), ("26", 10.0, True), ("27", 100.0, False)):
+            prices = f"{close}, {close}, {close}, {close}, 1, 0, 1, {final}, 'ok', 'x', '2024-03-28 00:00:00+00'"
+            connection.execute(f"insert into equities.bars values ('2024-03-{day}', 'AAPL', {prices})")  # noqa: S608
+    assert [one.id for one in read_warnings(Warehouse(path), Choice())] == ["jump:AAPL:2024-03-26"]
 
 
 def test_upgrades_run_in_order_and_once() -> None:
