@@ -7,10 +7,10 @@ Not here: what an answer says (equities/lives.py), who is renamed by Wikipedia's
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 
@@ -203,16 +203,37 @@ def join(warehouse: Warehouse, symbol: str, *, now: datetime) -> None:
         connection.execute(_FORGET_LIVES, {"symbol": symbol, "now": now})
 
 
-def name_instruments(
-    connection: duckdb.DuckDBPyConnection, renamed: Mapping[str, str], day: date, *, source: str, now: datetime
-) -> None:
-    """Both names of each company are one instrument: the old one to the day before `day`, the new one from it on."""
-    for old, new in renamed.items():
-        bound = {"old": old, "new": new, "day": day, "source": source, "now": now}
-        if connection.execute(_IS_NAMED, {"old": old, "new": new}).fetchone() is None:
-            connection.execute(_FIRST_NAME, {"symbol": old, "source": source, "now": now})
-            connection.execute(_OLD_NAME_ENDS, {"old": old, "day": day})
-            connection.execute(_NEW_NAME, bound)
+class Named(Protocol):
+    """A new name of a company: from `day` on `new`, `old` before."""
+
+    @property
+    def old(self) -> str:
+        """The symbol it had."""
+
+    @property
+    def new(self) -> str:
+        """The symbol it has."""
+
+    @property
+    def day(self) -> date:
+        """The first day of the new one."""
+
+
+def name_instruments(warehouse: Warehouse, renames: Sequence[Named], *, source: str, now: datetime) -> None:
+    """Both names of each company are one instrument: the old one to the day before, the new one from its day on.
+
+    Raises:
+        UserError: The warehouse cannot be opened or written.
+    """
+    if not renames:
+        return
+    with warehouse.transaction() as connection:
+        for rename in renames:
+            bound = {"old": rename.old, "new": rename.new}
+            if connection.execute(_IS_NAMED, bound).fetchone() is None:
+                connection.execute(_FIRST_NAME, {"symbol": rename.old, "source": source, "now": now})
+                connection.execute(_OLD_NAME_ENDS, {"old": rename.old, "day": rename.day})
+                connection.execute(_NEW_NAME, {**bound, "day": rename.day, "source": source, "now": now})
 
 
 def _asked_about(warehouse: Warehouse, symbol: str) -> tuple[Life, Question | None]:

@@ -691,7 +691,7 @@ WARNINGS = Table(
     description="What a person should look at once: it may be right, and is not asked about again once they say so.",
     key=("kind", "key", "date"),
     columns=(
-        Column("kind", pa.string(), "split, jump, spike, dividend, price or adj_close: what is doubtful."),
+        Column("kind", pa.string(), "split, jump, spike, dividend, price, adj_close or members: what is doubtful."),
         Column("key", pa.string(), "The symbol."),
         Column("date", pa.date32(), "The session it stands at."),
         Column("said", pa.string(), "What was found, in words."),

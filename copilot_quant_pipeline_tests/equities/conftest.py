@@ -35,11 +35,15 @@ class Answer:
 
 @dataclass
 class Replay:
-    """The stand-in: `chart` answers a symbol's chart requests, `asked` holds (host, path, query) of all."""
+    """The stand-in: `chart` answers a symbol's chart requests, `asked` holds (host, path, query) of all.
+
+    `page` is what Wikipedia's list is in its place.
+    """
 
     url: str = ""
     chart: Callable[[str], Answer] = lambda symbol: Answer()
     crumb: str = "crumb"
+    page: str = ""
     asked: list[tuple[str, str, dict[str, list[str]]]] = field(default_factory=list)
 
     def answers(self, *answers: Answer) -> None:
@@ -76,6 +80,8 @@ def _handler(replay: Replay) -> type[BaseHTTPRequestHandler]:
         def _answer(self, path: str) -> Answer:
             if path.startswith("/v8/finance/chart/"):
                 return replay.chart(path.rsplit("/", 1)[1])
+            if path.startswith("/wiki/"):
+                return Answer(replay.page)
             return Answer(replay.crumb if path.endswith("getcrumb") else "", 200 if path != "/" else 404)
 
         def log_message(self, format: str, *args: object) -> None:
