@@ -35,6 +35,8 @@ WIDEST = 1_000
 ADVICE = {
     "unknown_market": "check the id; a market that was renamed goes by its new name.",
     "unknown_symbol": "check the spelling; a symbol that was renamed goes by its new name.",
+    "another_instrument": "the venue tells of another company; what is stored stays. See copilot-quant instruments.",
+    "another_currency": "the venue answers in another currency than USD; what is stored stays.",
     "missing_at_source": "the venue should have it and does not; the same command asks again, and so does healing.",
     "malformed_bar": "the venue's numbers cannot be right; the same command asks again once it may have mended them.",
     "rate_limited": "the venue wants a pause; run the same command again in some minutes.",
