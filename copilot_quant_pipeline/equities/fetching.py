@@ -62,7 +62,8 @@ class Fetching:
             alone, and what an answer brings of the stored ones, too, is handed over to be compared. Only of answers
             fetched now: a kept one was compared when it came.
         lives: by symbol what is stored of the company that it names.
-        settled_empty: the symbols with sessions that are settled without a bar, of which an answer may bring one.
+        settled_empty: the symbols with sessions that are settled without a bar, of which an answer may bring one; for
+            each the newest that is `not_listed`, None where none is.
     """
 
     grid_start: date
@@ -74,7 +75,7 @@ class Fetching:
     threads: int = 8
     stored_beside: Collection[str] = frozenset()
     lives: Mapping[str, Life] = field(default_factory=dict)
-    settled_empty: Collection[str] = frozenset()
+    settled_empty: Mapping[str, date | None] = field(default_factory=dict)
 
 
 def plan_window(span: Span, grid_start: date, today: date, *, whole: bool) -> Window:
@@ -243,7 +244,7 @@ class _OneSpan:
         """The cells settled from what the venue answers now, and what else it brings where that can tell of changes."""
         window = self._window(span)
         answer = self._fetched(span.key, window)
-        if window.kind == "tail" and self._is_inconclusive(span, answer):
+        if window.kind == "tail" and (self._is_inconclusive(span, answer) or _begins_with_split(answer)):
             answer = self._fetched(span.key, history_window(span, self.how.grid_start, window.end))
         if isinstance(answer, VendorError):
             return _Piece(self._refused(span, answer))
@@ -326,12 +327,18 @@ class _OneSpan:
         return settle_span(span, error, now=self.how.now, source=self.how.source)
 
     def _is_inconclusive(self, span: Span, answer: VendorBars | VendorError) -> bool:
-        """Whether only the history can tell: nothing in the tail, not from its first asked session on, another life."""
+        """Whether only the history can tell.
+
+        There is nothing in the tail, or not from its first asked session on; or it tells of a listing after the last
+        bar stored, or before a session that is settled as not listed.
+        """
         if isinstance(answer, VendorError):
             return isinstance(answer, BeforeFirstBar)
         dates = answer.bars.column("date")
         late = answer.first_trade_date is None and len(dates) > 0 and dates[0].as_py() > span.start
-        return len(dates) == 0 or late or is_tail_of_another(answer, self.how.lives.get(span.key, Life()))
+        listed, denied = answer.first_trade_date, self.how.settled_empty.get(span.key)
+        sooner = listed is not None and denied is not None and listed <= denied
+        return len(dates) == 0 or late or sooner or is_tail_of_another(answer, self.how.lives.get(span.key, Life()))
 
 
 def _sightings(judged: Judged) -> Sequence[Sighting]:
@@ -353,6 +360,13 @@ def _compared_with_venue(piece: _Piece, judged: Judged) -> _Piece:
 
 def _has_failed(settled: Settled) -> bool:
     return "failed" in settled.cells.column("outcome").unique().to_pylist()
+
+
+def _begins_with_split(answer: VendorBars | VendorError) -> bool:
+    """Whether a split is told of which no bar can show that what was before it is divided."""
+    if isinstance(answer, VendorError) or not answer.bars.num_rows:
+        return False
+    return bool(answer.bars.column("split_ratio")[0].as_py() != 1)
 
 
 def _has_bars(bars: VendorBars) -> bool:

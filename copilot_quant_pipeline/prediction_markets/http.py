@@ -21,6 +21,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from urllib3.exceptions import HTTPError
 
 from copilot_quant_pipeline.errors import (
+    DENIALS,
+    Denied,
     Malformed,
     NoSuchRoute,
     NotFound,
@@ -29,6 +31,7 @@ from copilot_quant_pipeline.errors import (
     Unavailable,
     VendorError,
     retry_after,
+    whose_denial,
 )
 from copilot_quant_pipeline.prediction_markets.venue import Traffic
 
@@ -62,10 +65,20 @@ class HttpClient:
     """JSON over HTTP with one venue at `url`, paced and retried; thread-safe.
 
     Numbers with a point or an exponent come as Decimal, so that 0.29 stays 0.29.
+
+    What is denied (401, 403, 407, 451) is so for its record, and the error is made the venue's once its next other
+    request is denied too or fails. `witness` is a small request that can be that one where a run has no other.
     """
 
     def __init__(
-        self, venue: str, url: str, pace: Pace, *, headers: Mapping[str, str] | None = None, wait: Wait | None = None
+        self,
+        venue: str,
+        url: str,
+        pace: Pace,
+        *,
+        headers: Mapping[str, str] | None = None,
+        wait: Wait | None = None,
+        witness: tuple[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._venue = venue
         self._url = url.rstrip("/")
@@ -75,6 +88,9 @@ class HttpClient:
         self._sessions = threading.local()
         self._lock = threading.Lock()
         self._traffic = Traffic()
+        self._witness = witness
+        # The last answer, if it was a denial, and what it was given to.
+        self._denied: tuple[str, Denied] | None = None
 
     @property
     def traffic(self) -> Traffic:
@@ -108,9 +124,20 @@ class HttpClient:
         )(ask)
 
     def _send(self, method: str, path: str, **how: Any) -> Any:
+        asked = f"{method} {path} {how}"
+        try:
+            answer = self._answer(method, path, how)
+        except VendorError as error:
+            if self._note_answer(asked, error) and isinstance(error, Denied):
+                self._hear_witness(asked, error)
+            raise
+        self._note_answer(asked, None)
+        return answer
+
+    def _answer(self, method: str, path: str, how: dict[str, Any]) -> Any:
         self._limiter.try_acquire(self._venue)
         self._count(requests=1)
-        how |= {"headers": self._headers, "timeout": TIMEOUT, "stream": True}
+        how = how | {"headers": self._headers, "timeout": TIMEOUT, "stream": True}
         try:
             with self._session().request(method, self._url + path, **how) as answer:
                 body = _body(answer)
@@ -124,11 +151,36 @@ class HttpClient:
         except (ValueError, RecursionError):
             raise Malformed(f"{self._venue} answers {path} with no JSON: {_text(body)[:60]!r}") from None
 
+    def _note_answer(self, asked: str, error: VendorError | None) -> bool:
+        """Judge the denial before this answer by it; gives whether this one is a denial that nothing tells of yet."""
+        with self._lock:
+            before = self._denied if self._denied and self._denied[0] != asked else None
+            if before and whose_denial(before[1], error).transient:
+                before[1].blame_vendor()
+                if isinstance(error, Denied):
+                    error.blame_vendor()
+            self._denied = (asked, error) if isinstance(error, Denied) else None
+            return isinstance(error, Denied) and not error.transient
+
+    def _hear_witness(self, asked: str, denied: Denied) -> None:
+        """Judge a denial by what the venue says to a request for nobody's record."""
+        path, parameters = self._witness or ("", {})
+        how = {"params": _given(parameters)}
+        if not path or f"GET {path} {how}" == asked:
+            return
+        try:
+            self._answer("GET", path, how)
+        except VendorError as error:
+            if whose_denial(denied, error).transient:
+                denied.blame_vendor()
+
     def _error(self, answer: requests.Response, body: bytes, path: str) -> VendorError:
         status = answer.status_code
         said = f"{self._venue} answers {status} to {path}: {' '.join(_text(body).split())[:200]}"
         if status == 429:
             return RateLimited(said, retry_after(answer.headers))
+        if status in DENIALS:
+            return Denied(said, status)
         if status in (405, 501):
             return NoSuchRoute(said)
         if status >= 500 or status in (408, 425):
@@ -191,7 +243,8 @@ class Patience:
             try:
                 answer = fetch()
             except VendorError as error:
-                self._note(error if error.transient else None, counts or isinstance(error, RateLimited))
+                is_told = error.transient or isinstance(error, Denied)
+                self._note(error if is_told else None, counts or isinstance(error, RateLimited | Denied))
                 return error
             self._note(None, counts)
             return answer
@@ -199,10 +252,15 @@ class Patience:
     def _note(self, error: VendorError | None, counts: bool) -> None:
         with self._one_at_a_time:
             self._is_trusted = error is None
+            if isinstance(error, Denied) and not error.transient:
+                # The next answer tells whose it is; until then nobody else asks.
+                return
             if error is None:
                 self._failures = 0
             elif counts:
-                self._failures, self._last = self._failures + 1, error
+                # A denial is the venue's by the one before it, which has not been counted.
+                of_two = isinstance(error, Denied) and not self._failures
+                self._failures, self._last = self._failures + 1 + of_two, error
 
 
 def _given(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -230,7 +288,8 @@ def _text(body: bytes) -> str:
 def _worth_repeating(error: BaseException) -> bool:
     if isinstance(error, RateLimited | Unavailable) and (error.retry_after or 0.0) > PATIENCE:
         return False
-    return isinstance(error, VendorError) and error.transient
+    # Who is denied is told so again.
+    return isinstance(error, VendorError) and error.transient and not isinstance(error, Denied)
 
 
 def _growing(state: RetryCallState) -> float:

@@ -83,6 +83,21 @@ LOOKED = Table(
 
 WINDOWS = LOOKED.arrow
 
+REFINABLE = Table(
+    schema="harvest",
+    name="refinable",
+    description="Settled cells that came coarsely while a service that may have them finer did not answer.",
+    key=("date", "key"),
+    columns=(
+        Column("date", pa.date32(), "The cell's date."),
+        Column("key", pa.string(), "The cell's symbol or market.", check="key <> ''"),
+        Column("finer_until", pa.date32(), "The last date on which the cell may be had finer."),
+        Column("detail", pa.string(), "How coarse it is, in words."),
+    ),
+)
+
+COARSE = REFINABLE.arrow
+
 
 FOUND = Table(
     schema="harvest",
@@ -163,6 +178,7 @@ class Harvest:
             `EMPTY_REASONS`, a failed cell one of `FAILURES`.
         rows: rows of the settled cells, in the schema of the table they go to.
         seen_again: what came besides the asked cells, where it can tell of changes.
+        coarse: in the `COARSE` schema which settled cells are to be asked for again, since they may be had finer.
         compared: what the answers contradict themselves in.
         actions: what else a venue told of dividends and splits, in the schema of `equities.actions`.
         sightings: what answers say of which company a symbol names, where that is in question.
@@ -176,6 +192,7 @@ class Harvest:
     rows: pa.Table
     actions: pa.Table | None = None
     seen_again: SeenAgain | None = None
+    coarse: pa.Table | None = None
     sightings: Sequence[Sighting] = ()
     compared: Compared | None = None
     looks: pa.Table | None = None
