@@ -229,6 +229,25 @@ def test_a_history_of_other_prices_is_held_whole_until_it_agrees_again(town: Tow
     assert (read_questions(town.warehouse), set(town.cells().values())) == ([], {None})
 
 
+def test_a_tail_of_other_prices_asks_for_the_whole_history_before_anything_of_it_is_stored(town: Town) -> None:
+    """META was an ETF before it was FB, which was listed long before."""
+    old = town.bars()
+    town.names["ZZ"] = Company(date(2012, 5, 18), 300.0, slope=-0.02, listed=date(2012, 5, 18))
+    for day in (date(2024, 2, 15), date(2024, 2, 16)):
+        town.ask(day)
+        assert town.bars() == old
+    assert town.cells()[date(2024, 2, 15)] == "another_instrument"
+    assert len(read_questions(town.warehouse)) == 1
+
+
+def test_a_tail_with_a_split_is_compared_as_traded(town: Town) -> None:
+    town.names["ZZ"].last = None
+    town.names["ZZ"].splits = {date(2024, 2, 14): 2}
+    asked = town.yahoo.charts
+    town.ask(date(2024, 2, 15))
+    assert (town.yahoo.charts, town.cells()[date(2024, 2, 14)]) == (asked + 1, None)
+
+
 def test_a_renamed_company_may_answer_under_its_new_name(town: Town) -> None:
     """Where two names of it hold a day, the one valid that day is read."""
 
