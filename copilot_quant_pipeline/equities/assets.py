@@ -29,7 +29,7 @@ from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.instruments import Life, name_instruments, read_lives
 from copilot_quant_pipeline.warehouse.io_manager import described, paint_refuted, summary_of
-from copilot_quant_pipeline.warehouse.progress import read_empty, read_stored_beside, read_stored_symbols
+from copilot_quant_pipeline.warehouse.progress import read_settled_empty, read_stored_beside, read_stored_symbols
 from copilot_quant_pipeline.warehouse.tables import ADJUSTED_BARS, BARS, MEMBERS
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 from copilot_quant_pipeline.warehouse.warnings import note_list
@@ -112,7 +112,7 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
                 refresh=config.refresh,
                 backfill=backfill,
                 stored_beside=read_stored_beside(warehouse, cells),
-                settled_empty=read_empty(warehouse, BARS.grid, cells.keys),
+                settled_empty=read_settled_empty(warehouse, cells.keys),
                 lives=lives,
             )
 

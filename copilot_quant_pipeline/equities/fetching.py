@@ -62,7 +62,8 @@ class Fetching:
             alone, and what an answer brings of the stored ones, too, is handed over to be compared. Only of answers
             fetched now: a kept one was compared when it came.
         lives: by symbol what is stored of the company that it names.
-        settled_empty: the symbols with sessions that are settled without a bar, of which an answer may bring one.
+        settled_empty: the symbols with sessions that are settled without a bar, of which an answer may bring one; for
+            each the newest that is `not_listed`, None where none is.
     """
 
     grid_start: date
@@ -74,7 +75,7 @@ class Fetching:
     threads: int = 8
     stored_beside: Collection[str] = frozenset()
     lives: Mapping[str, Life] = field(default_factory=dict)
-    settled_empty: Collection[str] = frozenset()
+    settled_empty: Mapping[str, date | None] = field(default_factory=dict)
 
 
 def plan_window(span: Span, grid_start: date, today: date, *, whole: bool) -> Window:
@@ -326,12 +327,18 @@ class _OneSpan:
         return settle_span(span, error, now=self.how.now, source=self.how.source)
 
     def _is_inconclusive(self, span: Span, answer: VendorBars | VendorError) -> bool:
-        """Whether only the history can tell: nothing in the tail, not from its first asked session on, another life."""
+        """Whether only the history can tell.
+
+        There is nothing in the tail, or not from its first asked session on; or it tells of a listing after the last
+        bar stored, or before a session that is settled as not listed.
+        """
         if isinstance(answer, VendorError):
             return isinstance(answer, BeforeFirstBar)
         dates = answer.bars.column("date")
         late = answer.first_trade_date is None and len(dates) > 0 and dates[0].as_py() > span.start
-        return len(dates) == 0 or late or is_tail_of_another(answer, self.how.lives.get(span.key, Life()))
+        listed, denied = answer.first_trade_date, self.how.settled_empty.get(span.key)
+        sooner = listed is not None and denied is not None and listed <= denied
+        return len(dates) == 0 or late or sooner or is_tail_of_another(answer, self.how.lives.get(span.key, Life()))
 
 
 def _sightings(judged: Judged) -> Sequence[Sighting]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
 import pyarrow as pa
 
@@ -46,7 +47,7 @@ class EquitySources:
         refresh: bool,
         backfill: InBackfill | None,
         stored_beside: Collection[str] = frozenset(),
-        settled_empty: Collection[str] = frozenset(),
+        settled_empty: Mapping[str, date | None] | None = None,
         lives: Mapping[str, Life] | None = None,
     ) -> Harvest:
         """Every asked cell settled or failed, the bars that came, and of the others those beside what was asked for.
@@ -58,7 +59,7 @@ class EquitySources:
             refresh=refresh,
             backfill=backfill,
             stored_beside=stored_beside,
-            settled_empty=settled_empty,
+            settled_empty=settled_empty or {},
         )
         return fetch_spans(self.yahoo, self.landing, plan_fetches(cells), how, self.on_cells)
 

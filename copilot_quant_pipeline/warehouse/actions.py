@@ -117,7 +117,7 @@ def judge_split(one: Told) -> Fate:
     if waiting and not waiting.divided:
         waited = len(sessions_in_range(waiting.session, one.session)) - 1
         return "store" if waited <= RESOLVING_SESSIONS else "wait"
-    return "store" if one.is_recent and not waiting else "wait"
+    return "store" if one.is_recent else "wait"
 
 
 def _missing(one: Told) -> Fate:

@@ -653,12 +653,12 @@ _FORGET_NOTICED = """
 """
 
 _RENEW = """
-    update ops.quarantine q set state = s.state, divided = s.divided, factor = s.factor
+    update ops.quarantine q set state = s.state, factor = s.factor
     from still s
     where q.state = s.was and q."table" = s."table" and q.date = s.date and q.key = s.key and q.kind = s.kind
         and q.seen_at = s.seen_at
         and (s.was = 'noticed' and s.state = 'waiting'
-            or s.was = s.state and (q.divided is distinct from s.divided or q.factor is distinct from s.factor))
+            or s.was = s.state and q.factor is distinct from s.factor)
 """
 
 # Each price and each action is a proposal of its own; what is wrong with a symbol's volumes is one, and so are a split

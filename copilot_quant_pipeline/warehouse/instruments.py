@@ -175,6 +175,8 @@ def separate(warehouse: Warehouse, symbol: str, begins: date | None, *, now: dat
         UserError: Nothing is stored of the symbol, or nothing before that day.
     """
     life, question = _asked_about(warehouse, symbol)
+    if begins is None and question is None:
+        raise UserError(f"nothing is asked about {symbol}; say with --from since when it names another company.")
     if begins is None:
         begins = question.begins if question and question.kind == "another_life" else None
     with warehouse.transaction() as connection:

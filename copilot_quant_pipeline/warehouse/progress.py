@@ -237,6 +237,19 @@ def read_coarse(warehouse: Warehouse, grid: str, keys: Sequence[str]) -> dict[st
     return coarse
 
 
+_SETTLED_EMPTY = """
+    select key, max(date) filter (reason = 'not_listed') as not_listed from ops.coverage
+    where grid = 'equities' and outcome = 'settled' and rows = 0 and key in (select unnest($symbols::varchar[]))
+    group by key
+"""
+
+
+def read_settled_empty(warehouse: Warehouse, symbols: Sequence[str]) -> dict[str, date | None]:
+    """The symbols with sessions settled without a bar; for each the newest `not_listed` one, None where none is."""
+    rows = warehouse.read(_SETTLED_EMPTY, {"symbols": list(symbols)}).to_pylist()
+    return {row["key"]: row["not_listed"] for row in rows}
+
+
 # The settled cells up to $newest that are not the last word: of a day that was not over when it was asked for, and
 # those settled by a life their market turned out not to have: gone and back, closed and open again, opened before; of
 # one whose end was taken back, the day on which it was thought to have ended too.

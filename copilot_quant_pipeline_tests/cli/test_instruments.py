@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import pytest
@@ -16,68 +15,11 @@ from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.reading import read_bars
 from copilot_quant_pipeline_tests.cli.conftest import Desk, open_desk
+from copilot_quant_pipeline_tests.equities.companies import Company, answer_of
 from copilot_quant_pipeline_tests.equities.conftest import Answer, Replay, served
 
 LAST, LISTED = date(2024, 2, 13), date(2024, 2, 22)
 BETWEEN = sessions_in_range(date(2024, 2, 14), date(2024, 2, 21))
-UNKNOWN = '{"chart":{"result":null,"error":{"code":"Not Found","description":"No data found, symbol may be delisted"}}}'
-
-
-@dataclass
-class Company:
-    """What Yahoo tells of one: a bar of each session from `first` to `last`, split by `splits`."""
-
-    first: date
-    price: float
-    last: date | None = None
-    listed: date | None = None
-    slope: float = 0.01
-    splits: dict[date, int] = field(default_factory=dict)
-    dividends: dict[date, float] = field(default_factory=dict)
-    name: str | None = None
-    currency: str = "USD"
-
-    def chart(self, symbol: str, start: date, today: date) -> str:
-        days = [day for day in sessions_in_range(self.first, self.last or today) if start <= day <= today]
-        meta = {
-            "currency": self.currency,
-            "symbol": self.name or symbol,
-            "exchangeTimezoneName": "America/New_York",
-            "dataGranularity": "1d",
-            "firstTradeDate": _stamp(self.listed) if self.listed else None,
-        }
-        closes = [self._traded(day) / self._later(day, today) for day in days]
-        quote: dict[str, list[float]] = dict.fromkeys(("open", "high", "low", "close"), closes)
-        quote["volume"] = [1_000_000.0] * len(days)
-        splits = {
-            str(_stamp(day)): {"date": _stamp(day), "numerator": ratio, "denominator": 1}
-            for day, ratio in self.splits.items()
-            if start <= day <= today
-        }
-        paid = {
-            str(_stamp(day)): {"date": _stamp(day), "amount": amount / self._later(day, today)}
-            for day, amount in self.dividends.items()
-            if start <= day <= today
-        }
-        result = {"meta": meta, "events": {"splits": splits, "dividends": paid}, "indicators": {"quote": [quote]}}
-        stamps = {"timestamp": [_stamp(day) for day in days]} if days else {}
-        return json.dumps({"chart": {"result": [{**result, **stamps}], "error": None}})
-
-    def _traded(self, day: date) -> float:
-        ratio = 1
-        for split, by in self.splits.items():
-            ratio *= by if split <= day else 1
-        return round(self.price + self.slope * (day - self.first).days, 2) / ratio
-
-    def _later(self, day: date, today: date) -> int:
-        ratio = 1
-        for split, by in self.splits.items():
-            ratio *= by if day < split <= today else 1
-        return ratio
-
-
-def _stamp(day: date) -> int:
-    return int(datetime.combine(day, time(14, 30), UTC).timestamp())
 
 
 @dataclass
@@ -90,11 +32,7 @@ class Street:
     today: date = LAST
 
     def answer(self, ticker: str) -> Answer:
-        company = self.names.get(ticker)
-        if company is None:
-            return Answer(UNKNOWN, 404)
-        start = datetime.fromtimestamp(int(self.yahoo.asked[-1][2]["period1"][0]), UTC).date()
-        return Answer(company.chart(ticker, start, previous_session(self.today)))
+        return answer_of(self.names, ticker, self.yahoo, previous_session(self.today))
 
     def morning(self, day: date) -> None:
         """Go to nine in the morning of a day; the session before it is the newest one."""
@@ -125,8 +63,10 @@ class Street:
 def street(unused: Settings) -> Iterator[Street]:
     """Two symbols with bars to 13 February, and the first one's company gone by then."""
     with Sandbox() as venues, open_desk(unused, venues) as desk, served(Replay()) as yahoo:
-        names = {"ZZ": Company(date(2010, 1, 4), 50.0, last=LAST, listed=date(2010, 1, 4)), "KO": Company(LAST, 60.0)}
-        names["KO"] = Company(date(2000, 1, 3), 60.0, listed=date(2000, 1, 3))
+        names = {
+            "ZZ": Company(date(2010, 1, 4), 50.0, last=LAST, listed=date(2010, 1, 4)),
+            "KO": Company(date(2000, 1, 3), 60.0, listed=date(2000, 1, 3)),
+        }
         street = Street(desk, yahoo, names)
         yahoo.chart = street.answer
         desk.set({"COPILOT_QUANT_YAHOO_URL": yahoo.url})
@@ -208,57 +148,6 @@ def test_what_is_found_is_told_and_a_person_joins_what_is_one_company(street: St
     assert street.lives() == [("ZZ", None, None)]
 
 
-def test_a_person_joins_before_a_second_answer_comes_or_tells_apart(street: Street) -> None:
-    given_on(street)
-    looked_at(street, date(2024, 2, 24), codes=(1,))
-    street.run("instruments", "separate", "ZZ")
-    assert street.lives() == [("ZZ", None, LAST), (f"ZZ {LISTED}", LISTED, None)]
-    street.run("heal", "--force")
-    assert (street.cells()[LISTED], street.cells()[BETWEEN[0]]) == (None, "delisted")
-    assert street.desk.run("instruments", "join", "KO").code == 2
-    assert street.desk.run("instruments", "separate", "NONE").code == 2
-
-
-def test_an_answer_that_overlaps_what_is_stored_is_a_short_one(street: Street) -> None:
-    """Whatever it says of its listing: nothing ends, what it lacks is told."""
-    old = street.bars()
-    first = date(2024, 2, 1)
-    street.names["ZZ"] = Company(first, old[first], listed=LISTED)
-    looked_at(street, date(2024, 2, 24))
-    assert street.lives() == []
-    assert old.items() <= street.bars().items()
-    lost = street.desk.warehouse.read("select max(lost) as lost from ops.run_summary").to_pylist()
-    assert lost[0]["lost"] == len(sessions_in_range(date(2024, 1, 2), date(2024, 1, 31)))
-
-
-@pytest.mark.parametrize("listed", [date(2010, 1, 4), LAST, None])
-def test_a_history_that_was_listed_before_the_last_bar_is_no_new_life(street: Street, listed: date | None) -> None:
-    given_on(street, listed=listed)
-    looked_at(street, date(2024, 2, 24), codes=(1,))
-    assert street.lives() == []
-    cells = street.cells()
-    assert {cells[day] for day in BETWEEN} == {"missing_at_source"}
-    assert cells[date(2024, 2, 23)] is None
-
-
-def test_a_third_life_follows_the_second(street: Street) -> None:
-    given_on(street, last=date(2024, 2, 28))
-    looked_at(street, date(2024, 2, 24), date(2024, 2, 28))
-    third = date(2024, 3, 6)
-    del street.names["ZZ"]
-    looked_at(street, date(2024, 3, 2), codes=(1,))
-    given_on(street, first=third, listed=third, price=7.0, splits={third: 3})
-    looked_at(street, date(2024, 3, 8), date(2024, 3, 9))
-    assert [life[1:] for life in street.lives()] == [
-        (None, LAST),
-        (LISTED, date(2024, 2, 28) if date(2024, 2, 28) in street.bars() else date(2024, 2, 27)),
-        (third, None),
-    ]
-    assert None in {street.cells()[third]}
-    adjusted = read_bars(street.desk.warehouse, ["ZZ"], adjusted=True).set_index("date")["close"]
-    assert adjusted[str(LISTED)] == street.bars()[LISTED]
-
-
 def test_a_history_of_other_prices_is_asked_about_as_another_instrument(street: Street) -> None:
     old = street.bars()
     street.names["ZZ"] = Company(date(2012, 5, 18), 300.0, slope=-0.02, listed=date(2012, 5, 18))
@@ -273,6 +162,8 @@ def test_a_history_of_other_prices_is_asked_about_as_another_instrument(street: 
     looked_at(street, date(2024, 2, 21), codes=(1,))  # nor is its newest session stored
     assert street.bars() == old
     assert told(street).count("instruments/asked") == 1
+    for wrong in (("join", "KO"), ("separate", "KO"), ("separate", "NONE"), ("separate", "ZZ", "--from", "2023-01-03")):
+        assert street.desk.run("instruments", *wrong).code == 2
     street.run("instruments", "separate", "ZZ")
     street.run("heal", "--force")
     assert [life[1:] for life in street.lives()] == [(None, LAST), (date(2024, 2, 14), None)]
@@ -283,9 +174,7 @@ def test_a_history_of_other_prices_is_asked_about_as_another_instrument(street: 
     assert street.bars() == bars
 
 
-@pytest.mark.parametrize(
-    ("meta", "reason"), [({"name": "OTHER"}, "another_instrument"), ({"currency": "CAD"}, "another_currency")]
-)
+@pytest.mark.parametrize(("meta", "reason"), [({"name": "OTHER"}, "another_instrument")])
 def test_an_answer_of_something_else_leaves_what_is_stored(street: Street, meta: dict[str, str], reason: str) -> None:
     old = street.bars()
     for name, value in meta.items():
