@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal, TypedDict, cast
 
 import pyarrow as pa
@@ -221,6 +221,20 @@ def read_empty(warehouse: Warehouse, grid: str, keys: Sequence[str]) -> dict[str
     for day, key in zip(*(answer.column(name).to_pylist() for name in ("date", "key")), strict=True):
         dates.setdefault(key, set()).add(day)
     return {key: frozenset(days) for key, days in dates.items()}
+
+
+_COARSE = """
+    select date, key, fetched_at from ops.coverage
+    where grid = $grid and outcome = 'settled' and finer_until is not null and key in (select unnest($keys::varchar[]))
+"""
+
+
+def read_coarse(warehouse: Warehouse, grid: str, keys: Sequence[str]) -> dict[str, dict[date, datetime]]:
+    """By key the dates that came coarsely, with when they were last asked for (aware UTC); without keys of none."""
+    coarse: dict[str, dict[date, datetime]] = {}
+    for row in warehouse.read(_COARSE, {"grid": grid, "keys": list(keys)}).to_pylist():
+        coarse.setdefault(row["key"], {})[row["date"]] = row["fetched_at"]
+    return coarse
 
 
 _SETTLED_EMPTY = """
