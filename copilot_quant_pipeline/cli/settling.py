@@ -26,8 +26,15 @@ from copilot_quant_pipeline.cli.asking import (
     newest_days,
     newest_sessions,
 )
-from copilot_quant_pipeline.cli.platform import Platform, open_platform
-from copilot_quant_pipeline.cli.telling import healed_json, print_healed, print_json, print_outcome, print_warnings
+from copilot_quant_pipeline.cli.platform import Platform, axes_of, open_platform
+from copilot_quant_pipeline.cli.telling import (
+    healed_json,
+    print_bad_keys,
+    print_healed,
+    print_json,
+    print_outcome,
+    print_warnings,
+)
 from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -209,14 +216,15 @@ def heal(
     settings = Settings.from_environment(source=source, home=home)
     with open_platform(settings, "heal", as_json, verbose) as platform:
         healed = [_heal(platform, grid, force=force) for grid in ("equities", "markets")]
+        warnings, bad = count_open(platform.warehouse), axes_of(platform.instance).bad
     if as_json:
         grids = {grid.grid: healed_json(grid) for grid in healed}
-        warnings = count_open(platform.warehouse)
-        print_json({**grids, "warnings": warnings, "warehouse": str(settings.warehouse_path)})
+        print_json({**grids, "bad keys": bad, "warnings": warnings, "warehouse": str(settings.warehouse_path)})
     else:
         for grid in healed:
             print_healed(grid)
-        print_warnings(count_open(platform.warehouse))
+        print_bad_keys(bad)
+        print_warnings(warnings)
     if any(grid.outcome.failed for grid in healed):
         raise typer.Exit(1)
 
@@ -295,15 +303,22 @@ def _report(platform: Platform, asked: Rectangle, outcome: Outcome, healed: Heal
     """Print it, unless it is wanted as JSON."""
     from copilot_quant_pipeline.warehouse.warnings import count_open
 
-    warnings = count_open(platform.warehouse)
+    warnings, bad = count_open(platform.warehouse), axes_of(platform.instance).bad
     if not platform.as_json:
         print_outcome(platform.settings, asked, outcome)
         if healed:
             print_healed(healed)
+        print_bad_keys(bad)
         print_warnings(warnings)
     also = {"healed": healed_json(healed)} if healed else {}
     return _Report(
-        answer={**asdict(outcome), **also, "warnings": warnings, "warehouse": str(platform.settings.warehouse_path)},
+        answer={
+            **asdict(outcome),
+            **also,
+            "bad keys": bad,
+            "warnings": warnings,
+            "warehouse": str(platform.settings.warehouse_path),
+        },
         settled=not (outcome.failed or (healed and healed.outcome.failed)),
     )
 

@@ -131,6 +131,12 @@ def print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> Non
         _print_failures(outcome.failed)
 
 
+def print_bad_keys(bad: Sequence[str]) -> None:
+    """What is on an axis and can be no key, and what to write instead."""
+    for wrong in bad:
+        typer.echo(f"passed over: {wrong} (`copilot-quant reconcile` takes it off the axis)")
+
+
 def print_warnings(count: int) -> None:
     """How much a person should look at once, where there is anything."""
     if count:

@@ -15,7 +15,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from copilot_quant_pipeline.errors import NotFound, UserError, VendorError
-from copilot_quant_pipeline.grid.axes import MARKET, markets_grid
+from copilot_quant_pipeline.grid.axes import MARKET, keys_on_axis, markets_grid
 from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.prediction_markets.following import (
     CHOSEN,
@@ -78,7 +78,7 @@ def _prediction_markets(settings: Settings) -> dg.AssetsDefinition:
         """
         known = read_catalog(warehouse)
         rule = _rule(settings, config)
-        asked = _asked(rule, known, context.instance.get_dynamic_partitions(MARKET))
+        asked = _asked(rule, known, keys_on_axis(context.instance, MARKET))
         seen = _listed(market_sources, asked, known)
         source = "venues" if settings.source == "live" else "venues (sandbox)"
         changed = record_markets(warehouse, catalog_rows(seen.markets, settings.now(), source)) if seen.markets else 0
@@ -164,7 +164,7 @@ def _listed(sources: MarketSources, rule: FollowRule, known: Sequence[Market]) -
 
 
 def _retire(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings) -> list[str]:
-    on_axis = set(instance.get_dynamic_partitions(MARKET))
+    on_axis = set(keys_on_axis(instance, MARKET))
     retired = plan_retired(
         read_catalog(warehouse, sorted(on_axis)),
         on_axis,

@@ -28,23 +28,27 @@ with asked as (
         least($newest::date, coalesce(any_value(m.closed), $newest::date)) as last,
         count(*) filter (where c.outcome = 'settled') as settled,
         count(*) filter (where c.outcome = 'failed') as failed,
-        max(c.date) filter (where c.outcome = 'settled') as newest_settled
+        max(c.date) filter (where c.outcome = 'settled') as newest_settled,
+        any_value(m.closed) is not null as has_ended
     from ops.coverage c left join (
         select market, closes_at::date as closed from prediction_markets.markets
         where status in ('closed', 'resolved', 'gone')
     ) m on $grid = 'markets' and m.market = c.key
     where c.grid = $grid and c.date <= $newest::date
     group by c.key
+), judged as (
+    select *, $on_axis::varchar[] is null or key in (select unnest($on_axis::varchar[])) as is_on_axis from asked
 )
 select
     coalesce(sum(settled), 0)::bigint as settled,
-    coalesce(sum(failed), 0)::bigint as failed,
+    coalesce(sum(failed) filter (where is_on_axis), 0)::bigint as failed,
     coalesce(sum(greatest(0, (select count(*) from unnest($dates::date[]) as axis(day) where day between first and last)
-        - settled - failed)), 0)::bigint as missing,
-    count(*) as keys,
-    count(*) filter (where newest_settled >= last) as fresh_keys,
+        - settled - failed)) filter (where is_on_axis), 0)::bigint as missing,
+    count(*) filter (where is_on_axis or has_ended) as keys,
+    count(*) filter (where newest_settled >= last and (is_on_axis or has_ended)) as fresh_keys,
+    count(*) filter (where not is_on_axis and not has_ended) as off_axis,
     max(newest_settled) as newest
-from asked
+from judged
 """
 
 
@@ -63,7 +67,8 @@ class Progress:
     """How far a grid has come, in cells.
 
     `missing` are cells nobody asked for that lie after their key's first asked one; `newest` is the newest date with
-    a settled cell. `fresh`: 99 % of the keys have the newest date of the axis; `stale`: fewer; `empty`: no keys.
+    a settled cell. `fresh`: 99 % of the keys have the newest date of the axis; `stale`: fewer; `empty`: no keys. Keys
+    that somebody took off the axis count as `off_axis` and with their settled cells only.
     """
 
     grid: str
@@ -73,11 +78,16 @@ class Progress:
     keys: int
     newest: date | None
     freshness: Literal["fresh", "stale", "empty"]
+    off_axis: int = 0
 
 
-def read_progress(warehouse: Warehouse, grid: str, dates: Sequence[date]) -> Progress:
-    """The progress of `grid`, whose date axis is `dates`, ascending and not empty."""
-    answer = warehouse.read(_COUNTS, {"grid": grid, "newest": dates[-1], "dates": list(dates)})
+def read_progress(
+    warehouse: Warehouse, grid: str, dates: Sequence[date], on_axis: Collection[str] | None = None
+) -> Progress:
+    """The progress of `grid`, whose date axis is `dates`, ascending and not empty; None is any key."""
+    keys = None if on_axis is None else list(on_axis)
+    asked = {"grid": grid, "newest": dates[-1], "dates": list(dates), "on_axis": keys}
+    answer = warehouse.read(_COUNTS, asked)
     (row,) = answer.to_pylist()
     return Progress(
         grid=grid,
@@ -87,6 +97,7 @@ def read_progress(warehouse: Warehouse, grid: str, dates: Sequence[date]) -> Pro
         keys=row["keys"],
         newest=row["newest"],
         freshness=_freshness(row["fresh_keys"], row["keys"]),
+        off_axis=row["off_axis"],
     )
 
 
