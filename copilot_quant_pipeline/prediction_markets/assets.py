@@ -170,7 +170,7 @@ def _retire(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settin
     retired = plan_retired(
         read_catalog(warehouse, sorted(on_axis)),
         on_axis,
-        read_settled_lives(warehouse, settings.markets_start),
+        read_settled_lives(warehouse, settings.markets_start, settings.now().date()),
         settings.now(),
         timedelta(days=settings.markets_retire_days),
     )

@@ -104,7 +104,9 @@ def settle_span(
         "fetched_at": pa.repeat(pa.scalar(now, CELLS.field("fetched_at").type), len(span.dates)),
     }
     coarse = [
-        {"date": day, "key": span.key, "finer_until": one.until} for day, one in judge.coarse.items() if day in green
+        {"date": day, "key": span.key, "finer_until": one.until, "detail": _of_few(one)}
+        for day, one in judge.coarse.items()
+        if day in green
     ]
     return Settled(pa.table(cells, schema=CELLS), rows, pa.Table.from_pylist(coarse, COARSE))
 

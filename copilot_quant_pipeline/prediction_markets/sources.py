@@ -47,7 +47,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.catalog import read_listed, read_markets, record_listed, record_markets
 from copilot_quant_pipeline.warehouse.harvest import CELLS, COARSE, WINDOWS, Harvest, SeenAgain
-from copilot_quant_pipeline.warehouse.progress import read_empty
+from copilot_quant_pipeline.warehouse.progress import read_coarse, read_empty
 from copilot_quant_pipeline.warehouse.tables import MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -96,6 +96,8 @@ class _Ask:
     days: tuple[date, ...]
     # An earlier look found the venue silent on some of them: it is to be asked, and of later days, too.
     was_silent: bool = False
+    # When some of them last came coarsely; what was kept before does not refine them.
+    coarse_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -171,8 +173,13 @@ class MarketSources:
         spans = plan_fetches(cells)
         markets = self._markets(spans, backfill)
         pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
-        hearing, beside = Hearing.of(self.warehouse, self._now), [PRICES.arrow.empty_table()]
-        asks = [self._ask(span, market, hearing) for span in spans if isinstance(market := markets[span.key], Market)]
+        hearing, beside = Hearing.of(self.warehouse, self._now), list[Settled]()
+        coarse = read_coarse(self.warehouse, PRICES.grid, [span.key for span in spans])
+        asks = [
+            self._ask(span, market, hearing, coarse.get(span.key, {}))
+            for span in spans
+            if isinstance(market := markets[span.key], Market)
+        ]
         for some in _by_venue(asks):
             # What is asked before midnight and stored after it is not that day's last word.
             stored, asked_at = self._stored(some), self._now
@@ -183,12 +190,13 @@ class MarketSources:
             # Taken out one by one: points and rows of all of them at once would need twice the memory.
             pieces += [self._settled(ask, answers.pop(ask.market.key, None), stored, asked_at) for ask in some]
             self.on_cells(sum(len(ask.span.dates) for ask in some))
-        pieces, refuting = hearing.judged(pieces), pa.concat_tables(beside)
+        pieces = hearing.judged(pieces)
+        refuting = pa.concat_tables([PRICES.arrow.empty_table(), *(piece.rows for piece in beside)])
         traffic = self._traffic()
         return Harvest(
             cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in pieces)]),
             rows=pa.concat_tables([PRICES.arrow.empty_table(), *(piece.rows for piece in pieces)]),
-            coarse=pa.concat_tables([COARSE.empty_table(), *(piece.coarse for piece in pieces)]),
+            coarse=pa.concat_tables([COARSE.empty_table(), *(piece.coarse for piece in (*pieces, *beside))]),
             seen_again=SeenAgain(refuting, _windows_of(refuting, self._now)) if refuting.num_rows else None,
             requests=traffic.requests - before.requests,
             retries=traffic.retries - before.retries,
@@ -250,14 +258,15 @@ class MarketSources:
                 self.landing, folder, key, error, of=backfill, window=window, at=self._now, payload=payload, more=more
             )
 
-    def _ask(self, span: Span, market: Market, hearing: Hearing) -> _Ask:
+    def _ask(self, span: Span, market: Market, hearing: Hearing, coarse: Mapping[date, datetime]) -> _Ask:
         days = days_of_life(market, span, self._now.date())
-        return _Ask(span, market, days, hearing.was_silent(market, days))
+        coarse_at = max((coarse[day] for day in days if day in coarse), default=None)
+        return _Ask(span, market, days, hearing.was_silent(market, days), coarse_at)
 
     def _refuting(
         self, asks: Sequence[_Ask], answers: Mapping[str, _Answer], stored: _Extents, now: datetime
-    ) -> list[pa.Table]:
-        """The rows that answers bring of days nobody asked for now, and that were settled without any."""
+    ) -> list[Settled]:
+        """What answers bring of days nobody asked for now, and that were settled without any rows."""
         empty = read_empty(self.warehouse, PRICES.grid, [ask.market.key for ask in asks])
         found = []
         for ask in asks:
@@ -265,7 +274,7 @@ class MarketSources:
             days = empty.get(ask.market.key, frozenset()).difference(ask.span.dates)
             if answer and days and (told := days & days_told(ask.market, answer.found)):
                 beside = replace(ask, span=Span(ask.span.key, tuple(sorted(told))))
-                found.append(self._settled(beside, answer, stored, now).rows)
+                found.append(self._settled(beside, answer, stored, now))
         return found
 
     def _settled(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> Settled:
@@ -321,6 +330,8 @@ class MarketSources:
             return _Answer(told or refused.error, self._window(ask, whole_life=True))
         kept = self.landing.read(folder, key)
         if kept is None or kept.payload.schema != POINTS:  # kept by a program that read less of it
+            return None
+        if ask.coarse_at is not None and kept.fetched_at <= ask.coarse_at:
             return None
         if refresh and (backfill is None or kept.fetched_at < backfill.since):
             return None

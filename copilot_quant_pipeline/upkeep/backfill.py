@@ -73,6 +73,7 @@ class Outcome:
     """What came of a backfill, in cells; `already` were settled before and not asked again.
 
     `restated` and `quarantined` are stored rows whose values the venue changed: believed, and waiting for a person.
+    `coarse` cells are settled and asked for again, for a service that may have them finer did not answer.
     """
 
     asked: int
@@ -86,6 +87,7 @@ class Outcome:
     seconds: float
     restated: int = 0
     quarantined: int = 0
+    coarse: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class Backfill:
 
     def _coverage(self, rectangle: Rectangle) -> pa.Table:
         return self.warehouse.coverage(self.grid, rectangle.keys, rectangle.dates[0], rectangle.dates[-1]).select(
-            ["date", "key", "outcome", "reason", "detail"]
+            ["date", "key", "outcome", "reason", "detail", "finer_until"]
         )
 
     def _settled(self, rectangle: Rectangle) -> set[Cell]:
@@ -167,6 +169,7 @@ class Backfill:
             failed=tuple(FailedCell(*cell, *reasons.get(cell, ("not_reached", None))) for cell in failed),
             runs=len(runs),
             seconds=seconds,
+            coarse=len(_cells(coverage.filter(pc.field("finer_until") >= self.dates[-1])).intersection(self.asked)),
             **read_traffic(self.warehouse, runs),
         )
 

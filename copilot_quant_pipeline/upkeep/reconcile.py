@@ -196,7 +196,7 @@ def _keys_on_axis(warehouse: Warehouse, settings: Settings, grid: Grid) -> list[
     if grid.axis == SYMBOL:
         return sorted({*asked, *read_current_members(warehouse)})
     keep = timedelta(days=settings.markets_retire_days)
-    lives = read_settled_lives(warehouse, settings.markets_start)
+    lives = read_settled_lives(warehouse, settings.markets_start, settings.now().date())
     retired = set(plan_retired(read_catalog(warehouse, asked), asked, lives, settings.now(), keep))
     return [key for key in asked if key not in retired]
 

@@ -239,8 +239,12 @@ _DISPUTED = f"""
         from equities.actions s join spans p on p.symbol = s.symbol and s.date between p.first and p.last
         anti join told t on t.symbol = s.symbol and t.date = s.date
     ), stored as (
-        select symbol, min(date) as first, max(date) as last
-        from equities.bars semi join otherwise using (symbol) group by symbol
+        -- Of one company: what another's bars were worth says nothing of its splits.
+        select b.symbol, min(b.date) as first, max(b.date) as last,
+            coalesce(any_value(l.since), '0001-01-01') as since, coalesce(any_value(l.until), '9999-12-31') as until
+        from equities.bars b semi join otherwise using (symbol)
+        left join equities.lives l on l.symbol = b.symbol and b.date between l.since and l.until
+        group by b.symbol, l.since
     ), own as (
         select symbol, date from incoming semi join otherwise using (symbol, date)
         anti join equities.bars using (symbol, date)
@@ -251,7 +255,7 @@ _DISPUTED = f"""
     select o.*, o.stored_rowid is not null or coalesce(k.first <= o.date, false) as judged,
         coalesce(k.first < o.date, false) as has_before, coalesce(o.date > k.last, true) as is_after_all,
         n.symbol is not null as has_new_bar, o.stored_rowid is not null or a.key is not null as restated
-    from otherwise o left join stored k using (symbol)
+    from otherwise o left join stored k on k.symbol = o.symbol and o.date between k.since and k.until
     left join own n on n.symbol = o.symbol and n.date = o.date
     left join answered a on a.key = o.symbol and a.date = o.date
 """

@@ -185,9 +185,15 @@ with keys as (
     anti join covered c on c.date = d.date and c.key = l.key
 ), {_TRIED}, red as (
     select date, key from tried semi join due using (reason, attempts, passing, fetched_at, is_back)
-), provisional as ({PROVISIONAL}), departed as (
+), provisional as ({PROVISIONAL}), between as (
+    -- After one company's last day and before the next one's first, as long as nobody has joined them.
+    select symbol as key, valid_until as last, lead(valid_from) over (partition by symbol order by since) as next
+    from equities.lives where $grid = 'equities'
+), departed as (
     select key, max(fetched_at) filter (reason = 'delisted') as since, max(date) filter (rows > 0) as last_bar
-    from covered group by key having since is not null
+    from covered c
+    where not exists (from between b where b.key = c.key and c.date > b.last and c.date < b.next)
+    group by key having since is not null
 ), explained as (
     -- Given up before its symbol was found to be delisted: that settles it.
     select c.date, c.key from covered c join departed d using (key)
@@ -196,6 +202,7 @@ with keys as (
     -- It has rows of later dates, or its venue was failing: it had only been forgotten for a while.
     select c.date, c.key from covered c join departed d using (key)
     where c.reason = 'delisted' and (c.date < d.last_bar or list_contains($forgotten::varchar[], c.key))
+        and not exists (from between b where b.key = c.key and c.date > b.last and c.date < b.next)
 ), gaps as (
     select date, key, place
     from (from blank union all from provisional union all from red union from explained union from revived)

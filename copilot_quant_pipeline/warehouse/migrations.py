@@ -17,7 +17,14 @@ import duckdb
 
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.warehouse.oddities import warn_of_all_bars
-from copilot_quant_pipeline.warehouse.tables import TABLES, UNKNOWN_LOOKS, VIEWS, WARNINGS
+from copilot_quant_pipeline.warehouse.tables import (
+    INSTRUMENT_QUESTIONS,
+    INSTRUMENTS,
+    TABLES,
+    UNKNOWN_LOOKS,
+    VIEWS,
+    WARNINGS,
+)
 
 # `fetched_at` was when the values were first seen; bars tell when they were confirmed, not only that they were. Tables
 # are written anew, as DuckDB cannot alter a table and change its rows in one transaction.
@@ -131,7 +138,16 @@ _HISTORIES = tuple(
 # UPGRADES[n] brings version n + 1 to version n + 2; one without statements has the views renewed.
 UPGRADES: tuple[Sequence[str], ...] = (
     (),
-    (*_EQUITIES, *_PREDICTION_MARKETS, *_OPS, *_HISTORIES, UNKNOWN_LOOKS.ddl, WARNINGS.ddl),
+    (
+        *_EQUITIES,
+        *_PREDICTION_MARKETS,
+        *_OPS,
+        *_HISTORIES,
+        INSTRUMENTS.ddl,
+        INSTRUMENT_QUESTIONS.ddl,
+        UNKNOWN_LOOKS.ddl,
+        WARNINGS.ddl,
+    ),
 )
 
 _UNVERSIONED = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal, TypedDict, cast
 
 import pyarrow as pa
@@ -223,6 +223,33 @@ def read_empty(warehouse: Warehouse, grid: str, keys: Sequence[str]) -> dict[str
     return {key: frozenset(days) for key, days in dates.items()}
 
 
+_COARSE = """
+    select date, key, fetched_at from ops.coverage
+    where grid = $grid and outcome = 'settled' and finer_until is not null and key in (select unnest($keys::varchar[]))
+"""
+
+
+def read_coarse(warehouse: Warehouse, grid: str, keys: Sequence[str]) -> dict[str, dict[date, datetime]]:
+    """By key the dates that came coarsely, with when they were last asked for (aware UTC); without keys of none."""
+    coarse: dict[str, dict[date, datetime]] = {}
+    for row in warehouse.read(_COARSE, {"grid": grid, "keys": list(keys)}).to_pylist():
+        coarse.setdefault(row["key"], {})[row["date"]] = row["fetched_at"]
+    return coarse
+
+
+_SETTLED_EMPTY = """
+    select key, max(date) filter (reason = 'not_listed') as not_listed from ops.coverage
+    where grid = 'equities' and outcome = 'settled' and rows = 0 and key in (select unnest($symbols::varchar[]))
+    group by key
+"""
+
+
+def read_settled_empty(warehouse: Warehouse, symbols: Sequence[str]) -> dict[str, date | None]:
+    """The symbols with sessions settled without a bar; for each the newest `not_listed` one, None where none is."""
+    rows = warehouse.read(_SETTLED_EMPTY, {"symbols": list(symbols)}).to_pylist()
+    return {row["key"]: row["not_listed"] for row in rows}
+
+
 # The settled cells up to $newest that are not the last word: of a day that was not over when it was asked for, and
 # those settled by a life their market turned out not to have: gone and back, closed and open again, opened before; of
 # one whose end was taken back, the day on which it was thought to have ended too.
@@ -293,13 +320,13 @@ order by listed_at nulls last, key
 
 
 _CELLS = """
-    select c.date, c.key, c.outcome, c.reason, c.detail, c.fetched_at, c.run_id
+    select c.date, c.key, c.outcome, c.reason, c.detail, c.fetched_at, c.run_id, c.finer_until
     from ops.coverage c semi join cells using (date, key) where c.grid = $grid
 """
 
 
 def read_cells(warehouse: Warehouse, grid: str, cells: Collection[Cell]) -> pa.Table:
-    """The coverage of those of the cells that were asked for: outcome, reason, detail, and when by which run last."""
+    """The coverage of those of the cells that were asked for, and when they were by which run last."""
     dates, keys = zip(*cells, strict=True) if cells else ((), ())
     asked = pa.table({"date": pa.array(dates, pa.date32()), "key": pa.array(keys, pa.string())})
     with warehouse.connect_read_only() as connection:

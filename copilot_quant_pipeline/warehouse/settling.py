@@ -6,7 +6,7 @@ Not here: when rows differ (warehouse/comparing.py), which changes are not belie
 locking and the transaction itself (warehouse/warehouse.py).
 
 The frames `asked` (CELLS), `incoming` (rows of the table), `seen` (rows of other dates), `windows` (WINDOWS), `told`
-(ACTIONS), `refinable` (COARSE) and `looks` (UNKNOWN_LOOKS) are registered beforehand. Names written into statements are
+(ACTIONS), `looks` (UNKNOWN_LOOKS) and `refinable` (COARSE) are registered beforehand. Names written into statements are
 declared ones; values are bound.
 """
 # ruff: noqa: S608
@@ -231,7 +231,7 @@ _OUTCOMES = """
             a.outcome = 'settled' and f.rows is null and k.rows is not null as vanished,
             vanished or a.outcome = 'failed' as failed,
             case when vanished then 'vanished_at_source' else a.reason end as cause,
-            case when vanished then coalesce(a.detail, 'answered ' || a.reason) else a.detail end as answer,
+            coalesce(a.detail, case when vanished then 'answered ' || a.reason else r.detail end) as answer,
             coalesce(f.rows, k.rows, 0) as rows,
             case when f.rows is not null then r.finer_until end as finer_until
         from asked a

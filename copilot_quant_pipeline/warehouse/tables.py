@@ -341,6 +341,80 @@ ACTIONS = Table(
     ),
 )
 
+INSTRUMENTS = Table(
+    schema="equities",
+    name="instruments",
+    description="Which company a symbol names, and when: tickers that were given on, and companies renamed.",
+    key=("symbol", "valid_from"),
+    columns=(
+        _symbol(),
+        Column(
+            "instrument", pa.string(), "The company: the symbol it was first known by, with a date if it took it over."
+        ),
+        Column("valid_from", pa.date32(), "First day; null is since the record begins.", nullable=True),
+        Column("valid_until", pa.date32(), "Last day; null is still.", nullable=True),
+        Column("source", pa.string(), "Who says so: a venue, or a person.", kind="note"),
+        _first_seen_at(),
+    ),
+)
+
+INSTRUMENT_QUESTIONS = Table(
+    schema="equities",
+    name="instrument_questions",
+    description="Answers that may be of another company than the bars stored under their symbol.",
+    key=("symbol", "kind", "seen_at"),
+    columns=(
+        _symbol(),
+        Column(
+            "kind",
+            pa.string(),
+            "another_life: a history that begins after the last bar; another_history: one whose prices are others.",
+            check="kind in ('another_life', 'another_history')",
+        ),
+        Column("begins", pa.date32(), "The first bar of that history."),
+        Column("listed", pa.date32(), "When the venue says the symbol was listed.", nullable=True),
+        Column("detail", pa.string(), "What speaks for another company."),
+        Column("seen_at", UTC_TIME, "When such an answer was first seen."),
+        Column("seen_again_at", UTC_TIME, "When it was last seen."),
+        Column(
+            "state",
+            pa.string(),
+            "waiting for a second answer or a person; another or same company; withdrawn: the venue says otherwise.",
+            check="state in ('waiting', 'another', 'same', 'withdrawn')",
+        ),
+        Column("decided_at", UTC_TIME, "Since when it waits no longer; null while it does.", nullable=True),
+    ),
+)
+
+# A symbol without rows names one company, itself; before the first row it names that row's. `since` and `until` leave
+# no day out: those between two companies, on which neither has a bar, count to the former.
+_LIVES = """
+select
+    symbol,
+    instrument,
+    case when lag(symbol) over life is null then '0001-01-01'::date else valid_from end as since,
+    coalesce(lead(valid_from) over life - 1, '9999-12-31'::date) as until,
+    valid_from,
+    valid_until
+from equities.instruments
+window life as (partition by symbol order by valid_from nulls first)
+"""
+
+LIVES = View(
+    schema="equities",
+    name="lives",
+    description="The companies of each symbol that has had several, or several names, one after the other.",
+    columns=(
+        _symbol(),
+        Column("instrument", pa.string(), "The company."),
+        Column("since", pa.date32(), "First day whose bars under the symbol are its."),
+        Column("until", pa.date32(), "Last such day."),
+        Column("valid_from", pa.date32(), "First day on which the symbol named it.", nullable=True),
+        Column("valid_until", pa.date32(), "Last such day.", nullable=True),
+    ),
+    query=_LIVES,
+)
+
 UNKNOWN_LOOKS = Table(
     schema="equities",
     name="unknown_looks",
@@ -357,23 +431,31 @@ UNKNOWN_LOOKS = Table(
 # 1 - dividend / previous close, as Yahoo does (https://help.yahoo.com/kb/SLN28256.html). Windows run newest
 # first so that "every later session" is a running product. A session without a bar (lost by the venue, or never
 # asked for) still counts with its action, or all bars before it would be off by it.
+# What one company did with its shares is nothing to another one that had the same ticker.
 _ADJUSTED_BARS = """
-with days as (
+with told as (
     select symbol, date, open, high, low, close, volume, dividend, split_ratio from equities.bars
     union all by name
     select symbol, date, dividend, split_ratio from equities.actions anti join equities.bars using (symbol, date)
+), days as (
+    select t.*, l.instrument
+    from told t left join equities.lives l on l.symbol = t.symbol and t.date between l.since and l.until
 ), split as (
     select *, coalesce(product(split_ratio) over later, 1.0) as shares
     from days
-    window later as (partition by symbol order by date desc rows between unbounded preceding and 1 preceding)
+    window later as (
+        partition by symbol, instrument order by date desc rows between unbounded preceding and 1 preceding
+    )
 ), paid as (
-    select *,
-        dividend / shares / lag(close / shares ignore nulls) over (partition by symbol order by date) as paid_out
+    select *, dividend / shares
+        / lag(close / shares ignore nulls) over (partition by symbol, instrument order by date) as paid_out
     from split
 ), adjusted as (
     select *, close / shares * coalesce(product(1.0 - coalesce(paid_out, 0.0)) over later, 1.0) as adj_close
     from paid
-    window later as (partition by symbol order by date desc rows between unbounded preceding and 1 preceding)
+    window later as (
+        partition by symbol, instrument order by date desc rows between unbounded preceding and 1 preceding
+    )
 )
 select
     date,
@@ -693,7 +775,7 @@ WARNINGS = Table(
     description="What a person should look at once: it may be right, and is not asked about again once they say so.",
     key=("kind", "key", "date"),
     columns=(
-        Column("kind", pa.string(), "split, jump, spike, dividend, price or adj_close: what is doubtful."),
+        Column("kind", pa.string(), "split, jump, spike, dividend, price, adj_close or members: what is doubtful."),
         Column("key", pa.string(), "The symbol."),
         Column("date", pa.date32(), "The session it stands at."),
         Column("said", pa.string(), "What was found, in words."),
@@ -761,6 +843,8 @@ TABLES: tuple[Table, ...] = (
     ACTIONS,
     UNKNOWN_LOOKS,
     MEMBERS,
+    INSTRUMENTS,
+    INSTRUMENT_QUESTIONS,
     MARKETS,
     MARKET_CHANGES,
     LISTED,
@@ -772,4 +856,4 @@ TABLES: tuple[Table, ...] = (
     RUN_SUMMARY,
     *map(history_of, VALUES),
 )
-VIEWS: tuple[View, ...] = (ADJUSTED_BARS, DAILY, KNOWN_PRICES)
+VIEWS: tuple[View, ...] = (LIVES, ADJUSTED_BARS, DAILY, KNOWN_PRICES)
