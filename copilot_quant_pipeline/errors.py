@@ -38,6 +38,18 @@ class BeforeFirstBar(VendorError):
     reason = "missing_at_source"
 
 
+class AnotherInstrument(VendorError):
+    """The vendor answers with something else than what was asked for: another company, another exchange."""
+
+    reason = "another_instrument"
+
+
+class AnotherCurrency(VendorError):
+    """The vendor's numbers are not in US dollars."""
+
+    reason = "another_currency"
+
+
 class Rejected(VendorError):
     """The vendor refuses the request as asked, for instance a grain it no longer keeps."""
 

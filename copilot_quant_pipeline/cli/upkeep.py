@@ -17,7 +17,14 @@ import typer
 
 from copilot_quant_pipeline.cli.asking import HomeOption, JsonOption, SourceOption, VerboseOption
 from copilot_quant_pipeline.cli.platform import open_ledger, tell_closed
-from copilot_quant_pipeline.cli.telling import Bar, print_json, print_table, print_warnings, told_barless
+from copilot_quant_pipeline.cli.telling import (
+    Bar,
+    print_changes,
+    print_json,
+    print_table,
+    print_warnings,
+    told_barless,
+)
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 
@@ -54,11 +61,12 @@ def status(
         found = {"grids": grids, "warnings": warnings, "closed?": closed, "schedules": schedules}
         print_json({"warehouse": str(settings.warehouse_path), **found})
         return
-    columns = ("grid", "settled", "failed", "missing", "keys", "newest date", "freshness")
+    columns = ("settled", "coarse", "failed", "missing", "keys", "newest", "freshness", "restated", "waiting")
     print_table(
-        columns,
-        [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
+        ("grid", *(name.replace("newest", "newest date") for name in columns)),
+        [(p.grid, *(getattr(p, name) for name in columns)) for p in progress],
     )
+    print_changes(sum(p.restated for p in progress), sum(p.waiting for p in progress))
     print_warnings(warnings)
     print_table(("schedule", "next run, while copilot-quant ui is up"), _planned(upcoming))
     for session in barless:

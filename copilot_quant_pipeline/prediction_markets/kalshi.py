@@ -11,7 +11,7 @@ ones only.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,6 +36,8 @@ from copilot_quant_pipeline.prediction_markets.http import (
     Wait,
 )
 from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
+    HISTORICAL,
+    LIVE,
     VENUE,
     faults,
     is_ticker,
@@ -134,11 +136,19 @@ class Kalshi:
         found = self._named(query.ids, notes) if query.ids else self._listed(query, notes)
         # Pages of a list that changes meanwhile can overlap.
         once = _first_of_each(found)
+        shown: dict[str, Market] = {}
         order = _by_volume if query.with_ended else _open_by_volume
-        markets = sorted(once, key=order) if query.limit is None else nsmallest(query.limit, once, key=order)
+        seen = _noting_open(once, shown)
+        markets = sorted(seen, key=order) if query.limit is None else nsmallest(query.limit, seen, key=order)
         notes.paging.expect_begun()
-        incomplete = (*notes.paging.incomplete, *notes.left_out)
-        return Catalog(tuple(markets), tuple(notes.broken.values()), incomplete)
+        chosen = {market.id for market in markets}
+        return Catalog(
+            tuple(markets),
+            tuple(notes.broken.values()),
+            (*notes.paging.incomplete, *notes.left_out),
+            beyond=tuple(market for ticker, market in shown.items() if ticker not in chosen),
+            shown=frozenset(shown),
+        )
 
     def fetch_market(self, market_id: str) -> Market:
         """One market by ticker, from whichever tier knows it.
@@ -216,9 +226,22 @@ class Kalshi:
                 part = answer if isinstance(answer, VendorError) else answer.get(ticker)
                 gathered.setdefault(ticker, []).append((window, _gone(ticker) if part is None else part))
         found = {market.key: _joined(gathered.get(market.id, [])) for market in markets}
-        return found | self._alone(
-            [market for market in markets if _says_nothing(found[market.key])], found, start, end
-        )
+        silent = [market for market in markets if _says_nothing(found[market.key])]
+        quiet = self._quiet(silent, found, {each.id for each in live})
+        unclear = [market for market in silent if market.key not in quiet]
+        return found | quiet | self._alone(unclear, found, start, end)
+
+    def _quiet(
+        self, markets: Sequence[Market], found: Mapping[str, pa.Table | VendorError], live: Collection[str]
+    ) -> dict[str, pa.Table | VendorError]:
+        """Those without candles that the live tier knows, as it tells of many in one request: nobody traded them."""
+        silent = [one for one in markets if one.id in live and not _has_failed(found[one.key])]
+        known: set[str] = set()
+        for first in range(0, len(silent) if len(silent) > 1 else 0, TICKERS_A_PAGE):
+            tickers = ",".join(market.id for market in silent[first : first + TICKERS_A_PAGE])
+            records = self._records(_Notes(), "/markets", "markets", MARKETS_A_PAGE, tickers=tickers)
+            known.update(name_of(record) for record in records)
+        return {market.key: _answer([]) for market in silent if market.id in known}
 
     def _alone(
         self, markets: Sequence[Market], known: Mapping[str, pa.Table | VendorError], start: datetime, end: datetime
@@ -271,15 +294,15 @@ class Kalshi:
                 raise found
             return found
         path = f"/series/{quote(market.series, safe='')}/markets/{quote(market.id, safe='')}/candlesticks"
-        return self._fetch_candles(path, market, window, attempts)
+        return self._fetch_candles(path, market, window, attempts, LIVE)
 
     def _fetch_archived(self, market: Market, window: Window, attempts: int) -> pa.Table:
         path = f"/historical/markets/{quote(market.id, safe='')}/candlesticks"
-        return self._fetch_candles(path, market, window, attempts)
+        return self._fetch_candles(path, market, window, attempts, HISTORICAL)
 
-    def _fetch_candles(self, path: str, market: Market, window: Window, attempts: int) -> pa.Table:
+    def _fetch_candles(self, path: str, market: Market, window: Window, attempts: int, tier: str) -> pa.Table:
         answer = self._http.get(path, _bounds(window), attempts=attempts, about=[market.id])
-        return _within(_part(answer, "candlesticks", list), market.id, window)
+        return _within(_part(answer, "candlesticks", list), market.id, window, tier)
 
     def _is_archived(self, market: Market) -> bool:
         settled_at = _instant(market.facts.get("settled_at"))
@@ -344,7 +367,9 @@ class Kalshi:
             for first in range(0, len(tickers), TICKERS_A_PAGE):
                 page = {"tickers": ",".join(tickers[first : first + TICKERS_A_PAGE]), **others}
                 # Where the list is refused or breaks off, each that is missing is asked for by itself.
-                for record in self._records(_Notes(), path, "markets", MARKETS_A_PAGE, **page):
+                records = list(self._records(_Notes(), path, "markets", MARKETS_A_PAGE, **page))
+                self._learn_events(records)
+                for record in records:
                     if name_of(record) in missing:
                         del missing[name_of(record)]
                         yield from self._readable([record], notes)
@@ -370,6 +395,20 @@ class Kalshi:
             if found.event in self._unread and not event:
                 why = f"the event of {found.id} and what it belongs to cannot be read: {self._unread[found.event]}"
                 notes.broken[found.event] = Broken(VENUE, found.event, why)
+
+    def _learn_events(self, records: Sequence[Any]) -> None:
+        """The events of these markets, in one request for many; who is left out is asked for where it is needed."""
+        named = {str(one["event_ticker"]) for one in records if isinstance(one, Mapping) and one.get("event_ticker")}
+        new = sorted(named - self._events.keys())
+        for first in range(0, len(new) if len(new) > 1 else 0, TICKERS_A_PAGE):
+            notes, asked = _Notes(), new[first : first + TICKERS_A_PAGE]
+            for event in self._records(notes, "/events", "events", EVENTS_A_PAGE, tickers=",".join(asked)):
+                if isinstance(event, Mapping) and event.get("event_ticker") in asked:
+                    if not event.get("category"):
+                        self._learn_categories()
+                    self._remember(event)
+            if notes.paging.errors:
+                return
 
     def _event_of(self, record: Any) -> Event:
         """The record of a market's event; `{}` where there is none, as for combinations."""
@@ -433,7 +472,7 @@ class Kalshi:
             records, after = _part(answer, name, list), answer.get("cursor") or None
             if after is not None and not isinstance(after, str):
                 raise Malformed(f"kalshi's list {path} has a cursor that is no text: {after!r:.60}")
-            return Page(records, after)
+            return Page.of(records, after, answer)
 
         for page in notes.paging.read(fetch, _key_of, f"kalshi's list {path}"):
             yield from page
@@ -486,8 +525,8 @@ def _bounds(window: Window) -> dict[str, int]:
     return {"start_ts": window.first, "end_ts": window.last, "period_interval": HOURLY}
 
 
-def _within(candles: Any, ticker: str, window: Window) -> pa.Table:
-    table = parse_candles(candles, ticker)
+def _within(candles: Any, ticker: str, window: Window, tier: str) -> pa.Table:
+    table = parse_candles(candles, ticker, tier)
     stamps = table["stamped_at"].cast(pa.int64()).to_numpy() // 1_000_000
     low, high = stamps.searchsorted([window.first, window.last + 1])
     return table.slice(low, high - low)
@@ -495,13 +534,17 @@ def _within(candles: Any, ticker: str, window: Window) -> pa.Table:
 
 def _parsed(entry: Mapping[str, Any], ticker: str, window: Window) -> pa.Table | VendorError:
     try:
-        return _within(_part(entry, "candlesticks", list), ticker, window)
+        return _within(_part(entry, "candlesticks", list), ticker, window, LIVE)
     except Malformed as error:
         return error
 
 
+class _LeftOut(NotFound):
+    """A market that is not among those of a batch that came."""
+
+
 def _gone(ticker: str) -> NotFound:
-    return NotFound(f"kalshi's live tier has no candles of {ticker}")
+    return _LeftOut(f"kalshi's live tier has no candles of {ticker}")
 
 
 def _joined(parts: Sequence[tuple[Window, pa.Table | VendorError]]) -> pa.Table | VendorError:
@@ -528,6 +571,11 @@ def _says_nothing(found: pa.Table | VendorError) -> bool:
     return rows == 0
 
 
+def _has_failed(found: pa.Table | VendorError) -> bool:
+    """Whether the request failed; a market that a batch leaves out has not."""
+    return isinstance(found, VendorError) and not isinstance(found, _LeftOut)
+
+
 def _attempts_after(found: pa.Table | VendorError) -> int:
     return FEW_ATTEMPTS if isinstance(found, VendorError) and found.transient else ATTEMPTS
 
@@ -542,6 +590,13 @@ def _first_of_each(markets: Iterable[Market]) -> Iterator[Market]:
         if market.id not in seen:
             seen.add(market.id)
             yield market
+
+
+def _noting_open(markets: Iterable[Market], shown: dict[str, Market]) -> Iterator[Market]:
+    for market in markets:
+        if market.status == "open":
+            shown[market.id] = market
+        yield market
 
 
 def _by_volume(market: Market) -> tuple[Decimal, str]:

@@ -49,6 +49,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Traffic,
 )
 
+SERVICE = "bets"
 URL = "https://api.manifold.markets"
 # 480 a minute, below the published 500.
 PACE = Pace(8)
@@ -98,7 +99,8 @@ class Manifold:
         ]
         wanted.sort(key=_volume, reverse=True)
         found = gather(self.name, wanted[: query.limit], self._fetch_listed)
-        return replace(found, incomplete=(*found.incomplete, *paging.incomplete))
+        shown = frozenset(str(record.get("id")) for record in wanted if not _has_ended(record, now))
+        return replace(found, incomplete=(*found.incomplete, *paging.incomplete), shown=shown)
 
     def fetch_market(self, market_id: str) -> Market:
         """One market by slug or id.
@@ -190,7 +192,7 @@ def parse_prices(market: Market, bets: list[dict[str, Any]], start: datetime, en
     Raises:
         Malformed: A bet cannot be read.
     """
-    return hourly(market, parsed(lambda some: [*_points(market, some)], bets), start, end)
+    return hourly(market, parsed(lambda some: [*_points(market, some)], bets), start, end, service=SERVICE)
 
 
 def _market(record: dict[str, Any], now: datetime) -> Market:
@@ -212,6 +214,7 @@ def _market(record: dict[str, Any], now: datetime) -> Market:
         status=_status(record, now),
         result=result,
         volume=read_quantity(record.get("volume")),
+        resolved_at=_resolved_at(record),
         facts={"tags": topics, **({"settlements": settled} if settled and result is None else {})},
     )
 
@@ -220,6 +223,11 @@ def _outcomes(record: dict[str, Any]) -> tuple[Outcome, ...]:
     if record["outcomeType"] == "BINARY":
         return YES, NO
     return expect_distinct(tuple(Outcome(str(answer["text"]), str(answer["id"])) for answer in record["answers"]))
+
+
+def _resolved_at(record: dict[str, Any]) -> datetime | None:
+    at = record.get("resolutionTime")
+    return read_instant(at, unit=MILLISECOND) if record["isResolved"] and at is not None else None
 
 
 def _closes_at(record: dict[str, Any]) -> datetime | None:

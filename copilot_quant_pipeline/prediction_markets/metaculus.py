@@ -18,7 +18,6 @@ from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
-from itertools import islice
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -48,6 +47,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Traffic,
 )
 
+SERVICE = "posts"
 URL = "https://www.metaculus.com"
 # 960 an hour, below the published 1000.
 PACE = Pace(16, 60.0)
@@ -85,10 +85,21 @@ class Metaculus:
         if query.ids:
             return gather(self.name, query.ids, lambda name, attempts: parse_market(self._fetch_post(name, attempts)))
         categories = {category.lower() for category in query.categories}
-        paging = Paging()
-        wanted = (post for post in self._posts(query.with_ended, paging) if _is_about(post, categories))
-        found = gather(self.name, islice(wanted, query.limit), lambda post, _: parse_market(post))
-        return replace(found, incomplete=(*found.incomplete, *paging.incomplete))
+        paging, wanted = Paging(), list[dict[str, Any]]()
+        for page in self._pages(query.with_ended, paging):
+            wanted += [post for post in page if _is_about(post, categories)]
+            if query.limit and len(wanted) >= query.limit:
+                break
+        found = gather(self.name, wanted, lambda post, _: parse_market(post))
+        return replace(
+            found,
+            markets=found.markets[: query.limit],
+            incomplete=(*found.incomplete, *paging.incomplete),
+            beyond=found.markets[query.limit :] if query.limit else (),
+            shown=frozenset(one.id for one in found.markets if one.status == "open"),
+            # Of who is missing beyond those with the most forecasts nothing is known.
+            down_to=Decimal("Infinity") if paging.has_more else None,
+        )
 
     def fetch_market(self, market_id: str) -> Market:
         """One question by the number of its post.
@@ -114,7 +125,7 @@ class Metaculus:
         asked = {"with_cp": "true", "include_cp_history": "true"}
         return self._http.get(f"/api/posts/{number}/", asked, attempts=attempts)
 
-    def _posts(self, with_ended: bool, paging: Paging) -> Iterator[dict[str, Any]]:
+    def _pages(self, with_ended: bool, paging: Paging) -> Iterator[list[dict[str, Any]]]:
         """Every post of a kind that has probabilities, those with the most forecasts first."""
         asked = {
             "forecast_type": list(KINDS),
@@ -125,10 +136,9 @@ class Metaculus:
 
         def fetch(query: str | None) -> Page[dict[str, Any], str]:
             page = self._http.get("/api/posts/", asked if query is None else dict(parse_qs(query)))
-            return Page(_expect_posts(page), _next(page))
+            return Page.of(_expect_posts(page), _next(page), page)
 
-        for page in paging.read(fetch, _key_of, "metaculus's list of posts"):
-            yield from page
+        yield from paging.read(fetch, _key_of, "metaculus's list of posts")
         paging.expect_begun()
 
 
@@ -158,7 +168,8 @@ def parse_prices(market: Market, post: Any, start: datetime, end: datetime) -> p
         except Malformed as error:
             if start <= at < end:
                 failed.setdefault(at.date(), (error.reason, f"{error} at {at:%Y-%m-%d %H:%M} UTC in {post['id']}"))
-    good = hourly(market, (point for point in points if point.stamped_at.date() not in failed), start, end)
+    shown = (point for point in points if point.stamped_at.date() not in failed)
+    good = hourly(market, shown, start, end, service=SERVICE)
     if failed:
         raise Spoiled("; ".join(why for _, why in list(failed.values())[:2]), good, failed)
     return good
@@ -181,6 +192,7 @@ def _market(post: dict[str, Any]) -> Market:
         closes_at=_instant(question.get("actual_close_time") or question.get("scheduled_close_time")),
         status=status,
         result=_winner(question, outcomes) if status == "resolved" else None,
+        resolved_at=_instant(question.get("actual_resolve_time")) if status == "resolved" else None,
         facts={"tags": _categories(post)},
     )
 

@@ -6,7 +6,7 @@ Not here: what an answer means (polymarket_catalog.py, polymarket_prices.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,6 +25,7 @@ from copilot_quant_pipeline.errors import (
     RateLimited,
     VendorError,
 )
+from copilot_quant_pipeline.prediction_markets.following import LONGEST_ID
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FEW_ATTEMPTS, HttpClient, Pace, Patience, Wait
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
@@ -37,10 +38,15 @@ from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
     parse_records,
 )
 from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
+    CLOB,
+    DATA,
+    Service,
     Stretch,
+    coarse_days,
     days_of,
     faults_in,
     finer_of,
+    finer_until,
     gaps_in,
     inside,
     is_thin,
@@ -55,6 +61,7 @@ from copilot_quant_pipeline.prediction_markets.reading import gather
 from copilot_quant_pipeline.prediction_markets.venue import (
     Broken,
     Catalog,
+    Coarse,
     Interrupted,
     Market,
     MarketQuery,
@@ -63,11 +70,13 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Semantics,
     Spoiled,
     Traffic,
+    Unrefined,
 )
 
 T = TypeVar("T")
 # What markets are found by in a list.
 Field = Literal["id", "slug", "condition_ids", "clob_token_ids"]
+_FIELDS: tuple[Field, ...] = get_args(Field)
 
 GAMMA_URL = "https://gamma-api.polymarket.com"
 CLOB_URL = "https://clob.polymarket.com"
@@ -79,8 +88,6 @@ MARKETS_PACE, EVENTS_PACE, HISTORY_PACE = Pace(300, 10), Pace(500, 10), Pace(100
 PAGE_SIZE = 100
 IDS_A_REQUEST = 50
 TOKENS_A_BATCH = 20
-# Ids are counted up; so many digits more make a token.
-LONGEST_ID = 18
 POINTS_A_PAGE = 10_000
 # Minutes between points. Asked first is CLOB, 20 outcomes at once. What it has no points of, or few, is asked for one
 # by one: data-api keeps hourly points for 90 days, those of 3 h for ever; CLOB is known to have lost resolved markets
@@ -123,30 +130,51 @@ Histories = dict[str, Answer]
 
 @dataclass(frozen=True)
 class _Found:
-    """What is known of one outcome in one window, and the first error that was met on the way."""
+    """What is known of one outcome in one window, and what was met on the way.
+
+    Attributes:
+        blame: the first error; one that may pass before one that does not, for then nothing is known yet.
+        silent: the services that did not answer at some grain, and may another time.
+        is_hushed: every service was asked at every grain that could have any, and has no point.
+    """
 
     history: Answer
     blame: VendorError | None = None
+    silent: frozenset[str] = frozenset()
+    is_hushed: bool = False
 
     @classmethod
     def of(cls, answer: Answer) -> _Found:
-        return cls(answer, answer if isinstance(answer, VendorError) else None)
+        blame = answer if isinstance(answer, VendorError) else None
+        return cls(answer, blame, _silent(CLOB, answer))
 
     @property
     def is_down(self) -> bool:
         return self.blame is not None and self.blame.transient
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the answer came, and holds no point."""
+        return isinstance(self.history, pa.Table) and not len(self.history)
+
+    @property
     def points(self) -> int:
         return 0 if isinstance(self.history, VendorError) else len(self.history)
 
-    def with_other(self, other: Answer) -> _Found:
+    def with_other(self, other: Answer, service: Service) -> _Found:
         """With what was answered elsewhere: a refusal there does not undo what is known."""
+        silent = self.silent | _silent(service, other)
         if isinstance(other, VendorError):
-            return _Found(other if _is_gone(self.history) else self.history, self.blame or other)
+            blame = self.blame if self.is_down or not (other.transient or self.blame is None) else other
+            return _Found(other if _is_gone(self.history) else self.history, blame, silent)
         if isinstance(self.history, VendorError):
-            return _Found(other, self.blame)
-        return _Found(finer_of(self.history, other), self.blame)
+            return _Found(other, self.blame, silent)
+        return _Found(finer_of(self.history, other), self.blame, silent)
+
+
+def _silent(service: Service, answer: Answer) -> frozenset[str]:
+    # A refusal is an answer: there is nothing to be had, now or later.
+    return frozenset({service.name} if isinstance(answer, VendorError) and answer.transient else ())
 
 
 # By the token's id.
@@ -213,7 +241,7 @@ class Polymarket:
             return self._named(query.ids)
         paging = Paging()
         pages = self._tagged(query, paging) if query.categories else self._largest(query, paging)
-        return replace(_chosen(pages, query), incomplete=paging.incomplete)
+        return replace(_chosen(pages, query, paging), incomplete=paging.incomplete)
 
     def fetch_market(self, market_id: str) -> Market:
         """One market by id, slug, condition id or the token of an outcome, ended or not.
@@ -231,8 +259,9 @@ class Polymarket:
                 asked = {"include_tag": "true"}
                 return parse_market(self._gamma["markets"].get(path, asked, attempts=attempts, about=[name]))
         found, paging = self._by_names(field, [name], attempts)
-        if found.markets:
-            return found.markets[0]
+        # What was not asked for comes where a filter is not heeded.
+        if meant := [one for one in found.markets if name in _names_by(field, one)]:
+            return meant[0]
         if paging.errors:
             raise paging.errors[0]
         if found.broken:
@@ -264,9 +293,9 @@ class Polymarket:
         with ThreadPoolExecutor(self._threads, thread_name_prefix=VENUE) as pool:
             answers = list(pool.map(lambda one: self._hourly(*one), asked))
             found = _by_token(asked, answers)
-            tokens = [token for market in markets for token in _tokens_of(market) if token.id in found]
-            completed = list(pool.map(lambda one: self._completed(one, found[one.id]), tokens))
-        complete = {token.id: windows for token, windows in zip(tokens, completed, strict=True)}
+            coarse = _by_token_and_window(pool.map(lambda one: self._at_coarsest(*one), self._silent(asked, found)))
+            each = list(pool.map(lambda market: self._completed(market, found, coarse), markets))
+        complete = {token: windows for one in each for token, windows in one.items()}
         return {market.key: self._assembled(market, complete, spans[market.key]) for market in markets}
 
     def _named(self, names: Sequence[str]) -> Catalog:
@@ -301,7 +330,10 @@ class Polymarket:
     def _by_names(self, field: Field, names: Sequence[str], attempts: int) -> tuple[Catalog, Paging]:
         found, paging = Catalog(()), Paging()
         for closed in (False, True):
-            asked = {field: list(names), "include_tag": "true"}
+            # Of those that are open nobody is asked for among the closed.
+            asked = {field: [name for name in names if name not in _known(found)], "include_tag": "true"}
+            if not asked[field]:
+                break
             for page in self._pages(paging, "markets", closed, asked, attempts):
                 found = found.with_other(page)
             if paging.errors:
@@ -348,27 +380,84 @@ class Polymarket:
             patience.begin()
         self._batches_failed = min(self._batches_failed, BATCHES_IN_A_ROW - 1)
 
-    def _completed(self, token: _Token, found: Windows) -> Windows:
-        """Each window's points, with what the other grains and services have more of its days."""
+    def _completed(
+        self, market: Market, found: Mapping[str, Windows], coarse: Mapping[tuple[str, Stretch], Answer]
+    ) -> dict[str, Windows]:
+        """Each outcome's windows, with what the other grains and services have more of their days.
+
+        Where an outcome has no point anywhere, its siblings that are as silent are not asked for at the other service.
+        """
+        tokens = [token for token in _tokens_of(market) if token.id in found]
+        hushed: set[Stretch] = set()
+        completed: dict[str, Windows] = {}
+        for token in tokens:
+            completed[token.id] = self._windows(token, found[token.id], coarse, hushed)
+            hushed |= {window for window, one in completed[token.id].items() if one.is_hushed}
+        return completed
+
+    def _windows(
+        self,
+        token: _Token,
+        found: Windows,
+        coarse: Mapping[tuple[str, Stretch], Answer],
+        hushed: Collection[Stretch],
+    ) -> Windows:
         completed, no_finer = dict(found), 0
         # What is kept finely for a while only is so in the newest.
         for window in sorted(found, key=lambda one: one.start, reverse=True):
             known = found[window]
             if self._lacks(token, known, window):
-                completed[window] = self._filled(token, known, window)
+                once = coarse.get((token.id, window))
+                is_hushed = window in hushed and known.is_empty and isinstance(once, pa.Table) and not len(once)
+                completed[window] = known if is_hushed else self._filled(token, known, window, once)
             elif no_finer < WINDOWS_NO_FINER and self._is_thin(token, known, window):
-                completed[window] = self._filled(token, known, window)
-                no_finer = 0 if completed[window].points > known.points else no_finer + 1
+                filled = completed[window] = self._filled(token, known, window)
+                # By a service that did not answer nothing is known of how quiet the market is.
+                if not filled.silent:
+                    no_finer = 0 if filled.points > known.points else no_finer + 1
         return completed
 
-    def _filled(self, token: _Token, known: _Found, window: Stretch) -> _Found:
+    def _filled(self, token: _Token, known: _Found, window: Stretch, coarse: Answer | None = None) -> _Found:
+        """With what data-api has, and CLOB at its coarsest grain: `coarse`, where that was asked for already."""
         attempts, is_at_clob = (FEW_ATTEMPTS if known.is_down else ATTEMPTS), known.blame is None
-        for grain in (HOURLY, OF_THREE_HOURS):
+        # What is kept for ever tells whether there is anything to be had more finely.
+        for grain in (OF_THREE_HOURS, HOURLY) if known.is_empty else (HOURLY, OF_THREE_HOURS):
             if self._lacks(token, known, window) or self._is_thin(token, known, window):
-                known = known.with_other(self._from_data(token, window, grain, attempts))
+                known = known.with_other(self._from_data(token, window, grain, attempts), DATA)
+            if grain == OF_THREE_HOURS and known.is_empty:
+                break
         if self._has_clob and is_at_clob and self._lacks(token, known, window):
-            known = known.with_other(self._from_clob(token, window, OF_TWELVE_HOURS, ATTEMPTS))
-        return known
+            other = self._from_clob(token, window, OF_TWELVE_HOURS, ATTEMPTS) if coarse is None else coarse
+            known = known.with_other(other, CLOB)
+        is_hushed = known.is_empty and not known.silent and known.blame is None
+        return replace(known, is_hushed=is_hushed)
+
+    def _silent(
+        self, asked: Sequence[tuple[Sequence[_Token], Stretch]], found: Mapping[str, Windows]
+    ) -> list[tuple[Sequence[_Token], Stretch]]:
+        """Those that CLOB has answered for and has no point of, though there may be one: many in one request."""
+        by_window: dict[Stretch, list[_Token]] = {}
+        for tokens, window in asked:
+            known = ((token, found[token.id][window]) for token in tokens if token.id not in self._apart)
+            silent = [token for token, one in known if one.is_empty and self._lacks(token, one, window)]
+            by_window.setdefault(window, []).extend(silent)
+        if not (self._has_clob and self._uses_batches):
+            return []
+        return [
+            (some, window)
+            for window, tokens in by_window.items()
+            for some in _batched(tokens, TOKENS_A_BATCH)
+            if len(some) > 1
+        ]
+
+    def _at_coarsest(self, tokens: Sequence[_Token], window: Stretch) -> tuple[Stretch, Histories]:
+        """What CLOB has of them at its coarsest grain; nothing where it does not say."""
+        with self._patience["clob"].turn():
+            sent = self._patience["clob"].ask(lambda: self._batch(tokens, window, OF_TWELVE_HOURS), counts=False)
+        if isinstance(sent, VendorError):
+            return window, {}
+        told = [token for token in tokens if sent.get(token.id) is not None]
+        return window, {token.id: _read(parse_clob, sent[token.id], token, window, OF_TWELVE_HOURS) for token in told}
 
     def _lacks(self, token: _Token, known: _Found, window: Stretch) -> bool:
         """Whether another service may have what this one has not. Too many requests are no reason to ask for more."""
@@ -411,7 +500,7 @@ class Polymarket:
             return _of_all(tokens, sent) if isinstance(sent, RateLimited) else {}
         self._clob_answers, self._batches_failed = True, 0
         told = [token for token in tokens if sent.get(token.id) is not None or not token.may_have_traded]
-        return {token.id: _read(parse_clob, sent.get(token.id) or [], token, window) for token in told}
+        return {token.id: _read(parse_clob, sent.get(token.id) or [], token, window, HOURLY) for token in told}
 
     def _singles(self, tokens: Sequence[_Token], window: Stretch, few: Container[str]) -> Histories:
         found = {
@@ -430,12 +519,11 @@ class Polymarket:
         elif not failed:
             self._batches_failed += 1
 
-    def _batch(self, tokens: Sequence[_Token], window: Stretch) -> dict[str, Any]:
+    def _batch(self, tokens: Sequence[_Token], window: Stretch, grain: int = HOURLY) -> dict[str, Any]:
         start, end = _seconds(window)
-        body = {"markets": [token.id for token in tokens], "start_ts": start, "end_ts": end, "fidelity": HOURLY}
-        history: dict[str, Any] = _history_in(
-            self._clob.post("/batch-prices-history", body, about=[token.market.key for token in tokens]), dict
-        )
+        body = {"markets": [token.id for token in tokens], "start_ts": start, "end_ts": end, "fidelity": grain}
+        answer = self._clob.post("/batch-prices-history", body, about=[token.market.key for token in tokens])
+        history: dict[str, Any] = _history_in(answer, dict)
         return history
 
     def _from_clob(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Answer:
@@ -452,11 +540,11 @@ class Polymarket:
         if isinstance(points, VendorError):
             return points
         self._clob_answers = True
-        return _read(parse_clob, points, token, window)
+        return _read(parse_clob, points, token, window, grain)
 
     def _from_data(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Answer:
         points = self._patience["data"].ask(lambda: self._data_points(token, window, grain, attempts))
-        return points if isinstance(points, VendorError) else _read(parse_data, points, token, window)
+        return points if isinstance(points, VendorError) else _read(parse_data, points, token, window, grain)
 
     def _data_points(self, token: _Token, window: Stretch, grain: int, attempts: int) -> list[Any]:
         start, end = _seconds(window)
@@ -483,7 +571,18 @@ class Polymarket:
             else:
                 histories[token.outcome].append(inside(one.history, span))
                 lost.extend((gap, one.blame if one.is_down else None) for gap in self._gaps(token, one.history, window))
-        return _answer(market, histories, lost)
+        coarse = [
+            (day, Coarse(points, finer_until(day, one.silent)))
+            for token, window, one in asked
+            for day, points in self._coarse(token, one, window.within(span)).items()
+        ]
+        return _answer(market, histories, lost, _coarsest(coarse))
+
+    def _coarse(self, token: _Token, found: _Found, window: Stretch) -> dict[date, int]:
+        """The days of which a service that did not answer may have more, with their number of points."""
+        if not found.silent or isinstance(found.history, VendorError):
+            return {}
+        return coarse_days(found.history, self._lived(token, window))
 
     def _gaps(self, token: _Token, history: pa.Table, window: Stretch) -> list[Stretch]:
         """The days on which a market that traded must have had a price by now, and has none that is good."""
@@ -511,6 +610,10 @@ def _by_token(asked: Sequence[tuple[Sequence[_Token], Stretch]], answers: Sequen
     return found
 
 
+def _by_token_and_window(answers: Iterable[tuple[Stretch, Histories]]) -> dict[tuple[str, Stretch], Answer]:
+    return {(token, window): one for window, some in answers for token, one in some.items()}
+
+
 def _batched(all_of: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (all_of[start : start + size] for start in range(0, len(all_of), size))
 
@@ -532,16 +635,19 @@ def _field_of(name: str) -> Field:
 
 def _known(catalog: Catalog) -> set[str | None]:
     """All names that a catalog tells of."""
-    return {name for market in catalog.markets for name in _names_of(market)} | {one.id for one in catalog.broken}
+    told = (name for market in catalog.markets for field in _FIELDS for name in _names_by(field, market))
+    return set(told) | {one.id for one in catalog.broken}
 
 
-def _names_of(market: Market) -> Iterator[str | None]:
-    """All that leads to it."""
-    yield from (market.id, market.slug, market.facts["condition_id"])
-    yield from (outcome.token for outcome in market.outcomes)
+def _names_by(field: Field, market: Market) -> set[str | None]:
+    """What leads to it by this filter."""
+    if field == "clob_token_ids":
+        # A venue may count its outcomes as it counts its markets.
+        return {outcome.token for outcome in market.outcomes if len(outcome.token) > LONGEST_ID}
+    return {{"id": market.id, "slug": market.slug, "condition_ids": market.facts["condition_id"]}[field]}
 
 
-def _chosen(pages: Iterable[Catalog], query: MarketQuery) -> Catalog:
+def _chosen(pages: Iterable[Catalog], query: MarketQuery, paging: Paging) -> Catalog:
     markets: dict[str, Market] = {}
     broken: dict[Broken, None] = {}
     for page in pages:
@@ -551,7 +657,15 @@ def _chosen(pages: Iterable[Catalog], query: MarketQuery) -> Catalog:
     if query.limit:
         # What cannot be traded yet takes no open one's place.
         wanted.sort(key=lambda one: (query.with_ended or one.status == "open", one.volume or Decimal(0)), reverse=True)
-    return Catalog(tuple(wanted[: query.limit]), tuple(broken))
+    shown = [one for one in markets.values() if one.status == "open"]
+    is_cut = query.limit is not None and (paging.has_more or query.with_ended)
+    return Catalog(
+        tuple(wanted[: query.limit]),
+        tuple(broken),
+        beyond=tuple(wanted[query.limit :]) if query.limit else (),
+        shown=frozenset(one.id for one in shown),
+        down_to=min((one.volume or Decimal(0) for one in shown), default=None) if is_cut else None,
+    )
 
 
 def _descend(volumes: Sequence[Decimal]) -> bool:
@@ -586,9 +700,11 @@ def _history_in(answer: Any, kind: type) -> Any:
     return history
 
 
-def _read(parse: Callable[[Any, str], pa.Table], points: Any, token: _Token, window: Stretch) -> pa.Table | VendorError:
+def _read(
+    parse: Callable[[Any, str, int], pa.Table], points: Any, token: _Token, window: Stretch, grain: int
+) -> pa.Table | VendorError:
     try:
-        return inside(parse(points, token.of), window)
+        return inside(parse(points, token.of, 60 * grain), window)
     except Malformed as error:
         return error
 
@@ -597,6 +713,7 @@ def _answer(
     market: Market,
     histories: Mapping[Outcome, Sequence[pa.Table]],
     lost: Sequence[tuple[Stretch, VendorError | None]],
+    coarse: Mapping[date, Coarse],
 ) -> pa.Table | VendorError:
     """The market's points; with what is wrong with some of its days, by whoever is to blame for that."""
     points = points_of(market, histories)
@@ -605,12 +722,28 @@ def _answer(
     failed = blamed | faults
     missing = sorted({day for stretch, error in lost if not error for day in stretch.days} - failed.keys())
     said_missing = [_said_missing(market, missing)] if missing else []
+    # Of a day without a price of some outcome there is nothing to refine.
+    fewer = {day: one for day, one in coarse.items() if day not in failed and day not in missing}
     if not failed:
-        return MissingAtSource(said_missing[0], points) if missing else points
+        return MissingAtSource(said_missing[0], points, coarse=fewer) if missing else _refinable(market, points, fewer)
     said = list(dict.fromkeys(text for _, (_, text) in sorted(failed.items())))
     why = "; ".join([*said[:2], *(["and more"] if len(said) > 2 else []), *said_missing])
     is_down = any(error.transient for _, error in lost if error)
-    return (Interrupted if is_down else Spoiled)(why, points_without(points, failed), failed)
+    return (Interrupted if is_down else Spoiled)(why, points_without(points, failed), failed, fewer)
+
+
+def _refinable(market: Market, points: pa.Table, coarse: Mapping[date, Coarse]) -> pa.Table | Unrefined:
+    why = f"{VENUE} has few points of {market.key} on {len(coarse)} days, and one of its services did not answer"
+    return Unrefined(why, points, coarse=coarse) if coarse else points
+
+
+def _coarsest(days: Sequence[tuple[date, Coarse]]) -> dict[date, Coarse]:
+    """By day the fewest points of an outcome, and how long some outcome may be had finer."""
+    found: dict[date, Coarse] = {}
+    for day, one in days:
+        known = found.get(day, one)
+        found[day] = Coarse(min(known.points, one.points), max(known.until, one.until))
+    return found
 
 
 def _said_missing(market: Market, missing: Sequence[date]) -> str:

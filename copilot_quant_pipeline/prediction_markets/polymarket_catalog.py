@@ -50,7 +50,7 @@ def parse_page(answer: Any, kind: Kind) -> Page[Any, str]:
     cursor = answer.get("next_cursor") or None
     if cursor is not None and not isinstance(cursor, str):
         raise Malformed(f"{VENUE}'s page of {kind} has a cursor that is no text: {str(cursor)[:80]}")
-    return Page(records, cursor)
+    return Page.of(records, cursor, answer)
 
 
 def parse_records(records: Sequence[Any], kind: Kind) -> Catalog:
@@ -141,6 +141,9 @@ def _market(record: Any, event: Mapping[str, Any] | None) -> Market:
         volume=_volume(record),
         event=_named(event),
         series=_series(event),
+        label=str(record.get("groupItemTitle") or "").strip() or None,
+        event_title=str(event.get("title") or "").strip() or None,
+        resolved_at=_resolved_at(record) if status == "resolved" else None,
         facts={"condition_id": record.get("conditionId") or None, "tags": tags, **_split(status, result, prices)},
     )
 
@@ -245,6 +248,11 @@ def _closes_at(record: Mapping[str, Any], status: Status) -> datetime | None:
         # What is closed ahead of its announced end was so when its record was last changed.
         return told or min((one for one in (announced, seen) if one), default=None)
     return None if announced and seen and announced <= seen else announced
+
+
+def _resolved_at(record: Mapping[str, Any]) -> datetime | None:
+    """When its oracle had decided; where that is not told, when it was closed for good."""
+    return _instant(record.get("umaEndDate")) or _instant(record.get("closedTime"))
 
 
 def _instant(given: Any) -> datetime | None:

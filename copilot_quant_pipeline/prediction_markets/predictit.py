@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -42,6 +43,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Traffic,
 )
 
+SERVICE = "marketdata"
 URL = "https://www.predictit.org"
 PACE = Pace(10, 60.0)
 CHANGES_EVERY = timedelta(minutes=1)
@@ -89,7 +91,13 @@ class PredictIt:
             self._all = None if self._all and isinstance(self._all[1], VendorError) else self._all
         _, records = self._fetch_all()
         wanted = [record for record in records.values() if query.with_ended or record.get("status") == "Open"]
-        return gather(self.name, wanted[: query.limit], lambda record, _: parse_market(record))
+        found = gather(self.name, wanted, lambda record, _: parse_market(record))
+        return replace(
+            found,
+            markets=found.markets[: query.limit],
+            beyond=found.markets[query.limit :] if query.limit else (),
+            shown=frozenset(one.id for one in found.markets if one.status == "open"),
+        )
 
     def fetch_market(self, market_id: str) -> Market:
         """One market by its number.
@@ -112,7 +120,7 @@ class PredictIt:
                 f"and {start:%Y-%m-%d} to {end:%Y-%m-%d} is over"
             )
         if start > now:
-            return hourly(market, (), start, end)
+            return hourly(market, (), start, end, service=SERVICE)
         return parse_prices(market, self._fetch_record(market.id), start, end)
 
     def _fetch_record(self, market_id: str) -> tuple[datetime, Any]:
@@ -166,7 +174,9 @@ def parse_prices(market: Market, seen: tuple[datetime, Any], start: datetime, en
         Malformed: The record cannot be read, or lacks one of the market's contracts.
     """
     at, record = seen
-    return hourly(market, parsed(lambda one: [*_points(market, at, one["contracts"])], record), start, end)
+    return hourly(
+        market, parsed(lambda one: [*_points(market, at, one["contracts"])], record), start, end, service=SERVICE
+    )
 
 
 def _market(record: dict[str, Any]) -> Market:
@@ -199,9 +209,11 @@ def _end(text: str) -> datetime:
 
 def _points(market: Market, at: datetime, contracts: list[dict[str, Any]]) -> Iterator[Point]:
     by_number = {str(contract["id"]): contract for contract in contracts}
+    numbers = {outcome.token for outcome in market.outcomes}
     for outcome in market.outcomes:
         contract = by_number[outcome.token]
-        side = "No" if len(contracts) == 1 and outcome.name == "No" else "Yes"
+        # By the market as it is known: a contract that joined later makes the first one's No no Yes.
+        side = "No" if len(numbers) == 1 and outcome.name == "No" else "Yes"
         price = read_probability(contract["lastTradePrice"])
         if side == "No" and price is not None:
             # Yes and No are the two sides of one trade.

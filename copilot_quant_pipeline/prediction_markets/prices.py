@@ -8,7 +8,7 @@ Not here: asking (fetching.py and the venues), storing (warehouse).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
@@ -23,20 +23,23 @@ from copilot_quant_pipeline.prediction_markets.registry import semantics_of
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
     SHORTEST_WITH_POINTS,
+    Coarse,
     Market,
     MissingAtSource,
     Semantics,
+    Unrefined,
 )
-from copilot_quant_pipeline.warehouse.harvest import CELLS
+from copilot_quant_pipeline.warehouse.harvest import CELLS, COARSE
 from copilot_quant_pipeline.warehouse.tables import PRICES
 
 
 @dataclass(frozen=True)
 class Settled:
-    """Every cell of a span once (`CELLS`), and its rows (`PRICES`)."""
+    """Every cell of a span once (`CELLS`), its rows (`PRICES`), and which cells may be had finer (`COARSE`)."""
 
     cells: pa.Table
     rows: pa.Table
+    coarse: pa.Table = field(default_factory=COARSE.empty_table)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,9 @@ def settle_span(
     `no_trade` where nothing happened that is not told; where prices are shown every hour, `no_trade` of a market that
     never traded or was hardly open that day, `no_price` between its start and its first price ever, or between its last
     one and its end; else failed as `missing_at_source`, and so is one with points of some outcomes only. Where nothing
-    is known of the silence it is always failed. By default the `evidence` is the answer alone, to cover the asked days.
+    is known of the silence it is always failed. A day whose points are few while a service that may have more did not
+    answer is settled with them, and told as coarse. By default the `evidence` is the answer alone, to cover the asked
+    days.
 
     A vendor's error fails the days that had to be asked for, except those it brings points of. Days before today of a
     venue that has no history are settled as `no_history`.
@@ -98,7 +103,12 @@ def settle_span(
         "detail": pa.array([detail for _, _, detail in fates], pa.string()),
         "fetched_at": pa.repeat(pa.scalar(now, CELLS.field("fetched_at").type), len(span.dates)),
     }
-    return Settled(pa.table(cells, schema=CELLS), rows)
+    coarse = [
+        {"date": day, "key": span.key, "finer_until": one.until, "detail": _of_few(one)}
+        for day, one in judge.coarse.items()
+        if day in green
+    ]
+    return Settled(pa.table(cells, schema=CELLS), rows, pa.Table.from_pylist(coarse, COARSE))
 
 
 def expects_more(
@@ -109,6 +119,40 @@ def expects_more(
         return False
     judge = _Judge(market, answer, now.astimezone(UTC), evidence, _rows(market, _points_of(answer), "", now))
     return any(judge.is_open_question(day) for day in days_of_life(market, span, now.astimezone(UTC).date()))
+
+
+def with_finer(
+    told: pa.Table, stored: pa.Table, coarse: Mapping[date, Coarse]
+) -> tuple[pa.Table, Mapping[date, Coarse]]:
+    """The `told` points (`POINTS`), on coarse days the `stored` ones (`PRICES`) where they are more; and their numbers.
+
+    A service that did not answer has not taken back what it said before.
+    """
+    days = told.column("stamped_at").cast(pa.date32(), safe=False)
+    of_told, of_stored = _counts(days, told), _counts(stored.column("date"), stored)
+    finer = {day: of_stored[day] for day in coarse if sum(of_stored.get(day, ())) > sum(of_told.get(day, ()))}
+    kept = (
+        stored.filter(pc.is_in(stored.column("date"), pa.array(list(finer), pa.date32())))
+        .select(POINTS.names)
+        .cast(POINTS)
+    )
+    others = told.filter(pc.invert(pc.is_in(days, pa.array(list(finer), pa.date32()))))
+    return pa.concat_tables([others, kept]), {
+        day: replace(one, points=min(finer.get(day, [one.points]))) for day, one in coarse.items()
+    }
+
+
+def _counts(days: pa.ChunkedArray, points: pa.Table) -> dict[date, list[int]]:
+    """How many points there are of each outcome, by day."""
+    each = (
+        pa.table({"day": days, "outcome": points.column("outcome")})
+        .group_by(["day", "outcome"])
+        .aggregate([([], "count_all")])
+    )
+    counts: dict[date, list[int]] = {}
+    for day, count in zip(each.column("day").to_pylist(), each.column("count_all").to_pylist(), strict=True):
+        counts.setdefault(day, []).append(count)
+    return counts
 
 
 def days_told(market: Market, answer: object) -> set[date]:
@@ -155,8 +199,9 @@ class _Judge:
             return "failed", *self._failed[day]
         if day in self.days:
             lacking = self._lacking(day)
-            return ("failed", "missing_at_source", _of_some(market, lacking)) if lacking else ("settled", None, None)
-        if market.status == "gone" and isinstance(answer, VendorError) and _is_last_day(day, market):
+            few = _of_few(self.coarse.get(day))
+            return ("failed", "missing_at_source", _of_some(market, lacking)) if lacking else ("settled", None, few)
+        if market.status == "gone" and self._is_refused and _is_last_day(day, market):
             return "settled", "delisted", f"{market.venue} knew it until that day"
         if self._is_past(day) and not self._semantics.has_history and not getattr(answer, "transient", False):
             return "settled", "no_history", f"{market.venue} gives no history: its prices begin when first asked for"
@@ -184,9 +229,17 @@ class _Judge:
     @property
     def _is_judged(self) -> bool:
         """Whether days without points are to be told apart; what a venue has deleted is known by its name only."""
-        return not isinstance(self.answer, VendorError) or (
-            isinstance(self.answer, MissingAtSource) and self.market.status != "gone"
-        )
+        return not self._is_refused or (isinstance(self.answer, MissingAtSource) and self.market.status != "gone")
+
+    @property
+    def _is_refused(self) -> bool:
+        return isinstance(self.answer, VendorError) and not isinstance(self.answer, Unrefined)
+
+    @cached_property
+    def coarse(self) -> Mapping[date, Coarse]:
+        """The days with points of which a service that did not answer may have more."""
+        told = self.answer.coarse if isinstance(self.answer, MissingAtSource) else {}
+        return {day: one for day, one in told.items() if day in self.days}
 
     def _silent(self, day: date) -> Fate:
         if self._semantics.silence == "unknown":
@@ -269,6 +322,10 @@ def _outcomes_by_day(rows: pa.Table) -> dict[date, frozenset[str]]:
 
 def _of_some(market: Market, lacking: list[str]) -> str:
     return f"{market.venue} has prices of some outcomes of {market.key}, and none of {', '.join(lacking)} on this day"
+
+
+def _of_few(coarse: Coarse | None) -> str | None:
+    return f"coarse: {coarse.points} point{'' if coarse.points == 1 else 's'} a day" if coarse else None
 
 
 def settlements_of(market: Market) -> dict[str, Decimal] | None:

@@ -21,6 +21,8 @@ from copilot_quant_pipeline.prediction_markets.venue import POINTS, Broken, Cata
 T = TypeVar("T")
 R = TypeVar("R")
 
+# One point is kept an hour, in seconds.
+HOUR = 3600
 SIX_DIGITS = Decimal("0.000001")
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 # So many records in a row that are not answered for, and their venue is down; a few may be broken side by side.
@@ -142,7 +144,8 @@ def gather(venue: str, names: Iterable[T], fetch: Callable[[T, int], Market]) ->
             markets[market.id], failed = market, []
         except VendorError as error:
             failed = [*failed, error] if error.transient and not isinstance(error, Malformed) else []
-            broken.append(Broken(venue, named(name), str(error), unknown=isinstance(error, NotFound)))
+            passing = {"reason": error.reason} if error.transient else {}
+            broken.append(Broken(venue, named(name), str(error), unknown=isinstance(error, NotFound), **passing))
     else:
         is_down = len(failed) == len(broken) > 1 and not markets
     if is_down and not markets:
@@ -164,8 +167,13 @@ def named(record: Any) -> str:
     return str(record)[:80]
 
 
-def hourly(market: Market, points: Iterable[Point], start: datetime, end: datetime) -> pa.Table:
-    """The last point of each outcome and hour with start <= at < end; of one instant's the one given last."""
+def hourly(
+    market: Market, points: Iterable[Point], start: datetime, end: datetime, *, service: str | None = None
+) -> pa.Table:
+    """The last point of each outcome and hour with start <= at < end; of one instant's the one given last.
+
+    A point stays at its own instant, which is when its price was known; `service` is what of the venue told them.
+    """
     last: dict[tuple[str, datetime], Point] = {}
     for point in points:
         hour = (point.outcome, point.stamped_at.replace(minute=0, second=0, microsecond=0))
@@ -176,4 +184,5 @@ def hourly(market: Market, points: Iterable[Point], start: datetime, end: dateti
     rows = sorted(
         last.values(), key=lambda point: (place.get(point.outcome, len(place)), point.outcome, point.stamped_at)
     )
-    return pa.Table.from_pylist([asdict(point) for point in rows], schema=POINTS)
+    said = {"service": service, "grain_seconds": HOUR, "stamp": "instant"}
+    return pa.Table.from_pylist([{**asdict(point), **said} for point in rows], schema=POINTS)

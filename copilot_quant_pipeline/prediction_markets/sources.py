@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, partial
@@ -16,12 +16,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, Unavailable, UserError, VendorError
+from copilot_quant_pipeline.errors import NotFound, Unavailable, UserError, VendorError
 from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
-from copilot_quant_pipeline.prediction_markets.following import FollowRule
+from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_keys
 from copilot_quant_pipeline.prediction_markets.hearing import Hearing
 from copilot_quant_pipeline.prediction_markets.http import Patience
+from copilot_quant_pipeline.prediction_markets.looks import Known, Look, look_at
 from copilot_quant_pipeline.prediction_markets.prices import (
     Evidence,
     Settled,
@@ -31,14 +32,12 @@ from copilot_quant_pipeline.prediction_markets.prices import (
     last_day_of_life,
     settle_span,
     settlements_of,
+    with_finer,
 )
 from copilot_quant_pipeline.prediction_markets.registry import make_venue, semantics_of
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
-    Broken,
-    Catalog,
     Market,
-    MarketQuery,
     MissingAtSource,
     Outcome,
     Traffic,
@@ -46,8 +45,8 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     partial_answer,
 )
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.catalog import read_markets, record_markets
-from copilot_quant_pipeline.warehouse.harvest import CELLS, WINDOWS, Harvest, SeenAgain
+from copilot_quant_pipeline.warehouse.catalog import read_listed, read_markets, record_listed, record_markets
+from copilot_quant_pipeline.warehouse.harvest import CELLS, COARSE, WINDOWS, Harvest, SeenAgain
 from copilot_quant_pipeline.warehouse.progress import read_empty
 from copilot_quant_pipeline.warehouse.tables import MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -61,12 +60,22 @@ EVER = (date.min, date.max)
 # A day that is not over is asked for again after this long.
 PROVISIONAL_FOR = timedelta(hours=1)
 
+# What a stored market has as its description has it.
+_COLUMNS = (
+    *("venue", "id", "slug", "title", "label", "category", "event", "event_title", "series"),
+    *("opened_at", "closes_at", "status", "result", "resolved_at", "volume"),
+)
 
 # By market the first and the last UTC day with a stored price.
 _Extents = Mapping[str, tuple[date, date]]
 _EXTENTS = """
     select market, min(date) as first, max(date) as last from prediction_markets.prices
     where market in (select unnest($markets::varchar[])) group by market
+"""
+
+
+_STORED_ON = """
+    from prediction_markets.prices where market = $market and date in (select unnest($days::date[]))
 """
 
 
@@ -135,29 +144,26 @@ class MarketSources:
             # It is not asked, which says nothing about the cell.
             raise Unavailable(f"not asked: {error}") from None
 
-    def fetch_catalog(self, venue: str, rule: FollowRule) -> Catalog:
-        """What a venue lists of the rule's categories, and each market the rule names.
+    def look(self, venue: str, rule: FollowRule, markets: Sequence[Market], followed: Collection[str]) -> Look:
+        """What a venue lists of the rule's categories and says of each market the rule names.
 
-        Raises:
-            UserError: It needs a setting that is absent.
-            VendorError: The venue does not answer.
+        `markets` are all that are stored, `followed` the keys of those on the axis.
         """
-        slugs = tuple(key.partition(":")[2] for key in rule.ids if key.partition(":")[0] == venue)
-        client, listed, named = self.venue(venue), Catalog(()), Catalog(())
-        if venue in rule.venues:
-            # First, because Kalshi's client then knows the events of most named ones.
-            listed = client.fetch_markets(MarketQuery(rule.categories, limit=rule.top, with_ended=False))
-        if slugs:
-            named = self._confirmed(client, slugs)
-        incomplete = (*named.incomplete, *listed.incomplete)
-        return Catalog((*named.markets, *listed.markets), (*named.broken, *listed.broken), incomplete)
-
-    def _confirmed(self, venue: Venue, names: tuple[str, ...]) -> Catalog:
-        """The markets of `names`; a broken record may be one of a name that would else be told as unknown."""
-        named = venue.fetch_markets(MarketQuery(ids=names))
-        if all(one.unknown for one in named.broken):
-            return named
-        return replace(named, broken=tuple(_confirmed(venue, one) if one.unknown else one for one in named.broken))
+        try:
+            client = self.venue(venue)
+        except UserError as error:
+            waiting = {f"{venue}:{name}": (Unavailable.reason, f"not asked: {error}") for name in rule.names_at(venue)}
+            have = {market.key for market in markets}
+            names = {name: why for name, why in waiting.items() if plan_keys(markets, [name])[name] not in have}
+            return Look(waiting=names, news=(f"{venue}: {error}",))
+        question = json.dumps([sorted(rule.categories), rule.top, rule.with_ended])
+        listed, broken = (read_listed(self.warehouse, venue, question, state) for state in ("open", "broken"))
+        look = look_at(client, rule, Known(markets, followed, listed, broken))
+        if look.shown is not None:
+            record_listed(self.warehouse, venue, question, "open", look.shown)
+        if look.down is None and venue in rule.venues:
+            record_listed(self.warehouse, venue, question, "broken", look.broken)
+        return look
 
     def harvest_prices(self, cells: Rectangle, *, refresh: bool, backfill: InBackfill | None) -> Harvest:
         """Every asked cell settled or failed, and the points that came; one venue's trouble leaves the others."""
@@ -165,7 +171,7 @@ class MarketSources:
         spans = plan_fetches(cells)
         markets = self._markets(spans, backfill)
         pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
-        hearing, beside = Hearing.of(self.warehouse, self._now), [PRICES.arrow.empty_table()]
+        hearing, beside = Hearing.of(self.warehouse, self._now), list[Settled]()
         asks = [self._ask(span, market, hearing) for span in spans if isinstance(market := markets[span.key], Market)]
         for some in _by_venue(asks):
             # What is asked before midnight and stored after it is not that day's last word.
@@ -177,11 +183,13 @@ class MarketSources:
             # Taken out one by one: points and rows of all of them at once would need twice the memory.
             pieces += [self._settled(ask, answers.pop(ask.market.key, None), stored, asked_at) for ask in some]
             self.on_cells(sum(len(ask.span.dates) for ask in some))
-        pieces, refuting = hearing.judged(pieces), pa.concat_tables(beside)
+        pieces = hearing.judged(pieces)
+        refuting = pa.concat_tables([PRICES.arrow.empty_table(), *(piece.rows for piece in beside)])
         traffic = self._traffic()
         return Harvest(
             cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in pieces)]),
             rows=pa.concat_tables([PRICES.arrow.empty_table(), *(piece.rows for piece in pieces)]),
+            coarse=pa.concat_tables([COARSE.empty_table(), *(piece.coarse for piece in (*pieces, *beside))]),
             seen_again=SeenAgain(refuting, _windows_of(refuting, self._now)) if refuting.num_rows else None,
             requests=traffic.requests - before.requests,
             retries=traffic.retries - before.retries,
@@ -224,7 +232,11 @@ class MarketSources:
         if refused := read_refusal(self.landing, f"{venue.upper()}-MARKETS", key, of=backfill, window=EVER):
             return refused.error
         try:
-            return replace(self._reached(venue).fetch_market(slug), slug=slug)
+            market = self._reached(venue).fetch_market(slug)
+            # A key that somebody put on the axis may be another name of it; a slug of before leads to it unsaid.
+            if plan_keys([market], [key])[key] != key:
+                raise NotFound(f"this market is {market.key}; ask for it by that name")
+            return replace(market, slug=slug)
         except VendorError as error:
             self._keep_refusal(f"{venue.upper()}-MARKETS", key, error, EVER, backfill)
             return error
@@ -245,8 +257,8 @@ class MarketSources:
 
     def _refuting(
         self, asks: Sequence[_Ask], answers: Mapping[str, _Answer], stored: _Extents, now: datetime
-    ) -> list[pa.Table]:
-        """The rows that answers bring of days nobody asked for now, and that were settled without any."""
+    ) -> list[Settled]:
+        """What answers bring of days nobody asked for now, and that were settled without any rows."""
         empty = read_empty(self.warehouse, PRICES.grid, [ask.market.key for ask in asks])
         found = []
         for ask in asks:
@@ -254,7 +266,7 @@ class MarketSources:
             days = empty.get(ask.market.key, frozenset()).difference(ask.span.dates)
             if answer and days and (told := days & days_told(ask.market, answer.found)):
                 beside = replace(ask, span=Span(ask.span.key, tuple(sorted(told))))
-                found.append(self._settled(beside, answer, stored, now).rows)
+                found.append(self._settled(beside, answer, stored, now))
         return found
 
     def _settled(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> Settled:
@@ -346,10 +358,18 @@ class MarketSources:
         """The answer, with what is stored where the venue will not say it again: before now, of what it has deleted."""
         if isinstance(answer, pa.Table):
             return answer if semantics_of(market.venue).has_history else self._with_stored(market, answer)
+        if isinstance(answer, MissingAtSource) and answer.coarse:
+            return self._with_finer(market, answer)
         if market.status != "gone" or answer.transient:
             return answer
         told = answer.points if isinstance(answer, MissingAtSource) else POINTS.empty_table()
         return MissingAtSource(f"{market.venue} knows {market.key} no more", self._with_stored(market, told))
+
+    def _with_finer(self, market: Market, answer: MissingAtSource) -> MissingAtSource:
+        """The answer, with what is stored of the days of which it is stored finer than told by half of the services."""
+        stored = self.warehouse.read(_STORED_ON, {"market": market.key, "days": list(answer.coarse)})
+        points, coarse = with_finer(answer.points, stored, answer.coarse)
+        return type(answer)(str(answer), points, answer.failed, coarse)
 
     def _with_stored(self, market: Market, points: pa.Table) -> pa.Table:
         stored = self.warehouse.read(
@@ -388,14 +408,10 @@ def described(market: Market, now: datetime, source: str) -> dict[str, Any]:
     settled = settlements_of(market)
     return {
         "market": market.key,
-        **{name: getattr(market, name) for name in ("venue", "id", "slug", "title", "category", "event", "series")},
-        **{name: getattr(market, name) for name in ("opened_at", "closes_at", "status", "result", "volume")},
+        **{name: getattr(market, name) for name in _COLUMNS},
         "outcomes": json.dumps([[outcome.name, outcome.token] for outcome in market.outcomes]),
         "settlements": json.dumps({name: str(at) for name, at in settled.items()}) if settled else None,
         "facts": json.dumps(dict(market.facts)),
-        "label": None,
-        "event_title": None,
-        "resolved_at": None,
         "listed_at": now,
         "last_seen_at": now,
         "first_seen_at": now,
@@ -415,9 +431,8 @@ def read_catalog(warehouse: Warehouse, keys: Sequence[str] | None = None) -> lis
 
 
 def _market(row: Mapping[str, Any]) -> Market:
-    names = ("venue", "id", "slug", "title", "category", "event", "series")
     return Market(
-        **{name: row[name] for name in (*names, "opened_at", "closes_at", "status", "result", "volume")},
+        **{name: row[name] for name in _COLUMNS},
         outcomes=tuple(Outcome(*pair) for pair in json.loads(row["outcomes"])),
         facts=json.loads(row["facts"]),
     )
@@ -441,16 +456,6 @@ def _without_twins(new: Mapping[str, Market | VendorError], known: Sequence[Mark
         first = keys.setdefault((market.venue, market.id), key) if isinstance(market, Market) else key
         told[key] = market if first == key else NotFound(f"this market is {first}; ask for it by that name")
     return told
-
-
-def _confirmed(venue: Venue, unknown: Broken) -> Broken:
-    try:
-        venue.fetch_market(unknown.id)
-    except Malformed as error:
-        return replace(unknown, why=str(error), unknown=False)
-    except VendorError:
-        pass
-    return unknown
 
 
 def _is_known(market: Market | VendorError) -> bool:
