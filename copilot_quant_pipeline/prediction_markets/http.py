@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -31,7 +31,6 @@ from copilot_quant_pipeline.errors import (
     Unavailable,
     VendorError,
     retry_after,
-    whose_denial,
 )
 from copilot_quant_pipeline.prediction_markets.venue import Traffic
 
@@ -66,8 +65,9 @@ class HttpClient:
 
     Numbers with a point or an exponent come as Decimal, so that 0.29 stays 0.29.
 
-    What is denied (401, 403, 407, 451) is so for its record, and the error is made the venue's once its next other
-    request is denied too or fails. `witness` is a small request that can be that one where a run has no other.
+    What is denied (401, 403, 407, 451) is so for its record, and the error is made the venue's once its next request
+    for another record is denied too or fails. `witness` is a small request for nobody's record, where a run has no
+    other. Requests may name the records that they are `about`.
     """
 
     def __init__(
@@ -89,8 +89,9 @@ class HttpClient:
         self._lock = threading.Lock()
         self._traffic = Traffic()
         self._witness = witness
-        # The last answer, if it was a denial, and what it was given to.
-        self._denied: tuple[str, Denied] | None = None
+        # The denials since the last other answer, each with what it was given to; whether they are the venue's.
+        self._denied: list[tuple[frozenset[str], Denied]] = []
+        self._is_denying = False
 
     @property
     def traffic(self) -> Traffic:
@@ -98,21 +99,30 @@ class HttpClient:
         with self._lock:
             return self._traffic
 
-    def get(self, path: str, parameters: Mapping[str, Any] | None = None, *, attempts: int = ATTEMPTS) -> Any:
+    def get(
+        self,
+        path: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        attempts: int = ATTEMPTS,
+        about: Iterable[str] = (),
+    ) -> Any:
         """The parsed answer to GET; parameters that are None are left out, lists repeat their key.
 
         Raises:
             VendorError: One of its kinds, after all retries where repeating can help.
         """
-        return self._retrying(lambda: self._send("GET", path, params=_given(parameters)), attempts)
+        names = frozenset(about)
+        return self._retrying(lambda: self._send("GET", path, names, params=_given(parameters)), attempts)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def post(self, path: str, body: Mapping[str, Any], *, about: Iterable[str] = ()) -> Any:
         """The parsed answer to POST of a JSON body.
 
         Raises:
             VendorError: As for `get`.
         """
-        return self._retrying(lambda: self._send("POST", path, json=dict(body)), ATTEMPTS)
+        names = frozenset(about)
+        return self._retrying(lambda: self._send("POST", path, names, json=dict(body)), ATTEMPTS)
 
     def _retrying(self, ask: Callable[[], Any], attempts: int) -> Any:
         return Retrying(
@@ -123,15 +133,15 @@ class HttpClient:
             reraise=True,
         )(ask)
 
-    def _send(self, method: str, path: str, **how: Any) -> Any:
-        asked = f"{method} {path} {how}"
+    def _send(self, method: str, path: str, about: frozenset[str], **how: Any) -> Any:
+        about = about or frozenset([f"{method} {path} {how}"])
         try:
             answer = self._answer(method, path, how)
         except VendorError as error:
-            if self._note_answer(asked, error) and isinstance(error, Denied):
-                self._hear_witness(asked, error)
+            if self._note_answer(about, error):
+                self._hear_witness(about)
             raise
-        self._note_answer(asked, None)
+        self._note_answer(about, None)
         return answer
 
     def _answer(self, method: str, path: str, how: dict[str, Any]) -> Any:
@@ -151,28 +161,37 @@ class HttpClient:
         except (ValueError, RecursionError):
             raise Malformed(f"{self._venue} answers {path} with no JSON: {_text(body)[:60]!r}") from None
 
-    def _note_answer(self, asked: str, error: VendorError | None) -> bool:
-        """Judge the denial before this answer by it; gives whether this one is a denial that nothing tells of yet."""
+    def _note_answer(self, about: frozenset[str], error: VendorError | None) -> bool:
+        """Judge the denials before this answer by it; gives whether this is the first, that nothing tells of yet."""
         with self._lock:
-            before = self._denied if self._denied and self._denied[0] != asked else None
-            if before and whose_denial(before[1], error).transient:
-                before[1].blame_vendor()
-                if isinstance(error, Denied):
-                    error.blame_vendor()
-            self._denied = (asked, error) if isinstance(error, Denied) else None
-            return isinstance(error, Denied) and not error.transient
+            if not isinstance(error, Denied) and not (error and error.transient):
+                self._denied, self._is_denying = [], False
+                return False
+            is_other = any(about.isdisjoint(before) for before, _ in self._denied)
+            if isinstance(error, Denied):
+                self._denied.append((about, error))
+            if is_other or self._is_denying:
+                self._blame_venue()
+            return isinstance(error, Denied) and len(self._denied) == 1 and not self._is_denying
 
-    def _hear_witness(self, asked: str, denied: Denied) -> None:
+    def _blame_venue(self) -> None:
+        for _, denied in self._denied:
+            denied.blame_vendor()
+        # One is enough to tell the next by.
+        self._denied, self._is_denying = self._denied[-1:], bool(self._denied)
+
+    def _hear_witness(self, about: frozenset[str]) -> None:
         """Judge a denial by what the venue says to a request for nobody's record."""
         path, parameters = self._witness or ("", {})
         how = {"params": _given(parameters)}
-        if not path or f"GET {path} {how}" == asked:
+        if not path or f"GET {path} {how}" in about:
             return
         try:
             self._answer("GET", path, how)
         except VendorError as error:
-            if whose_denial(denied, error).transient:
-                denied.blame_vendor()
+            if isinstance(error, Denied) or error.transient:
+                with self._lock:
+                    self._blame_venue()
 
     def _error(self, answer: requests.Response, body: bytes, path: str) -> VendorError:
         status = answer.status_code

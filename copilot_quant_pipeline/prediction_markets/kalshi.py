@@ -163,7 +163,7 @@ class Kalshi:
         if not is_ticker(market_id):
             raise NotFound(f"kalshi has no market {market_id!r}: that is no ticker")
         try:
-            answer = self._http.get(f"/markets/{quote(market_id, safe='')}", attempts=attempts)
+            answer = self._http.get(f"/markets/{quote(market_id, safe='')}", attempts=attempts, about=[market_id])
         except NotFound:
             answer = self._fetch_archived_market(market_id, attempts)
         record = _part(answer, "market", dict)
@@ -171,7 +171,8 @@ class Kalshi:
 
     def _fetch_archived_market(self, ticker: str, attempts: int) -> Any:
         try:
-            return self._http.get(f"/historical/markets/{quote(ticker, safe='')}", attempts=attempts)
+            path = f"/historical/markets/{quote(ticker, safe='')}"
+            return self._http.get(path, attempts=attempts, about=[ticker])
         except NotFound:
             raise NotFound(f"kalshi knows no market {ticker}, live or historical{self._hint(ticker)}") from None
 
@@ -279,7 +280,8 @@ class Kalshi:
     def _batch_answer(self, tickers: Sequence[str], window: Window) -> Any:
         if self._billing:
             self._billing.try_acquire(VENUE, weight=len(tickers))
-        return self._http.get("/markets/candlesticks", {"market_tickers": ",".join(tickers), **_bounds(window)})
+        asked = {"market_tickers": ",".join(tickers), **_bounds(window)}
+        return self._http.get("/markets/candlesticks", asked, about=tickers)
 
     def _tiers(self, market: Market) -> Sequence[Callable[[Market, Window, int], pa.Table]]:
         tiers = [self._fetch_live, self._fetch_archived]
@@ -299,7 +301,7 @@ class Kalshi:
         return self._fetch_candles(path, market, window, attempts, HISTORICAL)
 
     def _fetch_candles(self, path: str, market: Market, window: Window, attempts: int, tier: str) -> pa.Table:
-        answer = self._http.get(path, _bounds(window), attempts=attempts)
+        answer = self._http.get(path, _bounds(window), attempts=attempts, about=[market.id])
         return _within(_part(answer, "candlesticks", list), market.id, window, tier)
 
     def _is_archived(self, market: Market) -> bool:
@@ -465,7 +467,8 @@ class Kalshi:
         """Every record of a list, until the cursor is empty."""
 
         def fetch(cursor: str | None) -> Page[Any, str]:
-            answer = self._http.get(path, {"limit": limit, **asked, "cursor": cursor})
+            named = (asked.get("tickers") or "").split(",") if asked.get("tickers") else ()
+            answer = self._http.get(path, {"limit": limit, **asked, "cursor": cursor}, about=named)
             records, after = _part(answer, name, list), answer.get("cursor") or None
             if after is not None and not isinstance(after, str):
                 raise Malformed(f"kalshi's list {path} has a cursor that is no text: {after!r:.60}")

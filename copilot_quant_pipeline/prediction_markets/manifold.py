@@ -118,9 +118,9 @@ class Manifold:
     def _fetch_market(self, market_id: str, attempts: int) -> Market:
         name = quote(market_id, safe="")
         try:
-            record = self._http.get(f"/v0/slug/{name}", attempts=attempts)
+            record = self._http.get(f"/v0/slug/{name}", attempts=attempts, about=[market_id])
         except NotFound:
-            record = self._http.get(f"/v0/market/{name}", attempts=attempts)
+            record = self._http.get(f"/v0/market/{name}", attempts=attempts, about=[market_id])
         return parse_market(record, self._clock())
 
     def _fetch_listed(self, record: dict[str, Any], attempts: int) -> Market:
@@ -165,7 +165,7 @@ class Manifold:
 
         def fetch(before: int | None) -> Page[dict[str, Any], int]:
             at = _milliseconds(end) if before is None else before
-            page = _expect_records(self._http.get("/v0/bets", {**asked, "beforeTime": at}))
+            page = _expect_records(self._http.get("/v0/bets", {**asked, "beforeTime": at}, about=[market.id]))
             new = parsed(_ids, page) - seen
             seen.update(new)
             if not new and len(page) >= PAGE:

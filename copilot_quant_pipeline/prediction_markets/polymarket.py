@@ -212,8 +212,8 @@ class Polymarket:
             "markets": HttpClient(VENUE, gamma_url, MARKETS_PACE, wait=wait, witness=("/events/keyset", {"limit": 1})),
             "events": HttpClient(VENUE, gamma_url, EVENTS_PACE, wait=wait, witness=("/markets/keyset", {"limit": 1})),
         }
-        self._clob = HttpClient(VENUE, clob_url, HISTORY_PACE, wait=wait)
-        self._data = HttpClient(VENUE, data_url, HISTORY_PACE, wait=wait)
+        self._clob = HttpClient(VENUE, clob_url, HISTORY_PACE, wait=wait, witness=("/time", {}))
+        self._data = HttpClient(VENUE, data_url, HISTORY_PACE, wait=wait, witness=("/", {}))
         self._clock = clock
         self._threads = threads
         self._patience = {"clob": Patience(), "data": Patience()}
@@ -256,7 +256,8 @@ class Polymarket:
         if field in ("id", "slug"):
             path = f"/markets/{name}" if field == "id" else f"/markets/slug/{quote(name, safe='')}"
             with suppress(NotFound, NoSuchRoute):
-                return parse_market(self._gamma["markets"].get(path, {"include_tag": "true"}, attempts=attempts))
+                asked = {"include_tag": "true"}
+                return parse_market(self._gamma["markets"].get(path, asked, attempts=attempts, about=[name]))
         found, paging = self._by_names(field, [name], attempts)
         # What was not asked for comes where a filter is not heeded.
         if meant := [one for one in found.markets if name in _names_by(field, one)]:
@@ -364,9 +365,11 @@ class Polymarket:
     ) -> Iterator[Catalog]:
         path = f"/{kind}/keyset"
         asked = {**filters, "closed": str(closed).lower(), "limit": PAGE_SIZE}
+        names = [name for field in get_args(Field) for name in filters.get(field, ())]
 
         def fetch(cursor: str | None) -> Page[Any, str]:
-            answer = self._gamma[kind].get(path, {**asked, "after_cursor": cursor}, attempts=attempts)
+            page = {**asked, "after_cursor": cursor}
+            answer = self._gamma[kind].get(path, page, attempts=attempts, about=names)
             return parse_page(answer, kind)
 
         for records in paging.read(fetch, key_of, f"{VENUE}'s {path}"):
@@ -521,7 +524,8 @@ class Polymarket:
     def _batch(self, tokens: Sequence[_Token], window: Stretch, grain: int = HOURLY) -> dict[str, Any]:
         start, end = _seconds(window)
         body = {"markets": [token.id for token in tokens], "start_ts": start, "end_ts": end, "fidelity": grain}
-        history: dict[str, Any] = _history_in(self._clob.post("/batch-prices-history", body), dict)
+        answer = self._clob.post("/batch-prices-history", body, about=[token.market.key for token in tokens])
+        history: dict[str, Any] = _history_in(answer, dict)
         return history
 
     def _from_clob(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Answer:
@@ -529,7 +533,7 @@ class Polymarket:
         parameters = {"market": token.id, "startTs": start, "endTs": end, "fidelity": grain}
 
         def fetch() -> list[Any]:
-            answer = self._clob.get("/prices-history", parameters, attempts=attempts)
+            answer = self._clob.get("/prices-history", parameters, attempts=attempts, about=[token.market.key])
             is_empty = isinstance(answer, dict) and answer.get("history", 0) is None
             points: list[Any] = [] if is_empty else _history_in(answer, list)
             return points
@@ -549,7 +553,8 @@ class Polymarket:
         asked = {"token_id": token.id, "start": start, "end": end, "bucket_seconds": 60 * grain, "limit": POINTS_A_PAGE}
 
         def fetch(cursor: str | None) -> Page[Any, str]:
-            return _page_of(self._data.get(DATA_PATH, {**asked, "cursor": cursor}, attempts=attempts), token)
+            page, of = {**asked, "cursor": cursor}, [token.market.key]
+            return _page_of(self._data.get(DATA_PATH, page, attempts=attempts, about=of), token)
 
         return list(read_whole(fetch, str, f"{VENUE}'s {DATA_PATH}"))
 
