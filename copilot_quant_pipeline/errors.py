@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import ClassVar
 
 
 class UserError(Exception):
@@ -23,8 +22,8 @@ class VendorError(Exception):
     Whether asking again can help is `transient`.
     """
 
-    reason: ClassVar[str] = "vendor_error"
-    transient: ClassVar[bool] = False
+    reason: str = "vendor_error"
+    transient: bool = False
 
 
 class NotFound(VendorError):
@@ -37,6 +36,18 @@ class BeforeFirstBar(VendorError):
     """The vendor knows the symbol, and the whole window lies outside its life."""
 
     reason = "missing_at_source"
+
+
+class AnotherInstrument(VendorError):
+    """The vendor answers with something else than what was asked for: another company, another exchange."""
+
+    reason = "another_instrument"
+
+
+class AnotherCurrency(VendorError):
+    """The vendor's numbers are not in US dollars."""
+
+    reason = "another_currency"
 
 
 class Rejected(VendorError):
@@ -59,6 +70,12 @@ class Denied(Rejected):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+    def blame_vendor(self) -> None:
+        """Make it the vendor's: it passes, as an outage does. Until then it is the record's."""
+        if not self.transient:
+            self.reason, self.transient = Unavailable.reason, True
+            self.args = (f"{self}, and so is whatever else is asked",)
 
 
 class RateLimited(VendorError):

@@ -89,6 +89,21 @@ from ops.quarantine where state = 'waiting'
 group by "table", key order by last desc, key
 """
 
+# Who took over a ticker is told until a person joins the two, and who is asked about for as long as that waits.
+_INSTRUMENTS = """
+select symbol, seen_at as since, seen_again_at as last, false as begun, detail as said
+from equities.instrument_questions where state = 'waiting'
+union all
+select symbol, first_seen_at, first_seen_at, true,
+    concat('names another company from ', valid_from, ' on, the former one to ', former)
+from (
+    select *, lag(valid_until) over life as former, lag(instrument) over life as other
+    from equities.instruments window life as (partition by symbol order by valid_from nulls first)
+)
+where other <> instrument
+order by last desc, symbol
+"""
+
 _WARNINGS = """
     select key, date, said, first_seen_at from ops.warnings
     where over_at is null and acknowledged_at is null order by first_seen_at desc, date desc, key
@@ -118,12 +133,20 @@ def find_in_warehouse(
         red = connection.execute(_RED, words).to_arrow_table().to_pylist()
         has_quarantine = connection.execute(_HAS_QUARANTINE).fetchone() is not None
         waiting = connection.execute(_QUARANTINE).to_arrow_table().to_pylist() if has_quarantine else []
+        named = connection.execute(_INSTRUMENTS).to_arrow_table().to_pylist()
         warnings = connection.execute(_WARNINGS).to_arrow_table().to_pylist()
     red = [row for row in red if row["key"] in on_axes.get(row["grid"], {row["key"]})]
     incidents = _grouped(red, lambda row: (row["grid"], row["venue"], row["cause"]))
     quarantined = _grouped(waiting, lambda row: _asset_of(row["table"]))
+    companies = _grouped(named, lambda row: row["begun"])
     warned = [_warned(warnings)] if warnings else []
-    return [*map(_red, incidents), *map(_quarantined, quarantined), *map(_barless, barless), *warned]
+    return [
+        *map(_red, incidents),
+        *map(_quarantined, quarantined),
+        *map(_barless, barless),
+        *map(_companies, companies),
+        *warned,
+    ]
 
 
 def _grouped(rows: Sequence[Row], by: Callable[[Row], object]) -> list[list[Row]]:
@@ -215,6 +238,34 @@ def _quarantined(rows: Sequence[Row]) -> Trouble:
         ),
         page=f"/assets/{asset}?view=partitions",
         cells=cells,
+        failure=False,
+    )
+
+
+def _companies(rows: Sequence[Row]) -> Trouble:
+    begun, count = rows[0]["begun"], counted(len(rows), "symbol")
+    if begun:
+        what = f"has {count} given to another company"
+        next_step = (
+            "nothing. No split or dividend of one touches the other; `copilot-quant instruments join` makes them one"
+            " again."
+        )
+    else:
+        what = f"has {count} whose answers may be of another company"
+        next_step = (
+            "their answers are not stored until another session's says the same, or a person decides:"
+            " `copilot-quant instruments list` shows them, `separate` and `join` decide."
+        )
+    return Trouble(
+        key=f"instruments/{'begun' if begun else 'asked'}",
+        source=WAREHOUSE,
+        asset="equity_bars",
+        what=what,
+        since=min(row["since"] for row in rows),
+        last=max(row["last"] for row in rows),
+        examples=spelled_out([f"{row['symbol']}: {shortened(row['said'], 160)}" for row in rows]),
+        next_step=next_step,
+        page="/assets/equity_bars",
         failure=False,
     )
 

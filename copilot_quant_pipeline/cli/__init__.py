@@ -1,9 +1,9 @@
 """The copilot-quant command: what a user types, turned into calls of the rooms, and their answers printed.
 
 Here: the tree of commands, and what becomes of an error: one line and an exit code.
-Not here: the commands (settling, upkeep, quarantine, warnings, serving); what a user's text stands for (asking); what
-is printed (telling); what a command works with (platform); any work. Rooms are imported inside the functions, so that
-`--help` answers at once.
+Not here: the commands (settling, upkeep, quarantine, instruments, warnings, serving); what a user's text stands for
+(asking); what is printed (telling); what a command works with (platform); any work. Rooms are imported inside the
+functions, so that `--help` answers at once.
 
 Exit codes: 0 every asked cell is settled; 1 some failed (they are listed) or the program broke; 2 wrong usage or a
 setting to put right, told in one line; 130 interrupted.
@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from copilot_quant_pipeline.cli import exporting, quarantine, serving, settling, upkeep, warnings
+from copilot_quant_pipeline.cli import exporting, instruments, quarantine, serving, settling, upkeep, warnings
 from copilot_quant_pipeline.cli.platform import InterruptedByUserError
 from copilot_quant_pipeline.errors import UserError, VendorError
 from copilot_quant_pipeline.settings import keep_loopback_off_proxies
@@ -42,6 +42,7 @@ app.add_typer(settling.backfill_app, name="backfill")
 app.add_typer(settling.update_app, name="update")
 app.add_typer(upkeep.alerts_app, name="alerts")
 app.add_typer(quarantine.quarantine_app, name="quarantine")
+app.add_typer(instruments.instruments_app, name="instruments")
 app.add_typer(warnings.warnings_app, name="warnings")
 
 

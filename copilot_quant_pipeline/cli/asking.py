@@ -7,6 +7,8 @@ Not here: options of one command alone (beside it), settings (settings.py), what
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -158,28 +160,64 @@ def asked_days(settings: Settings, start: str | None, end: str | None) -> tuple[
 
 
 def asked_markets(
-    settings: Settings, venue: str | None, category: str | None, limit: int | None, market_ids: str | None
+    settings: Settings,
+    venue: str | None,
+    category: str | None,
+    limit: int | None,
+    market_ids: str | None,
+    *,
+    with_ended: bool = False,
 ) -> FollowRule:
     """The rule a user's options stand for; what is left out is as the settings say.
 
     Raises:
-        UserError: An option names nothing, a venue is not known, or a market is named that is not of the asked venues.
+        UserError: An option names nothing, a venue is not known, a file of ids cannot be read, or a market is named
+            that is not of the asked venues.
     """
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
     from copilot_quant_pipeline.prediction_markets.registry import venue_names
 
-    for option, text in (("--venue", venue), ("--category", category), ("--market-ids", market_ids)):
-        if text is not None and not listed(text):
+    named = _asked_ids(market_ids)
+    for option, text, found in (
+        ("--venue", venue, listed(venue)),
+        ("--category", category, listed(category)),
+        ("--market-ids", market_ids, named),
+    ):
+        if text is not None and not found:
             raise UserError(f"{option} {text!r} names nothing; leave it out, or name some.")
     venues = listed(venue) or settings.markets_venues
     for name in venues:
         if name not in venue_names():
             raise UserError(f"venue {name!r} is not known; choose one of {', '.join(venue_names())}.")
-    ids = tuple(_asked_market(text, venues) for text in listed(market_ids))
+    ids = tuple(dict.fromkeys(_asked_market(text, venues, where) for text, where in named))
     categories = listed(category.lower()) if category else settings.markets_categories
     if ids and not (venue or category or limit):
         return FollowRule(venues=(), ids=ids)
-    return FollowRule(venues, categories, limit or settings.markets_top, ids or settings.markets_ids)
+    return FollowRule(venues, categories, limit or settings.markets_top, ids or settings.markets_ids, with_ended)
+
+
+def _asked_ids(text: str | None) -> list[tuple[str, str]]:
+    """Each market typed or in a file named as `@FILE`, and where it stands, such as ` (line 3 of ids.txt)`."""
+    found: list[tuple[str, str]] = []
+    for word in listed(text):
+        if not word.startswith("@"):
+            found.append((word, ""))
+            continue
+        for number, line in enumerate(_read_ids(word[1:]).splitlines(), start=1):
+            # A hash that begins a word begins a comment; no key holds a blank, so one may follow another.
+            names = re.split(r"(?:^|\s)#", line)[0].replace(",", " ").split()
+            found.extend((name, f" (line {number} of {'stdin' if word == '@-' else word[1:]})") for name in names)
+    return found
+
+
+def _read_ids(name: str) -> str:
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).expanduser().read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"--market-ids @{name} cannot be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"--market-ids @{name} is no text in UTF-8; write one market id a line.") from None
 
 
 def listed(text: str | None) -> tuple[str, ...]:
@@ -187,7 +225,7 @@ def listed(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
-def _asked_market(text: str, venues: Sequence[str]) -> str:
+def _asked_market(text: str, venues: Sequence[str], where: str = "") -> str:
     from copilot_quant_pipeline.grid.keys import is_slug
     from copilot_quant_pipeline.prediction_markets.registry import venue_names
 
@@ -196,9 +234,9 @@ def _asked_market(text: str, venues: Sequence[str]) -> str:
         venue, slug = venues[0], text
     if venue not in venue_names() or not is_slug(slug):
         raise UserError(
-            f"{text!r} is no market id; write the venue before it, such as kalshi:KXFED-24NOV-T4.75"
+            f"{text!r}{where} is no market id; write the venue before it, such as kalshi:KXFED-24NOV-T4.75"
             f" (venues: {', '.join(venue_names())})."
         )
     if venue not in venues:
-        raise UserError(f"{text} is a market of {venue}, not of {', '.join(venues)}; add --venue {venue}.")
+        raise UserError(f"{text}{where} is a market of {venue}, not of {', '.join(venues)}; add --venue {venue}.")
     return f"{venue}:{slug}"

@@ -30,7 +30,9 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="Folder to write to; made where it is missing.")],
     tables: Annotated[
         str | None,
-        typer.Option(help="Comma-separated: bars, adjusted_bars, markets, prices, daily, coverage; default: all."),
+        typer.Option(
+            help="Comma-separated: bars, adjusted_bars, lives, markets, prices, daily, coverage; default: all."
+        ),
     ] = None,
     symbols: Annotated[
         str | None, typer.Option(help="Comma-separated, such as AAPL,BRK.B; leaves out the tables of markets.")

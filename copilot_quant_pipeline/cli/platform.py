@@ -7,9 +7,10 @@ Not here: what is done with them (settling, upkeep), how the instance is set up 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING
 
 from copilot_quant_pipeline.cli.telling import Bar
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
+    from copilot_quant_pipeline.prediction_markets.venue import Market
+    from copilot_quant_pipeline.upkeep.backfill import Followed
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
@@ -41,11 +44,28 @@ class Platform:
 
         return tuple(keys_on_axis(self.instance, SYMBOL))
 
-    def markets(self) -> tuple[str, ...]:
-        """The keys of the markets on the axis."""
+    def markets(self, rule: FollowRule | None = None) -> tuple[str, ...]:
+        """The keys of the markets on the axis; of a rule those of its venues and categories."""
         from copilot_quant_pipeline.grid.axes import MARKET, keys_on_axis
 
-        return tuple(keys_on_axis(self.instance, MARKET))
+        keys = tuple(keys_on_axis(self.instance, MARKET))
+        return keys if rule is None else tuple(one.key for one in self._covered(rule, keys))
+
+    def ended_since(self, day: date, rule: FollowRule) -> tuple[str, ...]:
+        """The keys of markets on the axis, of the rule's venues and categories, that ended on that UTC day or later."""
+        from copilot_quant_pipeline.prediction_markets.following import ENDED
+
+        ended = (one for one in self._covered(rule, self.markets()) if one.status in ENDED and one.closes_at)
+        return tuple(one.key for one in ended if one.closes_at and one.closes_at.date() >= day)
+
+    def knows_any(self, rule: FollowRule) -> bool:
+        """Whether any market of the rule's venues and categories was ever followed or seen."""
+        return bool(self._covered(rule, None))
+
+    def _covered(self, rule: FollowRule, keys: Sequence[str] | None) -> list[Market]:
+        from copilot_quant_pipeline.prediction_markets.sources import read_catalog
+
+        return [one for one in read_catalog(self.warehouse, keys) if rule.covers(one)]
 
     def fetch_members(self) -> tuple[str, ...]:
         """Today's S&P 500, read anew; where the page is refused, the last good list, told loudly."""
@@ -53,8 +73,8 @@ class Platform:
 
         return refresh_members(self.job, self.instance, self.warehouse)
 
-    def follow(self, rule: FollowRule) -> tuple[str, ...]:
-        """The keys of the markets that `rule` chooses, listed anew; what is wrong with a venue is told."""
+    def follow(self, rule: FollowRule) -> Followed:
+        """The markets that `rule` chooses, listed anew; what is wrong with a venue is told."""
         from copilot_quant_pipeline.upkeep.backfill import refresh_catalog
 
         return refresh_catalog(self.job, self.instance, self.warehouse, rule)
@@ -156,8 +176,7 @@ def tell_closed(warehouse: Warehouse, settings: Settings) -> None:
     """Take what is stored of dates that have left the axis, and tell it; likewise those that have bars and stay."""
     from copilot_quant_pipeline.warehouse.closures import drop_closed, read_closures
 
-    for day, cells in drop_closed(warehouse, settings).items():
-        log.warning("%s is off the axis, as the exchange was closed: %d cells without a bar went with it", day, cells)
+    drop_closed(warehouse, settings)
     for day, bars in read_closures(settings).kept.items():
         log.warning("%s stays on the axis though the exchange is said to have been closed: it has %d bars", day, bars)
 

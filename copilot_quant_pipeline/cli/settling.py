@@ -6,9 +6,10 @@ Not here: what the options stand for (asking), how an outcome reads (telling), p
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,18 +31,22 @@ from copilot_quant_pipeline.cli.platform import Platform, axes_of, open_platform
 from copilot_quant_pipeline.cli.telling import (
     healed_json,
     print_bad_keys,
+    print_changes,
     print_healed,
     print_json,
     print_outcome,
     print_warnings,
 )
+from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from copilot_quant_pipeline.grid.cells import Rectangle
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
-    from copilot_quant_pipeline.upkeep.backfill import Outcome
+    from copilot_quant_pipeline.upkeep.backfill import Followed, Outcome
     from copilot_quant_pipeline.upkeep.healing import Healed
+
+log = logging.getLogger(__name__)
 
 backfill_app = typer.Typer(help="Settle a rectangle of cells.", no_args_is_help=True)
 update_app = typer.Typer(help="Settle the newest sessions.", no_args_is_help=True)
@@ -53,7 +58,11 @@ SymbolsOption = Annotated[str | None, typer.Option("--symbols", help="Comma-sepa
 VenueOption = Annotated[str | None, typer.Option("--venue", help="Comma-separated, such as kalshi,polymarket.")]
 CategoryOption = Annotated[str | None, typer.Option("--category", help="Comma-separated, such as politics,crypto.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="The so many largest open ones of each venue.")]
-IdsOption = Annotated[str | None, typer.Option("--market-ids", help="Such as kalshi:KXFED-24NOV-T4.75.")]
+IdsOption = Annotated[
+    str | None,
+    typer.Option("--market-ids", help="Such as kalshi:KXFED-24NOV-T4.75; @FILE or @- (stdin) reads them, one a line."),
+]
+EndedOption = Annotated[bool, typer.Option("--with-ended", help="Choose among ended markets, too.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Ask again for settled cells too.")]
 HealOption = Annotated[bool, typer.Option("--heal/--no-heal", help="Ask again for older gaps afterwards.")]
 
@@ -75,7 +84,9 @@ def backfill_equities(
     dates = asked_sessions(settings, start, end)
     chosen = asked_symbols(symbols, universe)
     with open_platform(settings, "backfill-equities", as_json, verbose) as platform:
-        report = _report(platform, *_settle_equities(platform, chosen or platform.fetch_members(), dates, refresh))
+        report = _report(
+            platform, "equities", *_settle_equities(platform, chosen or platform.fetch_members(), dates, refresh)
+        )
     _end(report, as_json)
 
 
@@ -102,6 +113,7 @@ def backfill_markets(
     category: CategoryOption = None,
     limit: LimitOption = None,
     market_ids: IdsOption = None,
+    with_ended: EndedOption = False,
     start: Annotated[str | None, typer.Option(help="First UTC day; default: the grid's first.")] = None,
     end: Annotated[str | None, typer.Option(help="Last UTC day; default: today.")] = None,
     refresh: Annotated[bool, typer.Option(help="Ask again for settled cells too.")] = False,
@@ -113,9 +125,13 @@ def backfill_markets(
     """Settle hourly prices of the chosen markets from start to end, each within its life."""
     settings = Settings.from_environment(source=source, home=home)
     dates = asked_days(settings, start, end)
-    rule = asked_markets(settings, venue, category, limit, market_ids)
+    rule = asked_markets(settings, venue, category, limit, market_ids, with_ended=with_ended)
     with open_platform(settings, "backfill-markets", as_json, verbose) as platform:
-        report = _report(platform, *_settle_markets(platform, platform.follow(rule), dates, refresh))
+        followed = platform.follow(rule)
+        if followed.why_none:
+            raise followed.why_none
+        settled = _settle_markets(platform, followed, dates, refresh)
+        report = _report(platform, "markets", *settled, faults=followed.faults)
     _end(report, as_json)
 
 
@@ -188,19 +204,29 @@ class _Update:
             symbols = chosen or platform.symbols() or platform.fetch_members()
             asked, outcome = _settle_equities(platform, symbols, dates, self.force)
             healed = _heal(platform, "equities", only=chosen) if self.heal else None
-            return _report(platform, asked, outcome, healed)
+            return _report(platform, "equities", asked, outcome, healed)
 
     def markets(self, max_age_days: int, rule: FollowRule, *, named: bool) -> _Report:
         """Of the markets `rule` chooses; where it was not `named` by a user, of all on the axis, too."""
         dates = newest_days(self.settings, max_age_days)
         with open_platform(self.settings, "update-markets", self.as_json, self.verbose) as platform:
-            chosen = platform.follow(rule)
-            if not named:
-                # A market that is no longer among the largest is followed to its end all the same.
-                chosen = tuple(dict.fromkeys((*chosen, *platform.markets())))
+            followed = platform.follow(rule)
+            # Who is no longer among the largest is followed to its end all the same, and read to it once it has ended.
+            beside = platform.ended_since(dates[0], rule) if named else platform.markets()
+            chosen = replace(followed, keys=tuple(dict.fromkeys((*followed.keys, *beside))))
+            if followed.why_none and not chosen.keys:
+                self._expect_known(platform, rule, followed.why_none)
             asked, outcome = _settle_markets(platform, chosen, dates, self.force, confirm=True)
-            healed = _heal(platform, "markets", only=chosen if named else ()) if self.heal else None
-            return _report(platform, asked, outcome, healed)
+            only = (chosen.keys or platform.markets(rule)) if named else ()
+            healed = _heal(platform, "markets", only=only) if self.heal and (only or not named) else None
+            return _report(platform, "markets", asked, outcome, healed, faults=followed.faults)
+
+    @staticmethod
+    def _expect_known(platform: Platform, rule: FollowRule, why: Exception) -> None:
+        """Go on with nothing where all that was ever chosen has ended; refuse what never chose any."""
+        if not isinstance(why, UserError) or not platform.knows_any(rule):
+            raise why
+        log.warning("%s", why)
 
 
 def heal(
@@ -216,13 +242,15 @@ def heal(
     settings = Settings.from_environment(source=source, home=home)
     with open_platform(settings, "heal", as_json, verbose) as platform:
         healed = [_heal(platform, grid, force=force) for grid in ("equities", "markets")]
+        waiting = {grid.grid: _waiting(platform, grid.grid) for grid in healed}
         warnings, bad = count_open(platform.warehouse), axes_of(platform.instance).bad
     if as_json:
-        grids = {grid.grid: healed_json(grid) for grid in healed}
+        grids = {grid.grid: {**healed_json(grid), "waiting_for_decision": waiting[grid.grid]} for grid in healed}
         print_json({**grids, "bad keys": bad, "warnings": warnings, "warehouse": str(settings.warehouse_path)})
     else:
         for grid in healed:
             print_healed(grid)
+            print_changes(grid.outcome.restated, waiting[grid.grid])
         print_bad_keys(bad)
         print_warnings(warnings)
     if any(grid.outcome.failed for grid in healed):
@@ -240,12 +268,19 @@ def _settle_equities(
 
 
 def _settle_markets(
-    platform: Platform, markets: Sequence[str], dates: Sequence[date], refresh: bool, *, confirm: bool = False
+    platform: Platform, followed: Followed, dates: Sequence[date], refresh: bool, *, confirm: bool = False
 ) -> tuple[Rectangle, Outcome]:
+    """The cells of the markets that are followed; those of names that have no key yet fail, and are nowhere stored."""
     from copilot_quant_pipeline.grid.axes import MARKET, days_on_axis
+    from copilot_quant_pipeline.grid.cells import Rectangle
+    from copilot_quant_pipeline.upkeep.backfill import FailedCell
 
     grid = ("markets", "prediction_market_prices", MARKET)
-    return _settle(platform, grid, days_on_axis(platform.settings), markets, dates, refresh=refresh, confirm=confirm)
+    axis = days_on_axis(platform.settings)
+    _, outcome = _settle(platform, grid, axis, followed.keys, dates, refresh=refresh, confirm=confirm)
+    waiting = [FailedCell(day, name, *why) for name, why in followed.waiting.items() for day in dates]
+    asked = Rectangle(tuple(dates), (*followed.keys, *followed.waiting))
+    return asked, replace(outcome, asked=len(asked), failed=(*outcome.failed, *waiting))
 
 
 def _settle(
@@ -299,27 +334,45 @@ def _heal(platform: Platform, name: str, *, only: Collection[str] = (), force: b
         )
 
 
-def _report(platform: Platform, asked: Rectangle, outcome: Outcome, healed: Healed | None = None) -> _Report:
-    """Print it, unless it is wanted as JSON."""
+def _waiting(platform: Platform, grid: str) -> int:
+    from copilot_quant_pipeline.warehouse.progress import count_waiting
+
+    return count_waiting(platform.warehouse, grid)
+
+
+def _report(
+    platform: Platform,
+    grid: str,
+    asked: Rectangle,
+    outcome: Outcome,
+    healed: Healed | None = None,
+    *,
+    faults: Sequence[str] = (),
+) -> _Report:
+    """Print it, unless it is wanted as JSON; `faults` are told already, and leave the command unsettled."""
     from copilot_quant_pipeline.warehouse.warnings import count_open
 
-    warnings, bad = count_open(platform.warehouse), axes_of(platform.instance).bad
+    warnings, waiting = count_open(platform.warehouse), _waiting(platform, grid)
+    bad = axes_of(platform.instance).bad
     if not platform.as_json:
         print_outcome(platform.settings, asked, outcome)
         if healed:
             print_healed(healed)
+        print_changes(outcome.restated + (healed.outcome.restated if healed else 0), waiting)
         print_bad_keys(bad)
         print_warnings(warnings)
-    also = {"healed": healed_json(healed)} if healed else {}
+    also: dict[str, Any] = {"healed": healed_json(healed)} if healed else {}
+    also["waiting_for_decision"] = waiting
     return _Report(
         answer={
             **asdict(outcome),
             **also,
+            **({"faults": list(faults)} if faults else {}),
             "bad keys": bad,
             "warnings": warnings,
             "warehouse": str(platform.settings.warehouse_path),
         },
-        settled=not (outcome.failed or (healed and healed.outcome.failed)),
+        settled=not (outcome.failed or faults or (healed and healed.outcome.failed)),
     )
 
 

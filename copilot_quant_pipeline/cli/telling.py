@@ -35,6 +35,8 @@ WIDEST = 1_000
 ADVICE = {
     "unknown_market": "check the id; a market that was renamed goes by its new name.",
     "unknown_symbol": "check the spelling; a symbol that was renamed goes by its new name.",
+    "another_instrument": "the venue tells of another company; what is stored stays. See copilot-quant instruments.",
+    "another_currency": "the venue answers in another currency than USD; what is stored stays.",
     "missing_at_source": "the venue should have it and does not; the same command asks again, and so does healing.",
     "malformed_bar": "the venue's numbers cannot be right; the same command asks again once it may have mended them.",
     "rate_limited": "the venue wants a pause; run the same command again in some minutes.",
@@ -104,6 +106,7 @@ def print_healed(healed: Healed) -> None:
     typer.echo("; ".join(said))
     if outcome.runs:
         typer.echo(f"{outcome.rows:,} rows in {_runs(outcome)}; {outcome.requests:,} requests")
+    _print_coarse(outcome)
     if outcome.failed:
         typer.echo(f"{len(outcome.failed):,} cells failed:")
         _print_failures(outcome.failed)
@@ -120,15 +123,26 @@ def print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> Non
         f"{outcome.rows:,} rows in {_runs(outcome)} and {outcome.seconds:.1f} s;"
         f" {outcome.requests:,} requests, {outcome.retries:,} retries; in {settings.warehouse_path}"
     )
-    if outcome.restated:
-        typer.echo(f"{outcome.restated:,} stored rows restated by the venue; ops.restatements has old and new")
-    if outcome.quarantined:
-        typer.echo(
-            f"{outcome.quarantined:,} changes too large to be believed wait: see `copilot-quant quarantine list`"
-        )
+    _print_coarse(outcome)
     if outcome.failed:
         typer.echo(f"{len(outcome.failed):,} cells failed:")
         _print_failures(outcome.failed)
+
+
+def _print_coarse(outcome: Outcome) -> None:
+    if outcome.coarse:
+        typer.echo(
+            f"{outcome.coarse:,} cells came coarsely, for a service that may have them finer did not answer;"
+            " healing asks again, and so does the same command"
+        )
+
+
+def print_changes(restated: int, waiting: int) -> None:
+    """What a venue changed of stored rows: how many are believed, and how many wait for a person in all."""
+    if restated:
+        typer.echo(f"{restated:,} stored rows restated by the venue; ops.restatements has old and new")
+    if waiting:
+        typer.echo(f"{waiting:,} changes too large to be believed wait: see `copilot-quant quarantine list`")
 
 
 def print_bad_keys(bad: Sequence[str]) -> None:

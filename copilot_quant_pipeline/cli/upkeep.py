@@ -20,6 +20,7 @@ from copilot_quant_pipeline.cli.platform import open_ledger, read_axes, tell_clo
 from copilot_quant_pipeline.cli.telling import (
     Bar,
     print_bad_keys,
+    print_changes,
     print_json,
     print_table,
     print_warnings,
@@ -69,11 +70,12 @@ def status(
         }
         print_json({"warehouse": str(settings.warehouse_path), **found})
         return
-    columns = ("grid", "settled", "failed", "missing", "keys", "newest date", "freshness")
+    columns = ("settled", "coarse", "failed", "missing", "keys", "newest", "freshness", "restated", "waiting")
     print_table(
-        columns,
-        [(p.grid, p.settled, p.failed, p.missing, p.keys, p.newest, p.freshness) for p in progress],
+        ("grid", *(name.replace("newest", "newest date") for name in columns)),
+        [(p.grid, *(getattr(p, name) for name in columns)) for p in progress],
     )
+    print_changes(sum(p.restated for p in progress), sum(p.waiting for p in progress))
     _tell_off_axis(progress)
     print_bad_keys(on_axes.bad)
     print_warnings(warnings)

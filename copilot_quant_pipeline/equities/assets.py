@@ -7,6 +7,7 @@ No `from __future__ import annotations` here: Dagster reads the annotations of a
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -16,8 +17,9 @@ from dagster_duckdb import DuckDBResource
 from copilot_quant_pipeline.calendar import NEW_YORK
 from copilot_quant_pipeline.equities.delisting import harvest_with_delisted, told_as_outage
 from copilot_quant_pipeline.equities.fetching import Reread
+from copilot_quant_pipeline.equities.lives import harvest_within_lives, judged_harvest
 from copilot_quant_pipeline.equities.sources import EquitySources
-from copilot_quant_pipeline.equities.universe import current_symbols, keep_known_spells
+from copilot_quant_pipeline.equities.universe import current_symbols, merge_members
 from copilot_quant_pipeline.equities.verifying import part_of_week, plan_part
 from copilot_quant_pipeline.errors import NotFound
 from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid, keys_on_axis
@@ -25,10 +27,12 @@ from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import Harvest
+from copilot_quant_pipeline.warehouse.instruments import Life, name_instruments, read_lives
 from copilot_quant_pipeline.warehouse.io_manager import described, paint_refuted, summary_of
-from copilot_quant_pipeline.warehouse.progress import read_empty, read_stored_beside, read_stored_symbols
+from copilot_quant_pipeline.warehouse.progress import read_settled_empty, read_stored_beside, read_stored_symbols
 from copilot_quant_pipeline.warehouse.tables import ADJUSTED_BARS, BARS, MEMBERS
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
+from copilot_quant_pipeline.warehouse.warnings import note_list
 
 GROUP = "equities"
 
@@ -56,11 +60,20 @@ def sp500_members(
     """Who is and was in the S&P 500, one row per symbol and spell, from Wikipedia's list and its changes.
 
     New symbols are added to the symbol axis; a symbol that leaves the index stays on it. A page that does not hold
-    480 to 520 members is refused, and the last good list stays; a spell the page no longer tells of is kept.
+    480 to 520 members is refused, and the last good list stays; what the page no longer tells is kept, and a symbol
+    that takes another's place with its join date and security takes over its spell.
     """
-    members = keep_known_spells(equity_sources.fetch_members(), warehouse.read(f"from {MEMBERS.qualified}"))
-    context.instance.add_dynamic_partitions(SYMBOL, current_symbols(members))
-    return members
+    page = equity_sources.fetch_members()
+    merged = merge_members(page, warehouse.read(f"from {MEMBERS.qualified}"))
+    now: datetime = page.column("read_at")[0].as_py()
+    if merged.lost:
+        context.log.warning(merged.lost)
+    note_list(warehouse, merged.lost, now=now, run_id=context.run.run_id)
+    for rename in merged.renames:
+        context.log.info(f"{rename.new} is what {rename.old} is called since {rename.day}")
+    name_instruments(warehouse, merged.renames, source=page.column("source")[0].as_py(), now=now)
+    context.instance.add_dynamic_partitions(SYMBOL, current_symbols(merged.members))
+    return merged.members
 
 
 def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
@@ -93,14 +106,18 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
         """
         backfill = backfill_of(context)
 
-        def harvested(cells: Rectangle) -> Harvest:
+        def asked(cells: Rectangle, lives: Mapping[str, Life]) -> Harvest:
             return equity_sources.harvest_bars(
                 cells,
                 refresh=config.refresh,
                 backfill=backfill,
                 stored_beside=read_stored_beside(warehouse, cells),
-                settled_empty=read_empty(warehouse, BARS.grid, cells.keys),
+                settled_empty=read_settled_empty(warehouse, cells.keys),
+                lives=lives,
             )
+
+        def harvested(cells: Rectangle) -> Harvest:
+            return harvest_within_lives(warehouse, cells, asked, source=equity_sources.bars_source)
 
         cells = cells_of_run(context, grid)
         axis = keys_on_axis(context.instance, SYMBOL)
@@ -143,8 +160,10 @@ def _history_verified(settings: Settings) -> dg.AssetsDefinition:
         recorded anew, and a bar the venue no longer has is counted and kept.
         """
         symbols = _verified(settings, config, read_stored_symbols(warehouse))
-        reread = equity_sources.reread_histories(symbols)
-        settled = warehouse.settle_harvest(BARS, reread.harvest, run_id=context.run.run_id)
+        lives = read_lives(warehouse, symbols)
+        reread = equity_sources.reread_histories(symbols, lives)
+        harvest = judged_harvest(warehouse, reread.harvest, lives, source=equity_sources.bars_source)
+        settled = warehouse.settle_harvest(BARS, harvest, run_id=context.run.run_id)
         paint_refuted(
             context.op_execution_context.get_step_execution_context(), dg.AssetKey("equity_bars"), BARS, settled
         )

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from copilot_quant_pipeline.calendar import last_completed_session, sessions_in_range
-from copilot_quant_pipeline.equities.chart import VendorBars
-from copilot_quant_pipeline.errors import VendorError
+from copilot_quant_pipeline.equities.chart import Spoiled, VendorBars
+from copilot_quant_pipeline.errors import AnotherCurrency, VendorError
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.warehouse.harvest import CELLS
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
@@ -49,9 +49,9 @@ _POWERS = np.array([float(10**power) for power in range(23)])
 _MOST_SHARES = 2.0**53
 
 # What a cell can become, as positions in _OUTCOMES and _REASONS.
-_GOOD, _NOT_LISTED, _MISSING, _MALFORMED = range(4)
-_OUTCOMES = pa.array(["settled", "settled", "failed", "failed"])
-_REASONS = pa.array([None, "not_listed", "missing_at_source", "malformed_bar"], pa.string())
+_GOOD, _NOT_LISTED, _MISSING, _MALFORMED, _CURRENCY = range(5)
+_OUTCOMES = pa.array(["settled", "settled", "failed", "failed", "failed"])
+_REASONS = pa.array([None, "not_listed", "missing_at_source", "malformed_bar", AnotherCurrency.reason], pa.string())
 _QUALITIES = pa.array(["ohlc_inconsistent", "ok"])
 
 
@@ -78,27 +78,32 @@ def undo_later_splits(answer: VendorBars) -> pa.Table:
     return pa.table({name: pa.array(column, from_pandas=True) for name, column in traded.items()})
 
 
-def settle_span(span: Span, answer: VendorBars | VendorError, *, now: datetime, source: str) -> Settled:
+def settle_span(
+    span: Span, answer: VendorBars | VendorError, *, now: datetime, source: str, known_from: date | None = None
+) -> Settled:
     """What each asked cell becomes, every one exactly once.
 
     A good bar settles its cell, and so does a date before the symbol was listed (`not_listed`, no row). A
     session Yahoo should have and has not is `missing_at_source`; a bar that cannot be is `malformed_bar` with
     its numbers in `detail`; a vendor's error is every cell's. `now` is when that error came; bars carry their
-    own instant. `rows` name `source` as the venue.
+    own instant. `rows` name `source` as the venue. From `known_from` on, the first bar stored, the symbol was listed,
+    wherever this answer begins.
     """
     if isinstance(answer, VendorError):
         return Settled(_refused(span, answer, now), BARS.arrow.empty_table(), ACTIONS.arrow.empty_table())
     # Arrow reads Python's dates forty times faster than numpy does.
-    asked = pa.array(span.dates, pa.date32()).to_numpy(zero_copy_only=False)
+    asked = _days(span.dates)
     everything = _sent(answer)
     sent = _without_lost(everything)
-    listed_from = _listed_from(answer, sent["date"])
+    listed_from = _listed_from(answer, sent["date"], known_from)
     bars = _as_traded(_between(sent, asked[0], asked[-1]))
     at, count = _positions(bars["date"], asked)
     fates = _fates(bars, asked, at, count, listed_from)
+    spoiled_by_currency = [day for day, why in answer.spoiled.items() if why.reason == AnotherCurrency.reason]
+    fates[(fates == _MALFORMED) & np.isin(asked, _days(spoiled_by_currency))] = _CURRENCY
     good = fates == _GOOD
     return Settled(
-        cells=_cells(span.key, asked, fates, _details(bars, at, count, fates), answer.fetched_at),
+        cells=_cells(span.key, asked, fates, _details(bars, at, count, fates, answer), answer.fetched_at),
         rows=_rows(span.key, {name: column[at[good]] for name, column in bars.items()}, answer.fetched_at, source),
         actions=_actions(span.key, everything, answer.fetched_at, source),
     )
@@ -111,7 +116,7 @@ def bars_beside(answer: VendorBars, asked: Sequence[date], *, source: str) -> pa
     if len(dates) == 0:
         return BARS.arrow.empty_table()
     _, count = _positions(dates, dates)
-    others = ~np.isin(dates, pa.array(asked, pa.date32()).to_numpy(zero_copy_only=False))
+    others = ~np.isin(dates, _days(asked))
     chosen = others & (count == 1) & _is_sound(bars) & np.isin(dates, _sessions(dates[0], dates[-1]))
     kept = {name: column[chosen] for name, column in bars.items()}
     return _rows(answer.symbol, kept, answer.fetched_at, source)
@@ -120,6 +125,11 @@ def bars_beside(answer: VendorBars, asked: Sequence[date], *, source: str) -> pa
 def actions_told(answer: VendorBars, *, source: str) -> pa.Table:
     """Every dividend and split an answer tells of (`ACTIONS`), as paid."""
     return _actions(answer.symbol, _sent(answer), answer.fetched_at, source)
+
+
+def _days(days: Sequence[date]) -> Dates:
+    found: Dates = pa.array(days, pa.date32()).to_numpy(zero_copy_only=False)
+    return found
 
 
 def round_to_quoted(values: Floats) -> Floats:
@@ -193,11 +203,13 @@ def _fates(
     return fates
 
 
-def _listed_from(answer: VendorBars, dates: Dates) -> np.datetime64:
+def _listed_from(answer: VendorBars, dates: Dates, known_from: date | None) -> np.datetime64:
     """The first date of the symbol's listed life, as far as the answer tells."""
     known = list(dates[:1])
     if answer.first_trade_date:
         known.append(np.datetime64(answer.first_trade_date))
+    if known_from:
+        known.append(np.datetime64(known_from))
     # A window without a single bar and without a listing date says nothing about when the life began.
     return min(known, default=np.datetime64("0001-01-01"))
 
@@ -217,13 +229,26 @@ def _sessions(start: np.datetime64, end: np.datetime64) -> Dates:
 
 
 def _details(
-    bars: Columns, at: npt.NDArray[np.int64], count: npt.NDArray[np.int64], fates: npt.NDArray[np.int8]
+    bars: Columns,
+    at: npt.NDArray[np.int64],
+    count: npt.NDArray[np.int64],
+    fates: npt.NDArray[np.int8],
+    answer: VendorBars,
 ) -> pa.Array:
     details: list[str | None] = [None] * len(fates)
-    for cell in np.flatnonzero(fates == _MALFORMED).tolist():
+    for cell in np.flatnonzero(fates >= _MALFORMED).tolist():
         rows = range(at[cell], at[cell] + count[cell])
-        details[cell] = " and ".join(_numbers(bars, row) for row in rows)
+        told = " and ".join(_numbers(bars, row) for row in rows)
+        details[cell] = "; ".join([*_why_spoiled(answer.spoiled, bars["date"][at[cell]].item()), told])
     return pa.array(details, pa.string())
+
+
+def _why_spoiled(spoiled: Mapping[date, Spoiled], day: date) -> list[str]:
+    """What else is to be said of a session whose bar cannot be: its own event, or a later split that is not known."""
+    if day in spoiled:
+        return [spoiled[day].words]
+    splits = sorted(later for later, why in spoiled.items() if later > day and why.hides_earlier)
+    return [f"{splits[0]} has {spoiled[splits[0]].words}"] if splits else []
 
 
 def _numbers(bars: Columns, row: int) -> str:
@@ -273,6 +298,8 @@ def _rows(key: str, bars: Columns, fetched_at: datetime, source: str) -> pa.Tabl
 def _actions(key: str, sent: Columns, fetched_at: datetime, source: str) -> pa.Table:
     """Every dividend and split of the answer that can be one, as paid; its session may have no bar."""
     dividend, ratio = round_to_quoted(sent["dividend"] * sent["later"]), sent["split_ratio"]
+    # The bars before it were divided by a split, whatever was paid on its day.
+    dividend = np.where(np.isnan(sent["dividend"]) & (ratio != 1), 0.0, dividend)
     possible = np.isfinite(dividend) & (dividend >= 0) & np.isfinite(ratio) & (ratio > 0)
     told = possible & ((dividend != 0) | (ratio != 1))
     # Where a date comes twice its action is on the first.

@@ -10,17 +10,21 @@ session before, drops the second bar of a date, writes 0 for a missing volume, a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 
+from copilot_quant_pipeline.equities.symbols import from_yahoo
 from copilot_quant_pipeline.errors import (
     DENIALS,
+    AnotherCurrency,
+    AnotherInstrument,
     BeforeFirstBar,
     Denied,
     Malformed,
@@ -33,6 +37,12 @@ from copilot_quant_pipeline.errors import (
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+log = logging.getLogger(__name__)
+
+# What every bar of the platform is in, and where it traded.
+CURRENCY = "USD"
+_NEW_YORK = ZoneInfo("America/New_York")
 
 _PRICES = ("open", "high", "low", "close")
 _SENT = (*_PRICES, "adj_close", "volume")
@@ -48,17 +58,31 @@ _UNREADABLE = (ArithmeticError, AttributeError, LookupError, OSError, TypeError,
 
 
 @dataclass(frozen=True)
+class Spoiled:
+    """Why a dividend or split is not known: the `reason` of its session's cell, and `words` that say what came.
+
+    A split `hides_earlier` bars: what was traded before it is not known either.
+    """
+
+    reason: str
+    words: str
+    hides_earlier: bool = False
+
+
+@dataclass(frozen=True)
 class VendorBars:
     """Yahoo's answer for one symbol.
 
     Attributes:
         symbol: canonical.
         bars: `BARS_AS_SENT`, dates ascending: split-adjusted prices and volumes. A date whose bar Yahoo lost
-            is absent or has nulls; it still carries its dividend and split. No split is 1.0.
+            is absent or has nulls; it still carries its dividend and split. No split is 1.0, and NaN is a dividend
+            or split that came and is not known.
         first_trade_date: when the symbol was listed, where Yahoo says so.
         start: first date asked for.
         end: last date asked for, included; no split after it is undone in `bars`, so it is the day of asking.
         fetched_at: when it was asked, aware UTC.
+        spoiled: by date what came in place of a dividend or split that is NaN in `bars`.
     """
 
     symbol: str
@@ -67,13 +91,20 @@ class VendorBars:
     start: date
     end: date
     fetched_at: datetime
+    spoiled: Mapping[date, Spoiled] = field(default_factory=dict)
 
 
-def parse_chart(text: str, *, symbol: str, start: date, end: date, fetched_at: datetime) -> VendorBars:
+def parse_chart(
+    text: str, *, symbol: str, start: date, end: date, fetched_at: datetime, names: Collection[str] = ()
+) -> VendorBars:
     """The bars of a chart answer with status 200; an empty window has none.
 
+    `names` are later ones of the same instrument, under which Yahoo may answer. One dividend or split that cannot be
+    read spoils itself only.
+
     Raises:
-        VendorError: The answer carries Yahoo's error, or (`Malformed`) is no daily chart.
+        VendorError: The answer carries Yahoo's error, is of something else (`AnotherInstrument`, `AnotherCurrency`), or
+            (`Malformed`) is no daily chart.
     """
     chart = _read_json(text, symbol)
     if error := chart.get("error"):
@@ -81,11 +112,28 @@ def parse_chart(text: str, *, symbol: str, start: date, end: date, fetched_at: d
     try:
         result = chart["result"][0]
         meta = result["meta"]
-        bars = _bars(result, meta, end)
-        listed = _day(meta["firstTradeDate"], _zone(meta)) if meta.get("firstTradeDate") is not None else None
+        _expect_asked(meta, symbol, names)
+        told = _told(result.get("events") or {}, symbol)
+        bars = _bars(result, meta, told, end)
     except _UNREADABLE as error:
         raise Malformed(f"{symbol}: Yahoo's answer is no daily chart ({type(error).__name__}: {error})") from None
-    return VendorBars(symbol, bars, listed, start, end, fetched_at)
+    return VendorBars(symbol, bars, _readable_day(meta.get("firstTradeDate")), start, end, fetched_at, told.spoiled)
+
+
+def _expect_asked(meta: Mapping[str, Any], symbol: str, names: Collection[str]) -> None:
+    """Refuse an answer that says it is of something else; what it does not say contradicts nothing.
+
+    No list of exchanges: members trade on BTS, former ones on PNK.
+    """
+    said = {name: meta.get(name) for name in ("symbol", "exchangeTimezoneName", "currency")}
+    came = said["symbol"]
+    if came not in (None, "") and from_yahoo(str(came)) not in {symbol, from_yahoo(symbol), *names}:
+        raise AnotherInstrument(f"{symbol}: Yahoo's answer is of {_shortened(str(came))}")
+    zone = said["exchangeTimezoneName"]
+    if zone not in (None, "", _NEW_YORK.key):
+        raise AnotherInstrument(f"{symbol}: Yahoo's answer is of an exchange in {_shortened(str(zone))}, not New York")
+    if said["currency"] not in (None, "", CURRENCY):
+        raise AnotherCurrency(f"{symbol}: Yahoo's answer is in {_shortened(str(said['currency']))}, not {CURRENCY}")
 
 
 def _error_within(error: Any, text: str, symbol: str) -> VendorError:
@@ -144,40 +192,46 @@ def _shortened(text: str) -> str:
     return repr(" ".join(text[:60].split()))
 
 
-def _zone(meta: Mapping[str, Any]) -> ZoneInfo:
-    name = meta.get("exchangeTimezoneName") or "America/New_York"
-    try:
-        return ZoneInfo(name)
-    except ZoneInfoNotFoundError:
-        raise ValueError(f"time zone {name!r}") from None
-
-
-def _day(stamp: float, zone: ZoneInfo) -> date:
+def _day(stamp: float) -> date:
     # Yahoo stamps a bar with the session's open. A stamp of exactly midnight UTC is a date and no instant: no
     # exchange west of Greenwich opens then, and east of it the local date is the same.
-    return datetime.fromtimestamp(stamp, UTC if stamp % 86_400 == 0 else zone).date()
+    return datetime.fromtimestamp(stamp, UTC if stamp % 86_400 == 0 else _NEW_YORK).date()
 
 
-def _bars(result: Mapping[str, Any], meta: Mapping[str, Any], end: date) -> pa.Table:
+def _readable_day(stamp: Any) -> date | None:
+    try:
+        # A zero is how a date that is not known is written.
+        return None if isinstance(stamp, bool) or stamp == 0 else _day(stamp)
+    except _UNREADABLE:
+        return None
+
+
+def _bars(result: Mapping[str, Any], meta: Mapping[str, Any], told: _Told, end: date) -> pa.Table:
     stamps = result.get("timestamp") or []
     if not stamps:
         return BARS_AS_SENT.empty_table()
     if meta.get("dataGranularity", "1d") != "1d":
         raise ValueError(f"bars of {meta['dataGranularity']}")
-    zone = _zone(meta)
-    dates = pa.array([_day(stamp, zone) for stamp in stamps], pa.date32()).to_numpy(zero_copy_only=False)
-    wanted = _wanted(dates, stamps, end)
-    sent = {name: column[wanted] for name, column in _columns(result["indicators"], len(stamps)).items()}
-    return _with_events(dates[wanted], sent, result.get("events") or {}, zone, end)
+    dates = pa.array([_day(stamp) for stamp in stamps], pa.date32()).to_numpy(zero_copy_only=False)
+    sent = _columns(result["indicators"], len(stamps))
+    wanted = _wanted(dates, stamps, np.array([sent[name] > 0 for name in _PRICES]), end)
+    return _with_events(dates[wanted], {name: column[wanted] for name, column in sent.items()}, told, end)
 
 
-def _wanted(dates: npt.NDArray[np.datetime64], stamps: Sequence[float], end: date) -> npt.NDArray[np.bool_]:
+def _wanted(
+    dates: npt.NDArray[np.datetime64], stamps: Sequence[float], priced: npt.NDArray[np.bool_], end: date
+) -> npt.NDArray[np.bool_]:
+    """Which rows are to be read; `priced` has a line for each price."""
     # Yahoo often appends the latest price, whatever end was asked.
     wanted: npt.NDArray[np.bool_] = dates <= np.datetime64(end)
+    # An empty row of a date that has a bar, too, says nothing.
+    wanted &= priced.any(axis=0) | ~np.isin(dates, dates[priced.any(axis=0)])
     # While the exchange is open today's bar comes twice: stamped with the open, as of some minutes ago, and live,
     # stamped with the last trade. The live one has the fuller volume (yfinance: fix_Yahoo_returning_live_separate).
-    if len(dates) > 1 and dates[-1] == dates[-2] and stamps[-1] > stamps[-2]:
-        wanted[-2] = False
+    # A row of the next day may follow that is no bar yet.
+    whole = np.flatnonzero(wanted & priced.all(axis=0))
+    for row in np.flatnonzero(dates == dates[whole[-1]]).tolist() if len(whole) else []:
+        wanted[row] &= row >= whole[-1] or stamps[row] >= stamps[whole[-1]]
     return wanted
 
 
@@ -196,14 +250,12 @@ def _columns(indicators: Mapping[str, Any], length: int) -> dict[str, npt.NDArra
 def _with_events(
     dates: npt.NDArray[np.datetime64],
     sent: dict[str, npt.NDArray[np.float64]],
-    events: Mapping[str, Any],
-    zone: ZoneInfo,
+    told: _Told,
     end: date,
 ) -> pa.Table:
     """Bars with their dividend and split; an event without a bar gets a row of its own, its prices null."""
-    dividends, splits = _dividends(events, zone), _splits(events, zone)
     known = set(dates.tolist())
-    barless = [day for day in {*dividends, *splits} if day not in known and day <= end]
+    barless = [day for day in {*told.dividends, *told.splits} if day not in known and day <= end]
     everywhere = np.concatenate([dates, np.array(barless, dtype="datetime64[D]")])
     order = np.argsort(everywhere, kind="stable")
     gap = np.full(len(barless), np.nan)
@@ -212,8 +264,8 @@ def _with_events(
         {
             "date": pa.array(ordered, pa.date32()),
             **{name: pa.array(np.concatenate([sent[name], gap])[order], from_pandas=True) for name in _SENT},
-            "dividend": pa.array(_placed(ordered, dividends, 0.0)),
-            "split_ratio": pa.array(_placed(ordered, splits, 1.0)),
+            "dividend": pa.array(_placed(ordered, told.dividends, 0.0)),
+            "split_ratio": pa.array(_placed(ordered, told.splits, 1.0)),
         },
         schema=BARS_AS_SENT,
     )
@@ -231,17 +283,75 @@ def _placed(
     return column
 
 
-def _dividends(events: Mapping[str, Any], zone: ZoneInfo) -> dict[date, float]:
-    found: dict[date, float] = {}
-    for event in (events.get("dividends") or {}).values():
-        day = _day(event["date"], zone)
-        found[day] = found.get(day, 0.0) + float(event["amount"])
-    return found
+@dataclass(frozen=True)
+class _Told:
+    """The dividends and splits of an answer by date, NaN where one is not known, and why it is not."""
+
+    dividends: dict[date, float] = field(default_factory=dict)
+    splits: dict[date, float] = field(default_factory=dict)
+    spoiled: dict[date, Spoiled] = field(default_factory=dict)
 
 
-def _splits(events: Mapping[str, Any], zone: ZoneInfo) -> dict[date, float]:
-    found: dict[date, float] = {}
-    for event in (events.get("splits") or {}).values():
-        day = _day(event["date"], zone)
-        found[day] = found.get(day, 1.0) * float(event["numerator"]) / float(event["denominator"])
-    return found
+def _told(events: Mapping[str, Any], symbol: str) -> _Told:
+    told = _Told()
+    for day, event in _dated(events.get("dividends")):
+        if day is None:
+            # No price depends on it, and no session can be named that lacks it.
+            log.warning("%s: Yahoo tells of a dividend without a readable date: %s", symbol, _words(event))
+            continue
+        amount = _amount(event)
+        told.dividends[day] = told.dividends.get(day, 0.0) + (amount if _is_dollars(event) else np.nan)
+        if not _is_dollars(event):
+            told.spoiled[day] = Spoiled(AnotherCurrency.reason, f"a dividend not in {CURRENCY}: {_words(event)}")
+        elif np.isnan(amount):
+            told.spoiled.setdefault(day, _unreadable("dividend", event))
+    for day, event in _dated(events.get("splits")):
+        if day is None:
+            raise ValueError(f"a split of no day: {_words(event)}")
+        ratio = _ratio(event)
+        told.splits[day] = told.splits.get(day, 1.0) * ratio
+        if np.isnan(ratio):
+            told.spoiled[day] = _unreadable("split", event)
+    return told
+
+
+def _dated(events: Any) -> Iterator[tuple[date | None, Any]]:
+    """Each event and its date: its own, or that of the key it comes under, if one can be read."""
+    for key, event in dict(events or {}).items():
+        own = _readable_day(event.get("date")) if isinstance(event, dict) else None
+        day = own or (_readable_day(int(key)) if str(key).isdecimal() else None)
+        yield day, event
+
+
+def _is_dollars(event: Any) -> bool:
+    return not isinstance(event, dict) or event.get("currency") in (None, "", CURRENCY)
+
+
+def _amount(event: Any) -> float:
+    """What is paid a share; NaN where that cannot be."""
+    amount = _number(event, "amount")
+    return amount if 0 <= amount < np.inf else np.nan
+
+
+def _ratio(event: Any) -> float:
+    """New shares per old share; NaN where that cannot be."""
+    new, old = _number(event, "numerator"), _number(event, "denominator")
+    ratio = new / old if old > 0 else np.nan
+    return ratio if np.isfinite(ratio) and ratio > 0 else np.nan
+
+
+def _number(event: Any, name: str) -> float:
+    """A number of an event; NaN where it is none."""
+    try:
+        value = event[name]
+        return np.nan if isinstance(value, bool) else float(value)
+    except _UNREADABLE:
+        return np.nan
+
+
+def _unreadable(what: str, event: Any) -> Spoiled:
+    return Spoiled("malformed_bar", f"a {what} that cannot be: {_words(event)}", hides_earlier=what == "split")
+
+
+def _words(event: Any) -> str:
+    return " ".join(repr(event).split())[:160]

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from copilot_quant_pipeline.calendar import last_completed_session
 from copilot_quant_pipeline.equities.unknown import Standing, is_decided, plan_delisted, plan_outage, with_look
-from copilot_quant_pipeline.errors import NotFound, Unavailable
+from copilot_quant_pipeline.errors import AnotherCurrency, AnotherInstrument, NotFound, Unavailable
 from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
 from copilot_quant_pipeline.warehouse.tables import BARS, UNKNOWN_LOOKS
@@ -155,7 +155,9 @@ def _unknown(cells: pa.Table) -> dict[str, datetime]:
 
 def _answered(cells: pa.Table) -> list[str]:
     """The symbols Yahoo said something of just now, be it that it lacks a session."""
-    said = (pc.field("outcome") == "settled") | pc.field("reason").isin(["missing_at_source", "malformed_bar"])
+    said = (pc.field("outcome") == "settled") | pc.field("reason").isin(
+        ["missing_at_source", "malformed_bar", AnotherInstrument.reason, AnotherCurrency.reason]
+    )
     answered: list[str] = cells.filter(said).column("key").unique().to_pylist()
     return answered
 
@@ -193,9 +195,10 @@ with bars as (
     select
         key,
         -- Bars that were confirmed in the same run carry the same instant.
-        max(fetched_at) filter (reason = 'delisted') as delisted_at,
+        -- Those between two companies of one ticker are no sign that the later one has ended.
+        max(fetched_at) filter (reason = 'delisted' and date > last_bar) as delisted_at,
         max(fetched_at) filter (outcome = 'settled' and reason is distinct from 'delisted') as answered_at
-    from ops.coverage where grid = 'equities' group by key
+    from ops.coverage join bars using (key) where grid = 'equities' group by key
 ), looked as (
     select symbol as key, list(session order by session) as looks from equities.unknown_looks group by symbol
 )

@@ -18,13 +18,15 @@ import pyarrow as pa
 from copilot_quant_pipeline.calendar import NEW_YORK, last_completed_session, previous_session, session_close
 from copilot_quant_pipeline.equities.bars import Settled, actions_told, bars_beside, settle_span
 from copilot_quant_pipeline.equities.brake import Brake
-from copilot_quant_pipeline.equities.chart import VendorBars
+from copilot_quant_pipeline.equities.chart import Spoiled, VendorBars
 from copilot_quant_pipeline.equities.comparison import disagreements
+from copilot_quant_pipeline.equities.lives import Judged, is_tail_of_another, is_whole, judge, settle_judged
 from copilot_quant_pipeline.equities.yahoo import Traffic, YahooClient
 from copilot_quant_pipeline.errors import BeforeFirstBar, Unavailable, VendorError
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
-from copilot_quant_pipeline.warehouse.harvest import CELLS, WARNED, WINDOWS, Compared, Harvest, SeenAgain
+from copilot_quant_pipeline.warehouse.harvest import CELLS, WARNED, WINDOWS, Compared, Harvest, SeenAgain, Sighting
+from copilot_quant_pipeline.warehouse.instruments import Life
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
 
 T = TypeVar("T")
@@ -59,7 +61,9 @@ class Fetching:
         stored_beside: the symbols that have bars besides those asked for: the newest sessions of these are asked for
             alone, and what an answer brings of the stored ones, too, is handed over to be compared. Only of answers
             fetched now: a kept one was compared when it came.
-        settled_empty: the symbols with sessions that are settled without a bar, of which an answer may bring one.
+        lives: by symbol what is stored of the company that it names.
+        settled_empty: the symbols with sessions that are settled without a bar, of which an answer may bring one; for
+            each the newest that is `not_listed`, None where none is.
     """
 
     grid_start: date
@@ -70,7 +74,8 @@ class Fetching:
     backfill: InBackfill | None = None
     threads: int = 8
     stored_beside: Collection[str] = frozenset()
-    settled_empty: Collection[str] = frozenset()
+    lives: Mapping[str, Life] = field(default_factory=dict)
+    settled_empty: Mapping[str, date | None] = field(default_factory=dict)
 
 
 def plan_window(span: Span, grid_start: date, today: date, *, whole: bool) -> Window:
@@ -146,6 +151,7 @@ class _Piece:
     settled: Settled
     beside: pa.Table = field(default_factory=BARS.arrow.empty_table)
     windows: Sequence[Mapping[str, Any]] = ()
+    sightings: Sequence[Sighting] = ()
     warned: pa.Table = field(default_factory=WARNED.empty_table)
     compared: Sequence[Mapping[str, Any]] = ()
 
@@ -159,6 +165,7 @@ def _harvest(pieces: Sequence[_Piece], traffic: Traffic, started_at: datetime) -
         rows=pa.concat_tables([BARS.arrow.empty_table(), *(piece.rows for piece in settled)]).combine_chunks(),
         actions=pa.concat_tables([ACTIONS.arrow.empty_table(), *(piece.actions for piece in settled)]),
         seen_again=SeenAgain(beside, pa.Table.from_pylist(windows, schema=WINDOWS)) if windows else None,
+        sightings=tuple(sighting for piece in pieces for sighting in piece.sightings),
         compared=_compared(pieces),
         requests=traffic.requests,
         retries=traffic.retries,
@@ -219,50 +226,69 @@ class _OneSpan:
         asked = (span.start, span.end)
         refused = read_refusal(self.landing, _folder(window.kind), span.key, of=self.how.backfill, window=asked)
         if refused:
-            return _Piece(self._settled(span, refused.error))
+            return _Piece(self._refused(span, refused.error))
         # A kept history holds the tail as well.
         for kind in dict.fromkeys(("history", window.kind)):
             kept = self.landing.read(_folder(kind), span.key)
             if kept and self._is_usable(kept, span):
-                answer = _vendor_bars(span.key, kept)
-                settled = self._settled(span, answer)
+                judged = self._judged(_vendor_bars(span.key, kept))
+                settled = self._settled(span, judged)
                 if self._is_of_this_backfill(kept) or not (self.how.refresh or _has_failed(settled)):
+                    piece = _Piece(settled, sightings=_sightings(judged))
                     # Of the many runs of a backfill the one that fetched has compared; an interrupt may have come
                     # between any other's fetching and storing.
-                    return _Piece(settled) if self.how.backfill else _compared_with_venue(_Piece(settled), answer, kind)
+                    return piece if self.how.backfill else _compared_with_venue(piece, judged)
         return None
 
     def settle_fetched(self, span: Span) -> _Piece:
         """The cells settled from what the venue answers now, and what else it brings where that can tell of changes."""
         window = self._window(span)
         answer = self._fetched(span.key, window)
-        if window.kind == "tail" and _is_inconclusive(span, answer):
-            window = history_window(span, self.how.grid_start, window.end)
-            answer = self._fetched(span.key, window)
-        settled = self._settled(span, answer)
+        if window.kind == "tail" and (self._is_inconclusive(span, answer) or _begins_with_split(answer)):
+            answer = self._fetched(span.key, history_window(span, self.how.grid_start, window.end))
         if isinstance(answer, VendorError):
-            return _Piece(settled)
-        beside = span.key in self.how.stored_beside or span.key in self.how.settled_empty
-        piece = self._with_beside(settled, answer, span.dates) if beside else _Piece(settled)
-        return _compared_with_venue(piece, answer, window.kind)
+            return _Piece(self._refused(span, answer))
+        judged = self._judged(answer)
+        piece = _Piece(self._settled(span, judged), sightings=self._looked_at(judged))
+        if judged.answer and (span.key in self.how.stored_beside or span.key in self.how.settled_empty):
+            piece = self._with_beside(piece, judged.answer, span.dates)
+        return _compared_with_venue(piece, judged)
 
     def reread(self, symbol: str) -> _Piece | VendorError:
         """The symbol's whole history as the venue tells it now; nothing is asked of any cell."""
         answer = self._fetched(symbol, Window("history", self.how.grid_start, self._today))
         if isinstance(answer, VendorError):
             return answer
-        told = actions_told(answer, source=self.how.source)
-        piece = self._with_beside(Settled(CELLS.empty_table(), BARS.arrow.empty_table(), told), answer, ())
-        return _compared_with_venue(piece, answer, "history")
+        judged = self._judged(answer)
+        nothing = Settled(CELLS.empty_table(), BARS.arrow.empty_table(), ACTIONS.arrow.empty_table())
+        piece = _Piece(nothing, sightings=self._looked_at(judged))
+        if judged.answer is None:
+            return piece
+        told = actions_told(judged.answer, source=self.how.source)
+        piece = replace(piece, settled=replace(nothing, actions=told))
+        return _compared_with_venue(self._with_beside(piece, judged.answer, ()), judged)
 
-    def _with_beside(self, settled: Settled, answer: VendorBars, asked: Sequence[date]) -> _Piece:
+    def _judged(self, answer: VendorBars) -> Judged:
+        life = self.how.lives.get(answer.symbol, Life())
+        return judge(answer, life, whole=is_whole(answer, self.how.grid_start))
+
+    def _looked_at(self, judged: Judged) -> Sequence[Sighting]:
+        """What the answer says of its company, and that its prices are to be compared where it is all there is."""
+        answer, found = judged.answer, _sightings(judged)
+        if answer is None or judged.life.last_bar is None or not judged.whole:
+            return found
+        return (*found, Sighting(answer.symbol, "another_history", "same", answer.fetched_at))
+
+    def _with_beside(self, piece: _Piece, answer: VendorBars, asked: Sequence[date]) -> _Piece:
         window = {"key": answer.symbol, "start": answer.start, "end": answer.end, "fetched_at": answer.fetched_at}
-        return _Piece(settled, bars_beside(answer, asked, source=self.how.source), [window])
+        return replace(piece, beside=bars_beside(answer, asked, source=self.how.source), windows=[window])
 
     def _window(self, span: Span) -> Window:
         # The history is kept, and one request then serves a Dagit backfill's other runs, too; a symbol of which nothing
         # is stored yet is about to have its history asked for, or just had it.
         whole = self.how.backfill is not None or span.key not in self.how.stored_beside
+        # Whether it is of another company only the whole history tells.
+        whole = whole or self.how.lives.get(span.key, Life()).is_questioned
         return plan_window(span, self.how.grid_start, self._today, whole=whole)
 
     @property
@@ -279,7 +305,8 @@ class _OneSpan:
 
     def _fetched(self, symbol: str, window: Window) -> VendorBars | VendorError:
         try:
-            bars = self.client.fetch_bars(symbol, window.start, window.end, brake=self.brake)
+            names = self.how.lives.get(symbol, Life()).names
+            bars = self.client.fetch_bars(symbol, window.start, window.end, brake=self.brake, names=names)
         except VendorError as error:
             self._keep_refusal(symbol, window, error)
             return error
@@ -293,13 +320,35 @@ class _OneSpan:
             asked, folder = (window.start, window.end), _folder(window.kind)
             keep_refusal(self.landing, folder, symbol, error, of=self.how.backfill, window=asked, at=self.how.now)
 
-    def _settled(self, span: Span, answer: VendorBars | VendorError) -> Settled:
-        return settle_span(span, answer, now=self.how.now, source=self.how.source)
+    def _settled(self, span: Span, judged: Judged) -> Settled:
+        return settle_judged(span, judged, now=self.how.now, source=self.how.source)
+
+    def _refused(self, span: Span, error: VendorError) -> Settled:
+        return settle_span(span, error, now=self.how.now, source=self.how.source)
+
+    def _is_inconclusive(self, span: Span, answer: VendorBars | VendorError) -> bool:
+        """Whether only the history can tell.
+
+        There is nothing in the tail, or not from its first asked session on; or it tells of a listing after the last
+        bar stored, or before a session that is settled as not listed.
+        """
+        if isinstance(answer, VendorError):
+            return isinstance(answer, BeforeFirstBar)
+        dates = answer.bars.column("date")
+        late = answer.first_trade_date is None and len(dates) > 0 and dates[0].as_py() > span.start
+        listed, denied = answer.first_trade_date, self.how.settled_empty.get(span.key)
+        sooner = listed is not None and denied is not None and listed <= denied
+        return len(dates) == 0 or late or sooner or is_tail_of_another(answer, self.how.lives.get(span.key, Life()))
 
 
-def _compared_with_venue(piece: _Piece, answer: VendorBars, kind: str) -> _Piece:
+def _sightings(judged: Judged) -> Sequence[Sighting]:
+    return (judged.sighting,) if judged.sighting else ()
+
+
+def _compared_with_venue(piece: _Piece, judged: Judged) -> _Piece:
     """The piece, with what a whole history contradicts itself in; a tail is too short to tell."""
-    if kind != "history":
+    answer = judged.answer
+    if answer is None or not judged.whole:
         return piece
     warned, compared = disagreements(answer)
     if compared is None:
@@ -313,12 +362,11 @@ def _has_failed(settled: Settled) -> bool:
     return "failed" in settled.cells.column("outcome").unique().to_pylist()
 
 
-def _is_inconclusive(span: Span, answer: VendorBars | VendorError) -> bool:
-    """Whether only the history can tell: nothing in the tail, or not from its first asked session on."""
-    if isinstance(answer, VendorError):
-        return isinstance(answer, BeforeFirstBar)
-    dates = answer.bars.column("date")
-    return len(dates) == 0 or (answer.first_trade_date is None and dates[0].as_py() > span.start)
+def _begins_with_split(answer: VendorBars | VendorError) -> bool:
+    """Whether a split is told of which no bar can show that what was before it is divided."""
+    if isinstance(answer, VendorError) or not answer.bars.num_rows:
+        return False
+    return bool(answer.bars.column("split_ratio")[0].as_py() != 1)
 
 
 def _has_bars(bars: VendorBars) -> bool:
@@ -332,11 +380,13 @@ def _folder(kind: str) -> str:
 
 def _kept_bars(bars: VendorBars) -> Kept:
     listed = bars.first_trade_date.isoformat() if bars.first_trade_date else None
-    return Kept(bars.bars, bars.start, bars.end, bars.fetched_at, {"first_trade_date": listed})
+    spoiled = {day.isoformat(): [why.reason, why.words, why.hides_earlier] for day, why in bars.spoiled.items()}
+    facts = {"first_trade_date": listed, "spoiled": spoiled}
+    return Kept(bars.bars, bars.start, bars.end, bars.fetched_at, facts)
 
 
 def _vendor_bars(symbol: str, kept: Kept) -> VendorBars:
-    listed = kept.facts.get("first_trade_date")
+    listed, spoiled = kept.facts.get("first_trade_date"), kept.facts.get("spoiled") or {}
     return VendorBars(
         symbol,
         kept.payload,
@@ -344,4 +394,5 @@ def _vendor_bars(symbol: str, kept: Kept) -> VendorBars:
         kept.start,
         kept.end,
         kept.fetched_at,
+        {date.fromisoformat(day): Spoiled(*why) for day, why in spoiled.items()},
     )

@@ -6,8 +6,9 @@ Not here: how a source is asked (yahoo.py, universe.py), Dagster, starting the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
 import pyarrow as pa
 
@@ -18,6 +19,7 @@ from copilot_quant_pipeline.grid.cells import Rectangle, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Landing
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import Harvest
+from copilot_quant_pipeline.warehouse.instruments import Life
 
 
 @dataclass(frozen=True)
@@ -45,29 +47,39 @@ class EquitySources:
         refresh: bool,
         backfill: InBackfill | None,
         stored_beside: Collection[str] = frozenset(),
-        settled_empty: Collection[str] = frozenset(),
+        settled_empty: Mapping[str, date | None] | None = None,
+        lives: Mapping[str, Life] | None = None,
     ) -> Harvest:
-        """Every asked cell settled or failed, the bars that came, and of the others those beside what was asked for."""
+        """Every asked cell settled or failed, the bars that came, and of the others those beside what was asked for.
+
+        `lives` are what is stored of the company that each symbol names.
+        """
         how = replace(
-            self._how(),
+            self._how(lives),
             refresh=refresh,
             backfill=backfill,
             stored_beside=stored_beside,
-            settled_empty=settled_empty,
+            settled_empty=settled_empty or {},
         )
         return fetch_spans(self.yahoo, self.landing, plan_fetches(cells), how, self.on_cells)
 
-    def reread_histories(self, symbols: Sequence[str]) -> Reread:
+    def reread_histories(self, symbols: Sequence[str], lives: Mapping[str, Life] | None = None) -> Reread:
         """The whole history of each symbol from the grid's start on, asked for anew."""
-        how = replace(self._how(), stored_beside=frozenset(symbols))
+        how = replace(self._how(lives), stored_beside=frozenset(symbols))
         return reread_histories(self.yahoo, self.landing, symbols, how)
 
-    def _how(self) -> Fetching:
+    @property
+    def bars_source(self) -> str:
+        """What rows of bars name as their source."""
+        return self._labelled("yahoo")
+
+    def _how(self, lives: Mapping[str, Life] | None) -> Fetching:
         return Fetching(
             grid_start=self.settings.equities_start,
             now=self.settings.now(),
             ttl=self.settings.landing_ttl,
-            source=self._labelled("yahoo"),
+            source=self.bars_source,
+            lives=lives or {},
         )
 
     def fetch_members(self) -> pa.Table:

@@ -35,3 +35,14 @@ def to_yahoo(symbol: str) -> str:
     'BRK-B'
     """
     return symbol.replace(".", "-")
+
+
+def from_yahoo(ticker: str) -> str:
+    """The canonical symbol of what Yahoo calls it; what it writes of an index stays.
+
+    >>> from_yahoo("brk-b")
+    'BRK.B'
+    >>> from_yahoo("^GSPC")
+    '^GSPC'
+    """
+    return ticker.strip().upper().replace("-", ".")

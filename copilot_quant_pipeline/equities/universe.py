@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,13 @@ FEWEST, MOST = 480, 520
 _REFUSED = "IT IS REFUSED, the last good list stays"
 
 # The list's own column names have changed over the years.
-_FORMERLY = {"ticker symbol": "symbol", "ticker": "symbol", "company": "security"}
+_FORMERLY = {"ticker symbol": "symbol", "ticker": "symbol", "company": "security", "company name": "security"}
+
+# Where so many members lack what the page used to tell of all, it has lost a column.
+MOST_LACKING = 20
+
+# A column without the name it should have is one of dates where so much of it reads as such.
+_MOSTLY = 0.8
 
 _FOOTNOTE = re.compile(r"\[[^\]]*\]")
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -139,7 +145,7 @@ def parse_members(html: str, *, now: datetime, source: str = "wikipedia") -> pa.
         {
             "symbol": symbol,
             "name": names.get(symbol) or None,
-            "sector": listed[symbol].sector if symbol in listed else None,
+            "sector": listed[symbol].sector or None if symbol in listed else None,
             "member_from": spell.member_from,
             "member_to": spell.member_to,
             "source": source,
@@ -168,6 +174,110 @@ def keep_known_spells(members: pa.Table, stored: pa.Table) -> pa.Table:
         if not any(_overlap(Spell(row["member_from"], row["member_to"]), spell) for spell in new.get(row["symbol"], []))
     ]
     return pa.concat_tables([members, pa.Table.from_pylist(kept, schema=MEMBERS.arrow)]).sort_by("symbol")
+
+
+@dataclass(frozen=True)
+class Rename:
+    """A symbol that takes another's place, since the day on which the page was first read with it."""
+
+    old: str
+    new: str
+    day: date
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The page's spells and what is stored, as one.
+
+    Attributes:
+        members: what is to be stored (`MEMBERS`).
+        renames: symbols whose spells others have taken over.
+        lacking: by column of how many of today's members the page does not tell what it should.
+    """
+
+    members: pa.Table
+    renames: tuple[Rename, ...]
+    lacking: Mapping[str, int]
+
+    @property
+    def lost(self) -> str | None:
+        """In words which columns the page has lost; None where none."""
+        told = [f"{name} of {count:,}" for name, count in self.lacking.items() if count > MOST_LACKING]
+        return f"Wikipedia's list no longer tells {', '.join(told)} members; what was known is kept" if told else None
+
+
+_TOLD = {"member_from": "the date added", "sector": "the sector", "name": "the name"}
+
+
+def merge_members(members: pa.Table, stored: pa.Table) -> Merged:
+    """The page's `members` with what is `stored` and it does not tell: a known fact is never replaced by null.
+
+    A symbol that takes the place of another one, with its date of joining and its security, takes over its spell.
+    """
+    page, known = members.to_pylist(), stored.to_pylist()
+    current = [row for row in page if row["member_to"] is None]
+    lacking = {words: sum(row[name] is None for row in current) for name, words in _TOLD.items()}
+    filled = [_filled(row, page, [one for one in known if one["symbol"] == row["symbol"]]) for row in page]
+    renamed = _renamed(filled, known)
+    for old, new in renamed:
+        new.update({name: new[name] if new[name] is not None else old[name] for name in ("member_from", *_FACTS)})
+    left = [row for row in known if not any(row is old for old, _ in renamed)]
+    schema = MEMBERS.arrow
+    kept = keep_known_spells(pa.Table.from_pylist(filled, schema), pa.Table.from_pylist(left, schema))
+    return Merged(kept, tuple(_rename(old, new) for old, new in renamed), lacking)
+
+
+_FACTS = ("name", "sector")
+
+
+def _filled(row: dict[str, Any], page: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A spell of the page, with what the stored ones of its symbol tell where it tells nothing."""
+    alike = [one["member_from"] for one in known if one["member_to"] == row["member_to"] and one["member_from"]]
+    begun, told = max(alike, default=None), row["member_from"]
+    if told is None or (begun and begun > told and _is_taken_from_an_end(row, page)):
+        told = begun
+    facts = {name: row[name] or next((one[name] for one in known if one[name]), None) for name in _FACTS}
+    return {**row, **facts, "member_from": told}
+
+
+def _is_taken_from_an_end(row: Mapping[str, Any], page: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a spell begins the day after the one before it ends, as one does whose beginning is not told."""
+    ends = row["member_from"] - timedelta(days=1)
+    return any(one["symbol"] == row["symbol"] and one["member_to"] == ends for one in page)
+
+
+def _renamed(
+    page: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]]
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Stored spells the page tells nothing of, each with the one member that has taken its place."""
+    told = {row["symbol"] for row in page}
+    # Open, or closed on the day it was last read, as nobody ever told of its end.
+    gone = [row for row in known if row["symbol"] not in told and row["member_to"] in (None, row["read_at"].date())]
+    found = []
+    for old in gone:
+        heirs = [new for new in page if _takes_place(new, old) and not _were_both(old, new["symbol"], known)]
+        if len(heirs) == 1:
+            found.append((old, heirs[0]))
+    return found
+
+
+def _takes_place(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    same_day = new["member_from"] == old["member_from"] or new["member_from"] is None
+    return bool(new["member_to"] is None and same_day and _same_security(new["name"], old["name"]))
+
+
+def _same_security(one: str | None, other: str | None) -> bool:
+    return bool(one and other and one.casefold() == other.casefold())
+
+
+def _were_both(old: Mapping[str, Any], symbol: str, known: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the page has told of both at once: then they are two share classes."""
+    return any(one["symbol"] == symbol and one["first_seen_at"] <= old["read_at"] for one in known)
+
+
+def _rename(old: Mapping[str, Any], new: Mapping[str, Any]) -> Rename:
+    day = old["member_to"] + timedelta(days=1) if old["member_to"] else new["read_at"].date()
+    return Rename(old["symbol"], new["symbol"], day)
 
 
 def _overlap(one: Spell, other: Spell) -> bool:
@@ -243,7 +353,7 @@ def parse_page(html: str) -> tuple[dict[str, Listed], list[Change]]:
     except (ValueError, SyntaxError):  # of pandas, of lxml
         raise Malformed(f"Wikipedia's page has no table. {_REFUSED}.") from None
     flat = [_flattened(table) for table in tables]
-    listed = _listed(_table_with(flat, "symbol", "security", "gics sector"))
+    listed = _listed(_table_with(flat, "symbol", "security"))
     try:
         changes = _changes(_table_with(flat, "added ticker", "removed ticker"))
     except Malformed:
@@ -275,17 +385,35 @@ def _table_with(tables: list[list[dict[str, str]]], *columns: str) -> list[dict[
 
 def _listed(rows: list[dict[str, str]]) -> dict[str, Listed]:
     listed: dict[str, Listed] = {}
+    dated, sector = _dated_column(rows, "date added", "added"), _sector_column(rows[0])
     for row in rows:
         symbol = _symbol(row["symbol"])
         if symbol is None or symbol in listed:
             what = "has no readable symbol" if symbol is None else "comes twice"
             raise Malformed(f"Wikipedia's list: {row['symbol']!r} {what}. {_REFUSED}.")
-        listed[symbol] = Listed(symbol, row["security"], row["gics sector"], _date(row.get("date added", "")))
+        listed[symbol] = Listed(symbol, row["security"], row.get(sector, ""), _date(row.get(dated, "")))
     return listed
 
 
+def _sector_column(row: Mapping[str, str]) -> str:
+    """The name of the column of sectors, which are not sub-industries."""
+    return next((name for name in row if "sector" in name and "sub" not in name), "gics sector")
+
+
+def _dated_column(rows: Sequence[Mapping[str, str]], *words: str) -> str:
+    """The name of the column of dates: by one of these words, the first ones first, or else by what it holds."""
+    named = [name for word in words for name in rows[0] if word in name]
+    for name in named:
+        if any(_date(row[name]) for row in rows):
+            return name
+    for name in rows[0]:
+        if sum(_date(row[name]) is not None for row in rows) > _MOSTLY * len(rows):
+            return name
+    return words[0]
+
+
 def _changes(rows: list[dict[str, str]]) -> list[Change]:
-    dated = next((name for name in rows[0] if "date" in name), "date")
+    dated = _dated_column(rows, "date", "effective")
     found = []
     for row in rows:
         effective = _date(row.get(dated, ""))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
@@ -88,8 +88,12 @@ class YahooClient:
         with self._lock:
             return Traffic(self._requests, self._retries)
 
-    def fetch_bars(self, symbol: str, start: date, end: date, *, brake: Brake | None = None) -> VendorBars:
+    def fetch_bars(
+        self, symbol: str, start: date, end: date, *, brake: Brake | None = None, names: Collection[str] = ()
+    ) -> VendorBars:
         """The bars of a canonical `symbol` from `start` to `end`, both included; `end` is to be today.
+
+        `names` are later symbols of the same company, under which Yahoo may answer.
 
         Raises:
             VendorError: One of its kinds, after all retries where repeating can help.
@@ -108,7 +112,7 @@ class YahooClient:
             for attempt in retrying:
                 with attempt:
                     brake.wait_for_turn(first_try=attempt.retry_state.attempt_number == 1)
-                    bars = self._ask(symbol, start, end)
+                    bars = self._ask(symbol, start, end, names)
         except VendorError as error:
             told = error
             if isinstance(error, Denied):
@@ -126,13 +130,13 @@ class YahooClient:
             return error
         return None
 
-    def _ask(self, symbol: str, start: date, end: date) -> VendorBars:
+    def _ask(self, symbol: str, start: date, end: date, names: Collection[str] = ()) -> VendorBars:
         fetched_at = self._clock()
         answer = self._send(to_yahoo(symbol), start, end)
         if answer.status_code >= 400:
             pause = retry_after(answer.headers)
             raise parse_error(answer.status_code, answer.text, symbol=symbol, retry_after=pause)
-        return parse_chart(answer.text, symbol=symbol, start=start, end=end, fetched_at=fetched_at)
+        return parse_chart(answer.text, symbol=symbol, start=start, end=end, fetched_at=fetched_at, names=names)
 
     def _send(self, ticker: str, start: date, end: date) -> Response:
         """Yahoo's answer to one `Ticker.history` call."""

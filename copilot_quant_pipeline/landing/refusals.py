@@ -15,11 +15,23 @@ from datetime import date, datetime
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import BeforeFirstBar, Malformed, NoSuchRoute, NotFound, Rejected, VendorError
+from copilot_quant_pipeline.errors import (
+    AnotherCurrency,
+    AnotherInstrument,
+    BeforeFirstBar,
+    Malformed,
+    NoSuchRoute,
+    NotFound,
+    Rejected,
+    VendorError,
+)
 from copilot_quant_pipeline.landing.kept import Kept
 from copilot_quant_pipeline.landing.store import Landing
 
-_KINDS = {kind.__name__: kind for kind in (NotFound, BeforeFirstBar, Rejected, NoSuchRoute, Malformed)}
+_KINDS = {
+    kind.__name__: kind
+    for kind in (NotFound, BeforeFirstBar, AnotherInstrument, AnotherCurrency, Rejected, NoSuchRoute, Malformed)
+}
 _NOTHING = pa.table({"nothing": pa.array([], pa.int8())})
 
 

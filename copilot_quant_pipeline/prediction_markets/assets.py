@@ -7,26 +7,29 @@ No `from __future__ import annotations` here: Dagster reads the annotations of a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from copilot_quant_pipeline.errors import NotFound, UserError, VendorError
 from copilot_quant_pipeline.grid.axes import MARKET, keys_on_axis, markets_grid
 from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.prediction_markets.following import (
     CHOSEN,
+    FAULTS,
+    NEWS,
+    NOTES,
     NOW_CALLED,
     OUT_OF_REACH,
+    WAITING,
     FollowRule,
-    keep_keys,
     plan_followed,
     plan_keys,
     plan_retired,
 )
+from copilot_quant_pipeline.prediction_markets.looks import Look
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources, catalog_rows, read_catalog
 from copilot_quant_pipeline.prediction_markets.venue import Market
 from copilot_quant_pipeline.settings import Settings
@@ -49,6 +52,7 @@ class CatalogConfig(dg.Config):
     categories: list[str] | None = None
     top: int | None = None
     ids: list[str] = []
+    with_ended: bool = False
 
 
 class PricesConfig(dg.Config):
@@ -76,28 +80,32 @@ def _prediction_markets(settings: Settings) -> dg.AssetsDefinition:
         venue's list stays here; one that closed long ago leaves the axis once its whole life is settled. One that its
         venue renames stays under its key; one that its venue knows no more is told of once, and stays as it was.
         """
-        known = read_catalog(warehouse)
+        known, axis = read_catalog(warehouse), keys_on_axis(context.instance, MARKET)
         rule = _rule(settings, config)
-        asked = _asked(rule, known, keys_on_axis(context.instance, MARKET))
-        seen = _listed(market_sources, asked, known)
+        seen = _seen(market_sources, _asked(rule, known, axis, settings), known, axis)
         source = "venues" if settings.source == "live" else "venues (sandbox)"
         changed = record_markets(warehouse, catalog_rows(seen.markets, settings.now(), source)) if seen.markets else 0
         gone = record_gone(warehouse, seen.gone, settings.now())
         followed = plan_followed(seen.markets, replace(rule, ids=tuple(plan_keys(seen.markets, rule.ids).values())))
         context.instance.add_dynamic_partitions(MARKET, [market.key for market in followed])
         retired = _retire(context.instance, warehouse, settings)
+        news = [*seen.news, *(f"{key} is gone: its venue knows it no more; what is stored stays" for key in gone)]
         told: dict[str, Any] = {
             CHOSEN: dg.MetadataValue.json([market.key for market in followed]),
             OUT_OF_REACH: dg.MetadataValue.json(seen.out_of_reach),
+            WAITING: dg.MetadataValue.json(seen.waiting),
+            FAULTS: dg.MetadataValue.json(seen.faults),
+            NEWS: dg.MetadataValue.json(news),
+            NOTES: dg.MetadataValue.json(seen.notes),
             "markets seen": len(seen.markets),
             "new or changed": changed,
             "followed": len(followed),
             "left the axis": len(retired),
+            "broken and not followed": seen.broken,
             "renamed": sum(NOW_CALLED in market.facts for market in seen.markets),
         }
-        trouble = [*seen.trouble, *(f"{key} is gone: its venue knows it no more; what is stored stays" for key in gone)]
-        if trouble:
-            raise dg.Failure("; ".join(trouble), metadata=told, allow_retries=False)
+        if seen.faults or news:
+            raise dg.Failure("; ".join([*seen.faults, *news]), metadata=told, allow_retries=False)
         return dg.MaterializeResult(metadata=told)
 
     return prediction_markets
@@ -109,58 +117,52 @@ def _rule(settings: Settings, config: CatalogConfig) -> FollowRule:
         categories=settings.markets_categories if config.categories is None else tuple(config.categories),
         top=settings.markets_top if config.top is None else config.top,
         ids=(*settings.markets_ids, *config.ids),
+        with_ended=config.with_ended,
     )
 
 
-def _asked(rule: FollowRule, known: Sequence[Market], on_axis: Sequence[str]) -> FollowRule:
+def _asked(rule: FollowRule, known: Sequence[Market], axis: Sequence[str], settings: Settings) -> FollowRule:
     """The rule, with all that must be asked for by name, as its venue knows it: by id, where that is known.
 
-    To the markets the rule names come the followed ones of its venues without a final outcome: how they end must be
-    seen, whether or not they are still listed.
+    To the markets the rule names come those on the axis, of its venues; of all venues where it lists those that are
+    followed. How they end must be seen, and whether a result is taken back, listed or not.
     """
-    axis = set(on_axis)
-    unresolved = [m.key for m in known if m.key in axis and m.venue in rule.venues and m.status != "resolved"]
+    keys, every = set(axis), set(settings.markets_venues) <= set(rule.venues)
+    looked_at = [m.key for m in known if m.key in keys and (every or m.venue in rule.venues)]
     ids = {market.key: f"{market.venue}:{market.id}" for market in known}
-    keys = plan_keys(known, (*rule.ids, *unresolved)).values()
-    return replace(rule, ids=tuple(dict.fromkeys(ids.get(key, key) for key in keys)))
+    names = plan_keys(known, (*rule.ids, *looked_at)).values()
+    return replace(rule, ids=tuple(dict.fromkeys(ids.get(key, key) for key in names)))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Seen:
-    """What the venues list, under the keys it is known by; stored markets that they know no more; what went wrong.
+    """What looks at the venues found, one after the other; `out_of_reach` are those whose listing could not be had."""
 
-    `out_of_reach` are the venues that did not answer, or not in their own format.
-    """
+    markets: list[Market] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    waiting: dict[str, tuple[str, str]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    news: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    out_of_reach: list[str] = field(default_factory=list)
+    broken: int = 0
 
-    markets: list[Market]
-    gone: list[str]
-    trouble: list[str]
-    out_of_reach: list[str]
+    def put(self, venue: str, look: Look) -> None:
+        self.markets.extend({market.key: market for market in look.markets}.values())
+        self.gone.extend(look.gone)
+        self.waiting.update(look.waiting)
+        self.faults.extend(look.faults)
+        self.news.extend(look.news)
+        self.notes.extend(look.notes)
+        self.broken += len(look.broken)
+        self.out_of_reach.extend([venue] if look.down else [])
 
 
-def _listed(sources: MarketSources, rule: FollowRule, known: Sequence[Market]) -> _Seen:
-    """What every venue lists, and what went wrong: one that is down or needs a setting, a market that is broken."""
-    keys = {f"{market.venue}:{market.id}": market.key for market in known}
-    seen = _Seen([], [], [], [])
+def _seen(sources: MarketSources, rule: FollowRule, known: Sequence[Market], axis: Sequence[str]) -> _Seen:
+    seen = _Seen()
     for venue in dict.fromkeys((*rule.venues, *(key.partition(":")[0] for key in rule.ids))):
-        try:
-            catalog = sources.fetch_catalog(venue, rule)
-        except UserError as error:
-            seen.trouble.append(f"{venue}: {error}")
-            continue
-        except VendorError as error:
-            # A venue that has none of the asked categories has answered.
-            seen.out_of_reach.extend([] if isinstance(error, NotFound) else [venue])
-            seen.trouble.append(f"{venue}: {error.reason} ({error})")
-            continue
-        seen.markets.extend(keep_keys(catalog.markets, known))
-        for one in catalog.broken:
-            key = keys.get(f"{one.venue}:{one.id}") if one.unknown else None
-            if key:
-                seen.gone.append(key)
-            else:
-                seen.trouble.append(f"{one.venue} {one.id} is {'unknown' if one.unknown else 'broken'}: {one.why}")
-    return replace(seen, markets=list({market.key: market for market in seen.markets}.values()))
+        seen.put(venue, sources.look(venue, rule, known, axis))
+    return seen
 
 
 def _retire(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings) -> list[str]:
@@ -168,7 +170,7 @@ def _retire(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settin
     retired = plan_retired(
         read_catalog(warehouse, sorted(on_axis)),
         on_axis,
-        read_settled_lives(warehouse, settings.markets_start),
+        read_settled_lives(warehouse, settings.markets_start, settings.now().date()),
         settings.now(),
         timedelta(days=settings.markets_retire_days),
     )

@@ -83,7 +83,7 @@ CHECKS = (
         """
         select market, max(stamped_at) as stamped_at, outcome || ' ' || arg_max(price, stamped_at) as what
         from looked_at join prediction_markets.markets using (market)
-        where status = 'resolved' and result is not null and price is not null
+        where status = 'resolved' and result is not null and price is not null and price_kind <> 'settlement'
         group by market, outcome, result, closes_at
         having max(stamped_at) > closes_at - interval 1 day
             and abs(arg_max(price, stamped_at) - (outcome = result)::integer) > 0.5

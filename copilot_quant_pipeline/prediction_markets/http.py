@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -21,6 +21,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from urllib3.exceptions import HTTPError
 
 from copilot_quant_pipeline.errors import (
+    DENIALS,
+    Denied,
     Malformed,
     NoSuchRoute,
     NotFound,
@@ -62,10 +64,21 @@ class HttpClient:
     """JSON over HTTP with one venue at `url`, paced and retried; thread-safe.
 
     Numbers with a point or an exponent come as Decimal, so that 0.29 stays 0.29.
+
+    What is denied (401, 403, 407, 451) is so for its record, and the error is made the venue's once its next request
+    for another record is denied too or fails. `witness` is a small request for nobody's record, where a run has no
+    other. Requests may name the records that they are `about`.
     """
 
     def __init__(
-        self, venue: str, url: str, pace: Pace, *, headers: Mapping[str, str] | None = None, wait: Wait | None = None
+        self,
+        venue: str,
+        url: str,
+        pace: Pace,
+        *,
+        headers: Mapping[str, str] | None = None,
+        wait: Wait | None = None,
+        witness: tuple[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._venue = venue
         self._url = url.rstrip("/")
@@ -75,6 +88,10 @@ class HttpClient:
         self._sessions = threading.local()
         self._lock = threading.Lock()
         self._traffic = Traffic()
+        self._witness = witness
+        # The denials since the last other answer, each with what it was given to; whether they are the venue's.
+        self._denied: list[tuple[frozenset[str], Denied]] = []
+        self._is_denying = False
 
     @property
     def traffic(self) -> Traffic:
@@ -82,21 +99,30 @@ class HttpClient:
         with self._lock:
             return self._traffic
 
-    def get(self, path: str, parameters: Mapping[str, Any] | None = None, *, attempts: int = ATTEMPTS) -> Any:
+    def get(
+        self,
+        path: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        attempts: int = ATTEMPTS,
+        about: Iterable[str] = (),
+    ) -> Any:
         """The parsed answer to GET; parameters that are None are left out, lists repeat their key.
 
         Raises:
             VendorError: One of its kinds, after all retries where repeating can help.
         """
-        return self._retrying(lambda: self._send("GET", path, params=_given(parameters)), attempts)
+        names = frozenset(about)
+        return self._retrying(lambda: self._send("GET", path, names, params=_given(parameters)), attempts)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def post(self, path: str, body: Mapping[str, Any], *, about: Iterable[str] = ()) -> Any:
         """The parsed answer to POST of a JSON body.
 
         Raises:
             VendorError: As for `get`.
         """
-        return self._retrying(lambda: self._send("POST", path, json=dict(body)), ATTEMPTS)
+        names = frozenset(about)
+        return self._retrying(lambda: self._send("POST", path, names, json=dict(body)), ATTEMPTS)
 
     def _retrying(self, ask: Callable[[], Any], attempts: int) -> Any:
         return Retrying(
@@ -107,10 +133,21 @@ class HttpClient:
             reraise=True,
         )(ask)
 
-    def _send(self, method: str, path: str, **how: Any) -> Any:
+    def _send(self, method: str, path: str, about: frozenset[str], **how: Any) -> Any:
+        about = about or frozenset([f"{method} {path} {how}"])
+        try:
+            answer = self._answer(method, path, how)
+        except VendorError as error:
+            if self._note_answer(about, error):
+                self._hear_witness(about)
+            raise
+        self._note_answer(about, None)
+        return answer
+
+    def _answer(self, method: str, path: str, how: dict[str, Any]) -> Any:
         self._limiter.try_acquire(self._venue)
         self._count(requests=1)
-        how |= {"headers": self._headers, "timeout": TIMEOUT, "stream": True}
+        how = how | {"headers": self._headers, "timeout": TIMEOUT, "stream": True}
         try:
             with self._session().request(method, self._url + path, **how) as answer:
                 body = _body(answer)
@@ -124,11 +161,45 @@ class HttpClient:
         except (ValueError, RecursionError):
             raise Malformed(f"{self._venue} answers {path} with no JSON: {_text(body)[:60]!r}") from None
 
+    def _note_answer(self, about: frozenset[str], error: VendorError | None) -> bool:
+        """Judge the denials before this answer by it; gives whether this is the first, that nothing tells of yet."""
+        with self._lock:
+            if not isinstance(error, Denied) and not (error and error.transient):
+                self._denied, self._is_denying = [], False
+                return False
+            is_other = any(about.isdisjoint(before) for before, _ in self._denied)
+            if isinstance(error, Denied):
+                self._denied.append((about, error))
+            if is_other or self._is_denying:
+                self._blame_venue()
+            return isinstance(error, Denied) and len(self._denied) == 1 and not self._is_denying
+
+    def _blame_venue(self) -> None:
+        for _, denied in self._denied:
+            denied.blame_vendor()
+        # One is enough to tell the next by.
+        self._denied, self._is_denying = self._denied[-1:], bool(self._denied)
+
+    def _hear_witness(self, about: frozenset[str]) -> None:
+        """Judge a denial by what the venue says to a request for nobody's record."""
+        path, parameters = self._witness or ("", {})
+        how = {"params": _given(parameters)}
+        if not path or f"GET {path} {how}" in about:
+            return
+        try:
+            self._answer("GET", path, how)
+        except VendorError as error:
+            if isinstance(error, Denied) or error.transient:
+                with self._lock:
+                    self._blame_venue()
+
     def _error(self, answer: requests.Response, body: bytes, path: str) -> VendorError:
         status = answer.status_code
         said = f"{self._venue} answers {status} to {path}: {' '.join(_text(body).split())[:200]}"
         if status == 429:
             return RateLimited(said, retry_after(answer.headers))
+        if status in DENIALS:
+            return Denied(said, status)
         if status in (405, 501):
             return NoSuchRoute(said)
         if status >= 500 or status in (408, 425):
@@ -191,7 +262,8 @@ class Patience:
             try:
                 answer = fetch()
             except VendorError as error:
-                self._note(error if error.transient else None, counts or isinstance(error, RateLimited))
+                is_told = error.transient or isinstance(error, Denied)
+                self._note(error if is_told else None, counts or isinstance(error, RateLimited | Denied))
                 return error
             self._note(None, counts)
             return answer
@@ -199,10 +271,15 @@ class Patience:
     def _note(self, error: VendorError | None, counts: bool) -> None:
         with self._one_at_a_time:
             self._is_trusted = error is None
+            if isinstance(error, Denied) and not error.transient:
+                # The next answer tells whose it is; until then nobody else asks.
+                return
             if error is None:
                 self._failures = 0
             elif counts:
-                self._failures, self._last = self._failures + 1, error
+                # A denial is the venue's by the one before it, which has not been counted.
+                of_two = isinstance(error, Denied) and not self._failures
+                self._failures, self._last = self._failures + 1 + of_two, error
 
 
 def _given(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -230,7 +307,8 @@ def _text(body: bytes) -> str:
 def _worth_repeating(error: BaseException) -> bool:
     if isinstance(error, RateLimited | Unavailable) and (error.retry_after or 0.0) > PATIENCE:
         return False
-    return isinstance(error, VendorError) and error.transient
+    # Who is denied is told so again.
+    return isinstance(error, VendorError) and error.transient and not isinstance(error, Denied)
 
 
 def _growing(state: RetryCallState) -> float:

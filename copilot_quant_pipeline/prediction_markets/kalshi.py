@@ -11,20 +11,21 @@ ones only.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from heapq import nsmallest
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 from pyrate_limiter import Duration, Limiter, Rate
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Rejected, VendorError
+from copilot_quant_pipeline.errors import Denied, Malformed, NotFound, RateLimited, Rejected, VendorError
 from copilot_quant_pipeline.prediction_markets.http import (
     ATTEMPTS,
     FAILURES_IN_A_ROW,
@@ -35,6 +36,8 @@ from copilot_quant_pipeline.prediction_markets.http import (
     Wait,
 )
 from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
+    HISTORICAL,
+    LIVE,
     VENUE,
     faults,
     is_ticker,
@@ -52,7 +55,17 @@ from copilot_quant_pipeline.prediction_markets.kalshi_windows import (
     plan_batches,
     plan_windows,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Broken, Catalog, Market, MarketQuery, Spoiled, Traffic
+from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
+from copilot_quant_pipeline.prediction_markets.reading import gather
+from copilot_quant_pipeline.prediction_markets.venue import (
+    Broken,
+    Catalog,
+    Market,
+    MarketQuery,
+    Semantics,
+    Spoiled,
+    Traffic,
+)
 
 URL = "https://external-api.kalshi.com/trade-api/v2"
 PATH = "/trade-api/v2"
@@ -79,14 +92,24 @@ class Kalshi:
     A `url` without a path stands for its trade-api/v2. `pace` and `wait` (seconds before a retry) are for tests.
     """
 
-    name = VENUE
+    name: ClassVar[str] = VENUE
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="candles", silence="no_trade", has_history=True, stakes="money", ends_unsaid="void"
+    )
 
     def __init__(self, url: str = URL, *, pace: Pace = PACE, wait: Wait | None = None) -> None:
         self._http = HttpClient(
-            VENUE, url if urlsplit(url).path.strip("/") else url.rstrip("/") + PATH, pace, wait=wait
+            VENUE,
+            url if urlsplit(url).path.strip("/") else url.rstrip("/") + PATH,
+            pace,
+            wait=wait,
+            witness=("/events", {"limit": 1}),
         )
         self._billing = Limiter(Rate(BILLED_A_SECOND, Duration.SECOND)) if pace == PACE else None
         self._events: dict[str, Event] = {}
+        # Events that this round was not answered for.
+        self._unread: dict[str, VendorError] = {}
+        self._patience = {what: Patience() for what in ("batch", "alone", "event")}
         self._categories: dict[str, str] = {}
         self._categories_known = False
         self._cutoff: datetime | None = None
@@ -105,15 +128,27 @@ class Kalshi:
 
         Raises:
             NotFound: Kalshi has none of the asked categories.
-            VendorError: One of its other kinds; `Malformed` also where a cursor loops.
+            VendorError: One of its other kinds, where no list begins.
         """
-        broken: dict[str, Broken] = {}
-        found = self._named(query.ids, broken) if query.ids else self._listed(query, broken)
+        notes = _Notes()
+        self._unread.clear()
+        self._patience["event"].begin()
+        found = self._named(query.ids, notes) if query.ids else self._listed(query, notes)
         # Pages of a list that changes meanwhile can overlap.
         once = _first_of_each(found)
+        shown: dict[str, Market] = {}
         order = _by_volume if query.with_ended else _open_by_volume
-        markets = sorted(once, key=order) if query.limit is None else nsmallest(query.limit, once, key=order)
-        return Catalog(tuple(markets), tuple(broken.values()))
+        seen = _noting_open(once, shown)
+        markets = sorted(seen, key=order) if query.limit is None else nsmallest(query.limit, seen, key=order)
+        notes.paging.expect_begun()
+        chosen = {market.id for market in markets}
+        return Catalog(
+            tuple(markets),
+            tuple(notes.broken.values()),
+            (*notes.paging.incomplete, *notes.left_out),
+            beyond=tuple(market for ticker, market in shown.items() if ticker not in chosen),
+            shown=frozenset(shown),
+        )
 
     def fetch_market(self, market_id: str) -> Market:
         """One market by ticker, from whichever tier knows it.
@@ -121,18 +156,23 @@ class Kalshi:
         Raises:
             NotFound: Neither does.
         """
+        self._patience["event"].begin()
+        return self._fetch_market(market_id, ATTEMPTS)
+
+    def _fetch_market(self, market_id: str, attempts: int) -> Market:
         if not is_ticker(market_id):
             raise NotFound(f"kalshi has no market {market_id!r}: that is no ticker")
         try:
-            answer = self._http.get(f"/markets/{quote(market_id, safe='')}")
+            answer = self._http.get(f"/markets/{quote(market_id, safe='')}", attempts=attempts, about=[market_id])
         except NotFound:
-            answer = self._fetch_archived_market(market_id)
+            answer = self._fetch_archived_market(market_id, attempts)
         record = _part(answer, "market", dict)
         return parse_market(record, self._event_of(record))
 
-    def _fetch_archived_market(self, ticker: str) -> Any:
+    def _fetch_archived_market(self, ticker: str, attempts: int) -> Any:
         try:
-            return self._http.get(f"/historical/markets/{quote(ticker, safe='')}")
+            path = f"/historical/markets/{quote(ticker, safe='')}"
+            return self._http.get(path, attempts=attempts, about=[ticker])
         except NotFound:
             raise NotFound(f"kalshi knows no market {ticker}, live or historical{self._hint(ticker)}") from None
 
@@ -180,14 +220,28 @@ class Kalshi:
         live = [market for market in markets if not self._is_archived(market)]
         batches = plan_batches(live, start, end)
         gathered: dict[str, list[tuple[Window, pa.Table | VendorError]]] = {}
-        for batch, answer in zip(batches, _in_threads(self._asking(Patience(), batches)), strict=True):
+        patience = self._begin("batch")
+        for batch, answer in zip(batches, _in_threads(self._asking(patience, batches)), strict=True):
             for ticker, window in batch.markets:
                 part = answer if isinstance(answer, VendorError) else answer.get(ticker)
                 gathered.setdefault(ticker, []).append((window, _gone(ticker) if part is None else part))
         found = {market.key: _joined(gathered.get(market.id, [])) for market in markets}
-        return found | self._alone(
-            [market for market in markets if _says_nothing(found[market.key])], found, start, end
-        )
+        silent = [market for market in markets if _says_nothing(found[market.key])]
+        quiet = self._quiet(silent, found, {each.id for each in live})
+        unclear = [market for market in silent if market.key not in quiet]
+        return found | quiet | self._alone(unclear, found, start, end)
+
+    def _quiet(
+        self, markets: Sequence[Market], found: Mapping[str, pa.Table | VendorError], live: Collection[str]
+    ) -> dict[str, pa.Table | VendorError]:
+        """Those without candles that the live tier knows, as it tells of many in one request: nobody traded them."""
+        silent = [one for one in markets if one.id in live and not _has_failed(found[one.key])]
+        known: set[str] = set()
+        for first in range(0, len(silent) if len(silent) > 1 else 0, TICKERS_A_PAGE):
+            tickers = ",".join(market.id for market in silent[first : first + TICKERS_A_PAGE])
+            records = self._records(_Notes(), "/markets", "markets", MARKETS_A_PAGE, tickers=tickers)
+            known.update(name_of(record) for record in records)
+        return {market.key: _answer([]) for market in silent if market.id in known}
 
     def _alone(
         self, markets: Sequence[Market], known: Mapping[str, pa.Table | VendorError], start: datetime, end: datetime
@@ -197,12 +251,16 @@ class Kalshi:
         A batch says little about a market it gives nothing for: moved to the other tier, unknown, or quiet; where it
         failed, one of its markets may be why.
         """
-        patience = Patience()
+        patience = self._begin("alone")
         asks = [
             partial(patience.ask, partial(self._prices, market, start, end, _attempts_after(known[market.key])))
             for market in markets
         ]
         return dict(zip((market.key for market in markets), _in_threads(asks), strict=True))
+
+    def _begin(self, what: str) -> Patience:
+        self._patience[what].begin()
+        return self._patience[what]
 
     def _asking(
         self, patience: Patience, batches: Iterable[Batch]
@@ -222,7 +280,8 @@ class Kalshi:
     def _batch_answer(self, tickers: Sequence[str], window: Window) -> Any:
         if self._billing:
             self._billing.try_acquire(VENUE, weight=len(tickers))
-        return self._http.get("/markets/candlesticks", {"market_tickers": ",".join(tickers), **_bounds(window)})
+        asked = {"market_tickers": ",".join(tickers), **_bounds(window)}
+        return self._http.get("/markets/candlesticks", asked, about=tickers)
 
     def _tiers(self, market: Market) -> Sequence[Callable[[Market, Window, int], pa.Table]]:
         tiers = [self._fetch_live, self._fetch_archived]
@@ -235,15 +294,15 @@ class Kalshi:
                 raise found
             return found
         path = f"/series/{quote(market.series, safe='')}/markets/{quote(market.id, safe='')}/candlesticks"
-        return self._fetch_candles(path, market, window, attempts)
+        return self._fetch_candles(path, market, window, attempts, LIVE)
 
     def _fetch_archived(self, market: Market, window: Window, attempts: int) -> pa.Table:
         path = f"/historical/markets/{quote(market.id, safe='')}/candlesticks"
-        return self._fetch_candles(path, market, window, attempts)
+        return self._fetch_candles(path, market, window, attempts, HISTORICAL)
 
-    def _fetch_candles(self, path: str, market: Market, window: Window, attempts: int) -> pa.Table:
-        answer = self._http.get(path, _bounds(window), attempts=attempts)
-        return _within(_part(answer, "candlesticks", list), market.id, window)
+    def _fetch_candles(self, path: str, market: Market, window: Window, attempts: int, tier: str) -> pa.Table:
+        answer = self._http.get(path, _bounds(window), attempts=attempts, about=[market.id])
+        return _within(_part(answer, "candlesticks", list), market.id, window, tier)
 
     def _is_archived(self, market: Market) -> bool:
         settled_at = _instant(market.facts.get("settled_at"))
@@ -264,63 +323,62 @@ class Kalshi:
                     self._cutoff = _instant(self._http.get("/historical/cutoff").get("market_settled_ts"))
             return self._cutoff
 
-    def _listed(self, query: MarketQuery, broken: dict[str, Broken]) -> Iterator[Market]:
+    def _listed(self, query: MarketQuery, notes: _Notes) -> Iterator[Market]:
         asked = {category.lower() for category in query.categories}
         known: set[str] = set()
         series: set[str] = set()
         are_nested = False
-        for event in self._fetch_events(None if query.with_ended else "open", broken):
+        for event in self._fetch_events(None if query.with_ended else "open", notes):
             category = event["category"].lower()
             known.add(category)
             are_nested |= bool(event.get("markets"))
             if not asked or category in asked:
                 series.add(event["series_ticker"])
                 records = event.get("markets") or ()
-                found = self._readable(records, broken, event)
+                found = self._readable(records, notes, event)
                 yield from (one for one in found if query.with_ended or _is_open(one))
-        if asked and not asked & known:
+        if asked and not asked & known and not notes.paging.errors:
             has = ", ".join(sorted(known - {""}))
             raise NotFound(f"kalshi has no category {', '.join(sorted(asked))}; it has {has}")
         if known and not are_nested:
-            every = self._beside_events(query.with_ended, broken)
+            every = self._beside_events(query.with_ended, notes)
             yield from (one for one in every if not asked or one.category in asked)
         if query.with_ended:
-            yield from self._archived(sorted(series - {""}) if asked else [None], broken)
+            yield from self._archived(sorted(series - {""}) if asked else [None], notes)
 
-    def _beside_events(self, with_ended: bool, broken: dict[str, Broken]) -> Iterator[Market]:
+    def _beside_events(self, with_ended: bool, notes: _Notes) -> Iterator[Market]:
         """The live tier's markets, where events come without theirs."""
         asked = {"mve_filter": "exclude", "status": None if with_ended else "open"}
-        found = self._readable(self._records("/markets", "markets", MARKETS_A_PAGE, **asked), broken)
+        found = self._readable(self._records(notes, "/markets", "markets", MARKETS_A_PAGE, **asked), notes)
         yield from (one for one in found if with_ended or _is_open(one))
 
-    def _archived(self, series: Iterable[str | None], broken: dict[str, Broken]) -> Iterator[Market]:
+    def _archived(self, series: Iterable[str | None], notes: _Notes) -> Iterator[Market]:
         for ticker in series:
             # These filters exclude one another; a series of ordinary events has no combinations.
             only = {"series_ticker": ticker} if ticker else {"mve_filter": "exclude"}
-            yield from self._readable(self._records("/historical/markets", "markets", MARKETS_A_PAGE, **only), broken)
+            records = self._records(notes, "/historical/markets", "markets", MARKETS_A_PAGE, **only)
+            yield from self._readable(records, notes)
 
-    def _named(self, ids: Sequence[str], broken: dict[str, Broken]) -> Iterator[Market]:
+    def _named(self, ids: Sequence[str], notes: _Notes) -> Iterator[Market]:
         missing = dict.fromkeys(ids)
         # The historical list takes no second filter.
         for path, others in (("/markets", {"mve_filter": "exclude"}), ("/historical/markets", {})):
             tickers = [ticker for ticker in missing if is_ticker(ticker)]
             for first in range(0, len(tickers), TICKERS_A_PAGE):
                 page = {"tickers": ",".join(tickers[first : first + TICKERS_A_PAGE]), **others}
-                # Where the list is refused, each is asked for by itself.
-                with suppress(Rejected, NotFound):
-                    for record in self._records(path, "markets", MARKETS_A_PAGE, **page):
-                        if name_of(record) in missing:
-                            del missing[name_of(record)]
-                            yield from self._readable([record], broken)
-        for ticker in missing:
-            try:
-                yield self.fetch_market(ticker)
-            except (NotFound, Rejected, Malformed) as error:
-                broken[ticker] = Broken(VENUE, ticker, str(error), unknown=isinstance(error, NotFound))
+                # Where the list is refused or breaks off, each that is missing is asked for by itself.
+                records = list(self._records(_Notes(), path, "markets", MARKETS_A_PAGE, **page))
+                self._learn_events(records)
+                for record in records:
+                    if name_of(record) in missing:
+                        del missing[name_of(record)]
+                        yield from self._readable([record], notes)
+        alone = gather(VENUE, missing, self._fetch_market)
+        notes.broken |= {one.id: one for one in alone.broken}
+        notes.left_out.extend(alone.incomplete)
+        yield from alone.markets
 
-    def _readable(
-        self, records: Iterable[Any], broken: dict[str, Broken], event: Event | None = None
-    ) -> Iterator[Market]:
+    def _readable(self, records: Iterable[Any], notes: _Notes, event: Event | None = None) -> Iterator[Market]:
         """The markets among `records` that are no combination; what cannot be read is noted in `broken`.
 
         Their event is `event` where they are nested in one.
@@ -329,32 +387,55 @@ class Kalshi:
             if isinstance(record, Mapping) and record.get("mve_collection_ticker"):
                 continue
             try:
-                yield parse_market(record, event or self._event_of(record))
+                found = parse_market(record, event or self._event_of(record))
             except Malformed as error:
-                broken[name_of(record)] = Broken(VENUE, name_of(record), str(error))
+                notes.broken[name_of(record)] = Broken(VENUE, name_of(record), str(error))
+                continue
+            yield found
+            if found.event in self._unread and not event:
+                why = f"the event of {found.id} and what it belongs to cannot be read: {self._unread[found.event]}"
+                notes.broken[found.event] = Broken(VENUE, found.event, why)
+
+    def _learn_events(self, records: Sequence[Any]) -> None:
+        """The events of these markets, in one request for many; who is left out is asked for where it is needed."""
+        named = {str(one["event_ticker"]) for one in records if isinstance(one, Mapping) and one.get("event_ticker")}
+        new = sorted(named - self._events.keys())
+        for first in range(0, len(new) if len(new) > 1 else 0, TICKERS_A_PAGE):
+            notes, asked = _Notes(), new[first : first + TICKERS_A_PAGE]
+            for event in self._records(notes, "/events", "events", EVENTS_A_PAGE, tickers=",".join(asked)):
+                if isinstance(event, Mapping) and event.get("event_ticker") in asked:
+                    if not event.get("category"):
+                        self._learn_categories()
+                    self._remember(event)
+            if notes.paging.errors:
+                return
 
     def _event_of(self, record: Any) -> Event:
         """The record of a market's event; `{}` where there is none, as for combinations."""
         ticker = record.get("event_ticker") if isinstance(record, Mapping) else None
         if not ticker:
             return {}
-        if ticker not in self._events:
-            try:
-                answer = self._http.get(f"/events/{quote(str(ticker), safe='')}")
-                self._remember(_part(answer, "event", dict))
-            except (NotFound, Rejected):
+        if ticker not in self._events and ticker not in self._unread:
+            fetch = partial(self._http.get, f"/events/{quote(str(ticker), safe='')}")
+            answer = self._patience["event"].ask(lambda: _part(fetch(), "event", dict))
+            if not isinstance(answer, VendorError):
+                self._remember(answer)
+            elif answer.transient or isinstance(answer, Denied):
+                # A market is one without its event, too.
+                self._unread[ticker] = answer
+            else:
                 self._events[ticker] = {}
         return self._events.get(ticker, {})
 
-    def _fetch_events(self, status: str | None, broken: dict[str, Broken]) -> Iterator[Event]:
+    def _fetch_events(self, status: str | None, notes: _Notes) -> Iterator[Event]:
         asked = {"with_nested_markets": "true", "status": status}
-        for event in self._records("/events", "events", EVENTS_A_PAGE, **asked):
+        for event in self._records(notes, "/events", "events", EVENTS_A_PAGE, **asked):
             if isinstance(event, Mapping) and event.get("event_ticker"):
                 if not event.get("category"):
                     self._learn_categories()
                 yield {**event, **self._remember(event)}
             else:
-                broken[name_of(event)] = Broken(
+                notes.broken[name_of(event)] = Broken(
                     VENUE, name_of(event), f"kalshi sends an event that is none: {event!r:.80}"
                 )
 
@@ -370,43 +451,47 @@ class Kalshi:
         """Those of all series, in one request: a list of events that do not say theirs has thousands of series."""
         if not self._categories_known:
             self._categories_known = True
-            with suppress(NotFound, Rejected, Malformed):
+            with suppress(VendorError):
                 for series in _part(self._http.get("/series"), "series", list):
                     if isinstance(series, Mapping) and series.get("ticker"):
                         self._categories[str(series["ticker"])] = str(series.get("category") or "")
 
     def _category_of(self, series: str) -> str:
         if series not in self._categories:
-            try:
-                answer = self._http.get(f"/series/{quote(series, safe='')}")
-                self._categories[series] = str(_part(answer, "series", dict).get("category") or "")
-            except (NotFound, Rejected):
-                self._categories[series] = ""
+            fetch = partial(self._http.get, f"/series/{quote(series, safe='')}")
+            answer = self._patience["event"].ask(lambda: _part(fetch(), "series", dict))
+            self._categories[series] = "" if isinstance(answer, VendorError) else str(answer.get("category") or "")
         return self._categories[series]
 
-    def _records(self, path: str, name: str, limit: int, **asked: str | None) -> Iterator[Any]:
-        """Every record of a list, page by page until the cursor is empty; a short page is not the last.
+    def _records(self, notes: _Notes, path: str, name: str, limit: int, **asked: str | None) -> Iterator[Any]:
+        """Every record of a list, until the cursor is empty."""
 
-        A cursor that has expired begins the list anew, once.
-        """
-        cursor, seen, anew = "", set[str](), True
-        while True:
-            try:
-                page = self._http.get(path, {"limit": limit, **asked, "cursor": cursor or None})
-            except Rejected:
-                if not (cursor and anew):
-                    raise
-                cursor, seen, anew = "", set(), False
-                continue
-            yield from _part(page, name, list)
-            cursor = page.get("cursor") or ""
-            if not cursor:
-                return
-            if not isinstance(cursor, str):
-                raise Malformed(f"kalshi's list {path} has a cursor that is no text: {cursor!r:.60}")
-            if cursor in seen:
-                raise Malformed(f"kalshi's list {path} runs in a circle: the cursor {cursor!r:.60} came twice")
-            seen.add(cursor)
+        def fetch(cursor: str | None) -> Page[Any, str]:
+            named = (asked.get("tickers") or "").split(",") if asked.get("tickers") else ()
+            answer = self._http.get(path, {"limit": limit, **asked, "cursor": cursor}, about=named)
+            records, after = _part(answer, name, list), answer.get("cursor") or None
+            if after is not None and not isinstance(after, str):
+                raise Malformed(f"kalshi's list {path} has a cursor that is no text: {after!r:.60}")
+            return Page.of(records, after, answer)
+
+        for page in notes.paging.read(fetch, _key_of, f"kalshi's list {path}"):
+            yield from page
+
+
+@dataclass
+class _Notes:
+    """What is wrong in an answer: records by name, and lists that break off."""
+
+    broken: dict[str, Broken] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    paging: Paging = field(default_factory=Paging)
+
+
+def _key_of(record: Any) -> Hashable:
+    """What tells a record of a market, or of an event with its markets, from the others of its list."""
+    nested = record.get("markets") if isinstance(record, Mapping) else None
+    name = name_of(record)
+    return (name, *map(name_of, nested or ())) if name != "?" else repr(record)
 
 
 def _in_threads(asks: Sequence[Callable[[], T]]) -> list[T]:
@@ -440,8 +525,8 @@ def _bounds(window: Window) -> dict[str, int]:
     return {"start_ts": window.first, "end_ts": window.last, "period_interval": HOURLY}
 
 
-def _within(candles: Any, ticker: str, window: Window) -> pa.Table:
-    table = parse_candles(candles, ticker)
+def _within(candles: Any, ticker: str, window: Window, tier: str) -> pa.Table:
+    table = parse_candles(candles, ticker, tier)
     stamps = table["stamped_at"].cast(pa.int64()).to_numpy() // 1_000_000
     low, high = stamps.searchsorted([window.first, window.last + 1])
     return table.slice(low, high - low)
@@ -449,13 +534,17 @@ def _within(candles: Any, ticker: str, window: Window) -> pa.Table:
 
 def _parsed(entry: Mapping[str, Any], ticker: str, window: Window) -> pa.Table | VendorError:
     try:
-        return _within(_part(entry, "candlesticks", list), ticker, window)
+        return _within(_part(entry, "candlesticks", list), ticker, window, LIVE)
     except Malformed as error:
         return error
 
 
+class _LeftOut(NotFound):
+    """A market that is not among those of a batch that came."""
+
+
 def _gone(ticker: str) -> NotFound:
-    return NotFound(f"kalshi's live tier has no candles of {ticker}")
+    return _LeftOut(f"kalshi's live tier has no candles of {ticker}")
 
 
 def _joined(parts: Sequence[tuple[Window, pa.Table | VendorError]]) -> pa.Table | VendorError:
@@ -482,6 +571,11 @@ def _says_nothing(found: pa.Table | VendorError) -> bool:
     return rows == 0
 
 
+def _has_failed(found: pa.Table | VendorError) -> bool:
+    """Whether the request failed; a market that a batch leaves out has not."""
+    return isinstance(found, VendorError) and not isinstance(found, _LeftOut)
+
+
 def _attempts_after(found: pa.Table | VendorError) -> int:
     return FEW_ATTEMPTS if isinstance(found, VendorError) and found.transient else ATTEMPTS
 
@@ -496,6 +590,13 @@ def _first_of_each(markets: Iterable[Market]) -> Iterator[Market]:
         if market.id not in seen:
             seen.add(market.id)
             yield market
+
+
+def _noting_open(markets: Iterable[Market], shown: dict[str, Market]) -> Iterator[Market]:
+    for market in markets:
+        if market.status == "open":
+            shown[market.id] = market
+        yield market
 
 
 def _by_volume(market: Market) -> tuple[Decimal, str]:

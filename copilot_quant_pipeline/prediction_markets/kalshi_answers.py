@@ -22,6 +22,9 @@ from copilot_quant_pipeline.prediction_markets.venue import POINTS, PROBABILITY,
 
 VENUE = "kalshi"
 YES, NO = "Yes", "No"
+# Its two tiers, and the seconds of the hour that every candle we ask for stands for and ends at its stamp.
+LIVE, HISTORICAL = "live", "historical"
+HOUR = 3600
 
 # Until the outcome is final it can be disputed and amended.
 _STATUSES: Mapping[str, Status] = {
@@ -49,6 +52,7 @@ CANDLES = pa.schema(
         pa.field("stamped_at", pa.timestamp("us", tz="UTC"), nullable=False),
         *(pa.field(name, PROBABILITY) for name in ("price", "open", "high", "low", "bid", "ask")),
         *(pa.field(name, QUANTITY) for name in ("volume", "open_interest")),
+        pa.field("service", pa.string()),
         pa.field("fault", pa.string()),
     ]
 )
@@ -114,6 +118,9 @@ def _market(record: Mapping[str, Any], event: Mapping[str, Any]) -> Market:
         volume=_quantity(record, "volume"),
         event=record.get("event_ticker") or None,
         series=event.get("series_ticker") or None,
+        label=_label(record),
+        event_title=event.get("title") or None,
+        resolved_at=_settled_at(record) if status == "resolved" else None,
         facts=_facts(record),
     )
 
@@ -122,6 +129,18 @@ def _title(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
     # Kalshi means to drop `title` from markets.
     parts = (event.get("title"), record.get("yes_sub_title"))
     return record.get("title") or ": ".join(part for part in parts if part) or str(record["ticker"])
+
+
+def _settled_at(record: Mapping[str, Any]) -> datetime | None:
+    with suppress(TypeError, ValueError, AttributeError):
+        instant = _instant(record.get("settlement_ts"))
+        return instant.replace(tzinfo=instant.tzinfo or UTC) if instant else None
+    return None
+
+
+def _label(record: Mapping[str, Any]) -> str | None:
+    """What is said of Yes, such as a strike; `subtitle` is what older records call it."""
+    return next((str(told) for told in (record.get("yes_sub_title"), record.get("subtitle")) if told), None)
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, str]:
@@ -153,8 +172,8 @@ def _quantity(record: Mapping[str, Any], name: str) -> Decimal | None:
     return quantity
 
 
-def parse_candles(candles: Any, ticker: str) -> pa.Table:
-    """Candles of one market as `CANDLES`, in time, each instant once (its last).
+def parse_candles(candles: Any, ticker: str, service: str = LIVE) -> pa.Table:
+    """Candles of one market as `CANDLES`, in time, each instant once (its last), from the tier called `service`.
 
     Three shapes are read: whole cents next to `*_dollars` (until January 2026); only `*_dollars` and `*_fp`; dollars
     in text without a suffix (historical). So `close` is in cents where it is a number, in dollars where it is text.
@@ -174,9 +193,10 @@ def parse_candles(candles: Any, ticker: str) -> pa.Table:
         raise Unreadable(f"{ticker}: Kalshi's candles cannot be read ({type(error).__name__}: {error})") from None
     try:
         _expect_seconds(stamps)
-        table = pa.table([instants, *_values(candles), pa.nulls(len(at), pa.string())], schema=CANDLES)
+        said = pa.repeat(service, len(at))
+        table = pa.table([instants, *_values(candles), said, pa.nulls(len(at), pa.string())], schema=CANDLES)
     except _WRONG:
-        each = [_candle(candle, instants[place : place + 1], ticker) for place, candle in enumerate(candles)]
+        each = [_candle(candle, instants[n : n + 1], ticker, service) for n, candle in enumerate(candles)]
         table = pa.concat_tables(each)
     return table if np.all(np.diff(at) > 0) else table.take(_last_of_each(at))
 
@@ -186,11 +206,11 @@ def _values(candles: Sequence[Mapping[str, Any]]) -> list[pa.Array]:
     return [*prices, *(_quantities(candles, name) for name in ("volume", "open_interest"))]
 
 
-def _candle(candle: Mapping[str, Any], at: pa.Array, ticker: str) -> pa.Table:
+def _candle(candle: Mapping[str, Any], at: pa.Array, ticker: str, service: str) -> pa.Table:
     """One candle, or what is wrong with it."""
     try:
         _expect_seconds(_stamps([candle]))
-        return pa.table([at, *_values([candle]), pa.nulls(1, pa.string())], schema=CANDLES)
+        return pa.table([at, *_values([candle]), pa.array([service]), pa.nulls(1, pa.string())], schema=CANDLES)
     except _WRONG as error:
         why = f"{ticker}: Kalshi's candle of {at[0].as_py():%Y-%m-%d %H:%M} UTC cannot be ({error})"
         given = {"stamped_at": at, "fault": pa.array([why])}
@@ -288,7 +308,7 @@ def points(candles: Sequence[pa.Table]) -> pa.Table:
         name: pc.subtract(pa.scalar(Decimal(1), PROBABILITY), yes[of]).cast(PROBABILITY) for name, of in no.items()
     }
     nothing = pa.nulls(len(yes), QUANTITY)
-    unsaid = {"volume": nothing, "open_interest": nothing, "fault": yes["fault"]}
+    unsaid = {"volume": nothing, "open_interest": nothing, "service": yes["service"], "fault": yes["fault"]}
     other = pa.table({"stamped_at": yes["stamped_at"], **mirrored, **unsaid}, schema=CANDLES)
     return pa.concat_tables([_of_outcome(YES, yes), _of_outcome(NO, other)]).combine_chunks()
 
@@ -309,7 +329,7 @@ def points_without(found: pa.Table, days: Collection[date]) -> pa.Table:
 
 
 def _of_outcome(outcome: str, candles: pa.Table) -> pa.Table:
-    said = {"outcome": outcome, "price_kind": "trade"}
+    said = {"outcome": outcome, "price_kind": "trade", "grain_seconds": HOUR, "stamp": "ends"}
     columns = [
         pa.repeat(pa.scalar(said.get(field.name), field.type), len(candles))
         if field.name not in candles.column_names

@@ -8,23 +8,26 @@ token in each request, 1000 requests an hour. Uncertain, and only in this module
 - What an account may see. Forecasts can be kept back from it, and until a question's reveal time from everybody; both
   come as an empty history of a question that has forecasters, and are told as a refusal.
 - Which aggregation is a question's own: `default_aggregation_method` where it is there, else the recency-weighted one.
-- Options added to a question later; a forecast with another number of options than the question is refused.
+- Whose the columns of a forecast are: of all options ever, or, of an older forecast, of those that were there by then
+  (`options_history`). A forecast of another width fails its day.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Hashable, Iterator
+from dataclasses import replace
+from datetime import date, datetime
 from decimal import Decimal
-from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pyarrow as pa
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
-from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
+from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
+from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
 from copilot_quant_pipeline.prediction_markets.reading import (
+    EARLIEST,
     Point,
     expect_distinct,
     gather,
@@ -33,8 +36,18 @@ from copilot_quant_pipeline.prediction_markets.reading import (
     read_instant,
     read_probability,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Outcome, Status, Traffic
+from copilot_quant_pipeline.prediction_markets.venue import (
+    Catalog,
+    Market,
+    MarketQuery,
+    Outcome,
+    Semantics,
+    Spoiled,
+    Status,
+    Traffic,
+)
 
+SERVICE = "posts"
 URL = "https://www.metaculus.com"
 # 960 an hour, below the published 1000.
 PACE = Pace(16, 60.0)
@@ -52,11 +65,15 @@ class Metaculus:
     Its largest markets are those with the most forecasts; volumes there are none.
     """
 
-    name = "metaculus"
+    name: ClassVar[str] = "metaculus"
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="changes", silence="no_trade", has_history=True, stakes="none", ends_unsaid="void"
+    )
 
     def __init__(self, url: str = URL, *, token: str, pace: Pace = PACE, wait: Wait | None = None) -> None:
         headers = {"Authorization": f"Token {token}"}
-        self._http = HttpClient(self.name, url, pace, headers=headers, wait=wait)
+        witness = ("/api/posts/", {"limit": 1})
+        self._http = HttpClient(self.name, url, pace, headers=headers, wait=wait, witness=witness)
 
     @property
     def traffic(self) -> Traffic:
@@ -66,10 +83,23 @@ class Metaculus:
     def fetch_markets(self, query: MarketQuery) -> Catalog:
         """The questions that `query` asks for, categories being Metaculus's slugs of them."""
         if query.ids:
-            return gather(self.name, query.ids, self.fetch_market)
+            return gather(self.name, query.ids, lambda name, attempts: parse_market(self._fetch_post(name, attempts)))
         categories = {category.lower() for category in query.categories}
-        wanted = (post for post in self._posts(query.with_ended) if _is_about(post, categories))
-        return gather(self.name, islice(wanted, query.limit), parse_market)
+        paging, wanted = Paging(), list[dict[str, Any]]()
+        for page in self._pages(query.with_ended, paging):
+            wanted += [post for post in page if _is_about(post, categories)]
+            if query.limit and len(wanted) >= query.limit:
+                break
+        found = gather(self.name, wanted, lambda post, _: parse_market(post))
+        return replace(
+            found,
+            markets=found.markets[: query.limit],
+            incomplete=(*found.incomplete, *paging.incomplete),
+            beyond=found.markets[query.limit :] if query.limit else (),
+            shown=frozenset(one.id for one in found.markets if one.status == "open"),
+            # Of who is missing beyond those with the most forecasts nothing is known.
+            down_to=Decimal("Infinity") if paging.has_more else None,
+        )
 
     def fetch_market(self, market_id: str) -> Market:
         """One question by the number of its post.
@@ -88,25 +118,28 @@ class Metaculus:
         """
         return parse_prices(market, self._fetch_post(market.id), start, end)
 
-    def _fetch_post(self, number: str) -> Any:
+    def _fetch_post(self, number: str, attempts: int = ATTEMPTS) -> Any:
         if not number.isdecimal():
             raise NotFound(f"metaculus knows no question {number!r}; its questions are numbers, like 3530")
         # Whether a post comes with its forecasts by default has changed over time.
-        return self._http.get(f"/api/posts/{number}/", {"with_cp": "true", "include_cp_history": "true"})
+        asked = {"with_cp": "true", "include_cp_history": "true"}
+        return self._http.get(f"/api/posts/{number}/", asked, attempts=attempts)
 
-    def _posts(self, with_ended: bool) -> Iterator[dict[str, Any]]:
+    def _pages(self, with_ended: bool, paging: Paging) -> Iterator[list[dict[str, Any]]]:
         """Every post of a kind that has probabilities, those with the most forecasts first."""
-        asked: dict[str, Any] | None = {
+        asked = {
             "forecast_type": list(KINDS),
             "statuses": ["open", "upcoming", "closed", "resolved"] if with_ended else ["open", "upcoming"],
             "order_by": "-forecasts_count",
             "limit": PAGE,
         }
-        seen: set[str] = set()
-        while asked is not None:
-            page = self._http.get("/api/posts/", asked)
-            yield from _expect_posts(page)
-            asked = _next(page, seen)
+
+        def fetch(query: str | None) -> Page[dict[str, Any], str]:
+            page = self._http.get("/api/posts/", asked if query is None else dict(parse_qs(query)))
+            return Page.of(_expect_posts(page), _next(page), page)
+
+        yield from paging.read(fetch, _key_of, "metaculus's list of posts")
+        paging.expect_begun()
 
 
 def parse_market(post: Any) -> Market:
@@ -126,7 +159,20 @@ def parse_prices(market: Market, post: Any, start: datetime, end: datetime) -> p
         Malformed: It cannot be read.
         Rejected: It is not shown.
     """
-    return hourly(market, parsed(lambda one: [*_points(market, one)], post), start, end)
+    points: list[Point] = []
+    failed: dict[date, tuple[str, str]] = {}
+    for forecast in parsed(_expect_shown, post):
+        at = parsed(lambda one: read_instant(one["start_time"]), forecast)
+        try:
+            points += parsed(lambda one: _points(market, post["question"], one), forecast)
+        except Malformed as error:
+            if start <= at < end:
+                failed.setdefault(at.date(), (error.reason, f"{error} at {at:%Y-%m-%d %H:%M} UTC in {post['id']}"))
+    shown = (point for point in points if point.stamped_at.date() not in failed)
+    good = hourly(market, shown, start, end, service=SERVICE)
+    if failed:
+        raise Spoiled("; ".join(why for _, why in list(failed.values())[:2]), good, failed)
+    return good
 
 
 def _market(post: dict[str, Any]) -> Market:
@@ -146,6 +192,7 @@ def _market(post: dict[str, Any]) -> Market:
         closes_at=_instant(question.get("actual_close_time") or question.get("scheduled_close_time")),
         status=status,
         result=_winner(question, outcomes) if status == "resolved" else None,
+        resolved_at=_instant(question.get("actual_resolve_time")) if status == "resolved" else None,
         facts={"tags": _categories(post)},
     )
 
@@ -153,7 +200,36 @@ def _market(post: dict[str, Any]) -> Market:
 def _outcomes(question: dict[str, Any]) -> tuple[Outcome, ...]:
     if question["type"] == "binary":
         return YES, NO
-    return expect_distinct(tuple(Outcome(str(option)) for option in question["options"]))
+    return expect_distinct(tuple(Outcome(name) for name in _options_ever(question)))
+
+
+def _options_ever(question: dict[str, Any]) -> list[str]:
+    """Every option the question ever had, in the order of a forecast's columns; deleted ones keep theirs."""
+    ever = [str(option) for option in question.get("all_options_ever") or ()]
+    return [*ever, *(name for name in map(str, question["options"]) if name not in ever)]
+
+
+def _columns(question: dict[str, Any], at: datetime, width: int) -> list[str]:
+    """Whose the columns of a forecast of that width are.
+
+    Raises:
+        Malformed: It cannot be told.
+    """
+    ever, now = _options_ever(question), [str(option) for option in question["options"]]
+    history = sorted((read_instant(since), [str(one) for one in some]) for since, some in _history_of(question))
+    until = [some for since, some in history if since <= at] or [some for _, some in history[:1]]
+    by_then = [name for name in ever if any(name in some for some in until)]
+    for names in (ever, *reversed(until[-1:]), by_then, now):
+        if len(names) == width:
+            return names
+    raise Malformed(f"metaculus forecasts {width} options of {len(ever)}")
+
+
+def _history_of(question: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """When the question got which options; nothing where it does not say."""
+    told = question.get("options_history") or ()
+    # Its first entry stands for always, and may carry a date that is none.
+    return [(EARLIEST.isoformat() if not place else since, some) for place, (since, some) in enumerate(told)]
 
 
 def _winner(question: dict[str, Any], outcomes: tuple[Outcome, ...]) -> str | None:
@@ -175,17 +251,16 @@ def _is_about(post: dict[str, Any], categories: set[str]) -> bool:
         return True
 
 
-def _points(market: Market, post: dict[str, Any]) -> Iterator[Point]:
-    for forecast in _expect_shown(post):
-        at = read_instant(forecast["start_time"])
-        centers = [read_probability(center) for center in forecast["centers"]]
-        if market.outcomes == (YES, NO):
-            centers = [centers[0], None if centers[0] is None else Decimal(1) - centers[0]]
-        if len(centers) != len(market.outcomes):
-            raise Malformed(f"metaculus forecasts {len(centers)} options of {len(market.outcomes)} in {post['id']}")
-        for outcome, center in zip(market.outcomes, centers, strict=True):
-            if center is not None:
-                yield Point(outcome.name, at, center, "forecast")
+def _points(market: Market, question: dict[str, Any], forecast: dict[str, Any]) -> list[Point]:
+    at = read_instant(forecast["start_time"])
+    centers = [read_probability(center) for center in forecast["centers"]]
+    if market.outcomes == (YES, NO):
+        yes = centers[0]
+        names, centers = [YES.name, NO.name], [yes, None if yes is None else Decimal(1) - yes]
+    else:
+        names = _columns(question, at, len(centers))
+    told = zip(names, centers, strict=True)
+    return [Point(name, at, center, "forecast") for name, center in told if center is not None]
 
 
 def _expect_shown(post: dict[str, Any]) -> list[dict[str, Any]]:
@@ -213,13 +288,10 @@ def _expect_posts(page: Any) -> list[dict[str, Any]]:
     return posts
 
 
-def _next(page: dict[str, Any], seen: set[str]) -> dict[str, Any] | None:
-    """What to ask for the next page: the query of the address that this one gives for it."""
-    address = page.get("next")
-    if not address:
-        return None
-    query = urlsplit(str(address)).query
-    if query in seen:
-        raise Malformed(f"metaculus's list of posts loops at {query[:60]}")
-    seen.add(query)
-    return dict(parse_qs(query))
+def _key_of(post: dict[str, Any]) -> Hashable:
+    return str(post["id"]) if post.get("id") is not None else repr(post)
+
+
+def _next(page: dict[str, Any]) -> str | None:
+    """What the next page is asked for by: the query of the address that this one gives for it."""
+    return urlsplit(str(page["next"])).query if page.get("next") else None

@@ -6,32 +6,47 @@ Not here: what an answer means (polymarket_catalog.py, polymarket_prices.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import product
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 from urllib.parse import quote
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import Malformed, NoSuchRoute, NotFound, RateLimited, Rejected, VendorError
+from copilot_quant_pipeline.errors import (
+    Malformed,
+    NoSuchRoute,
+    NotFound,
+    RateLimited,
+    VendorError,
+)
+from copilot_quant_pipeline.prediction_markets.following import LONGEST_ID
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FEW_ATTEMPTS, HttpClient, Pace, Patience, Wait
+from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
     SECTION_OF_WORD,
     VENUE,
     Kind,
-    Page,
+    key_of,
     parse_market,
     parse_page,
+    parse_records,
 )
 from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
+    CLOB,
+    DATA,
+    Service,
     Stretch,
+    coarse_days,
     days_of,
     faults_in,
     finer_of,
+    finer_until,
     gaps_in,
     inside,
     is_thin,
@@ -42,39 +57,42 @@ from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
     points_of,
     points_without,
 )
+from copilot_quant_pipeline.prediction_markets.reading import gather
 from copilot_quant_pipeline.prediction_markets.venue import (
     Broken,
     Catalog,
+    Coarse,
     Interrupted,
     Market,
     MarketQuery,
     MissingAtSource,
     Outcome,
+    Semantics,
     Spoiled,
     Traffic,
+    Unrefined,
 )
 
 T = TypeVar("T")
 # What markets are found by in a list.
 Field = Literal["id", "slug", "condition_ids", "clob_token_ids"]
+_FIELDS: tuple[Field, ...] = get_args(Field)
 
 GAMMA_URL = "https://gamma-api.polymarket.com"
 CLOB_URL = "https://clob.polymarket.com"
 DATA_URL = "https://data-api.polymarket.com"
+DATA_PATH = "/v2/prices-history"
 # Published limits, in 10 s: /markets 300, /events 500, both price histories 1000.
 MARKETS_PACE, EVENTS_PACE, HISTORY_PACE = Pace(300, 10), Pace(500, 10), Pace(1000, 10)
 
 PAGE_SIZE = 100
 IDS_A_REQUEST = 50
 TOKENS_A_BATCH = 20
-# Ids are counted up; so many digits more make a token.
-LONGEST_ID = 18
 POINTS_A_PAGE = 10_000
 # Minutes between points. Asked first is CLOB, 20 outcomes at once. What it has no points of, or few, is asked for one
 # by one: data-api keeps hourly points for 90 days, those of 3 h for ever; CLOB is known to have lost resolved markets
 # at grains finer than 12 h.
 HOURLY, OF_THREE_HOURS, OF_TWELVE_HOURS = 60, 180, 720
-LISTINGS_BEGUN_ANEW = 2
 # So many windows in a row that are no finer elsewhere, and a thin market is taken for a quiet one.
 WINDOWS_NO_FINER = 2
 # So many batches in a row that failed while each of their outcomes was served: it is the route that is broken.
@@ -112,30 +130,51 @@ Histories = dict[str, Answer]
 
 @dataclass(frozen=True)
 class _Found:
-    """What is known of one outcome in one window, and the first error that was met on the way."""
+    """What is known of one outcome in one window, and what was met on the way.
+
+    Attributes:
+        blame: the first error; one that may pass before one that does not, for then nothing is known yet.
+        silent: the services that did not answer at some grain, and may another time.
+        is_hushed: every service was asked at every grain that could have any, and has no point.
+    """
 
     history: Answer
     blame: VendorError | None = None
+    silent: frozenset[str] = frozenset()
+    is_hushed: bool = False
 
     @classmethod
     def of(cls, answer: Answer) -> _Found:
-        return cls(answer, answer if isinstance(answer, VendorError) else None)
+        blame = answer if isinstance(answer, VendorError) else None
+        return cls(answer, blame, _silent(CLOB, answer))
 
     @property
     def is_down(self) -> bool:
         return self.blame is not None and self.blame.transient
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the answer came, and holds no point."""
+        return isinstance(self.history, pa.Table) and not len(self.history)
+
+    @property
     def points(self) -> int:
         return 0 if isinstance(self.history, VendorError) else len(self.history)
 
-    def with_other(self, other: Answer) -> _Found:
+    def with_other(self, other: Answer, service: Service) -> _Found:
         """With what was answered elsewhere: a refusal there does not undo what is known."""
+        silent = self.silent | _silent(service, other)
         if isinstance(other, VendorError):
-            return _Found(other if _is_gone(self.history) else self.history, self.blame or other)
+            blame = self.blame if self.is_down or not (other.transient or self.blame is None) else other
+            return _Found(other if _is_gone(self.history) else self.history, blame, silent)
         if isinstance(self.history, VendorError):
-            return _Found(other, self.blame)
-        return _Found(finer_of(self.history, other), self.blame)
+            return _Found(other, self.blame, silent)
+        return _Found(finer_of(self.history, other), self.blame, silent)
+
+
+def _silent(service: Service, answer: Answer) -> frozenset[str]:
+    # A refusal is an answer: there is nothing to be had, now or later.
+    return frozenset({service.name} if isinstance(answer, VendorError) and answer.transient else ())
 
 
 # By the token's id.
@@ -154,7 +193,10 @@ class Polymarket:
         threads: how many price requests are under way at once.
     """
 
-    name = VENUE
+    name: ClassVar[str] = VENUE
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="samples", silence="lost", has_history=True, stakes="money", ends_unsaid="in equal parts"
+    )
 
     def __init__(
         self,
@@ -167,11 +209,11 @@ class Polymarket:
         threads: int = 4,
     ) -> None:
         self._gamma: Mapping[Kind, HttpClient] = {
-            "markets": HttpClient(VENUE, gamma_url, MARKETS_PACE, wait=wait),
-            "events": HttpClient(VENUE, gamma_url, EVENTS_PACE, wait=wait),
+            "markets": HttpClient(VENUE, gamma_url, MARKETS_PACE, wait=wait, witness=("/events/keyset", {"limit": 1})),
+            "events": HttpClient(VENUE, gamma_url, EVENTS_PACE, wait=wait, witness=("/markets/keyset", {"limit": 1})),
         }
-        self._clob = HttpClient(VENUE, clob_url, HISTORY_PACE, wait=wait)
-        self._data = HttpClient(VENUE, data_url, HISTORY_PACE, wait=wait)
+        self._clob = HttpClient(VENUE, clob_url, HISTORY_PACE, wait=wait, witness=("/time", {}))
+        self._data = HttpClient(VENUE, data_url, HISTORY_PACE, wait=wait, witness=("/", {}))
         self._clock = clock
         self._threads = threads
         self._patience = {"clob": Patience(), "data": Patience()}
@@ -197,8 +239,9 @@ class Polymarket:
         """
         if query.ids:
             return self._named(query.ids)
-        pages = self._tagged(query) if query.categories else self._largest(query)
-        return _chosen(pages, query)
+        paging = Paging()
+        pages = self._tagged(query, paging) if query.categories else self._largest(query, paging)
+        return replace(_chosen(pages, query, paging), incomplete=paging.incomplete)
 
     def fetch_market(self, market_id: str) -> Market:
         """One market by id, slug, condition id or the token of an outcome, ended or not.
@@ -206,14 +249,24 @@ class Polymarket:
         Raises:
             VendorError: NotFound where Polymarket does not know it.
         """
-        field = _field_of(market_id)
-        if field not in ("id", "slug"):
-            return self._from_list(market_id)
-        path = f"/markets/{market_id}" if field == "id" else f"/markets/slug/{quote(market_id, safe='')}"
-        try:
-            return parse_market(self._gamma["markets"].get(path, {"include_tag": "true"}))
-        except (NotFound, NoSuchRoute):
-            return self._from_list(market_id)
+        return self._fetch_alone(market_id, ATTEMPTS)
+
+    def _fetch_alone(self, name: str, attempts: int) -> Market:
+        field = _field_of(name)
+        if field in ("id", "slug"):
+            path = f"/markets/{name}" if field == "id" else f"/markets/slug/{quote(name, safe='')}"
+            with suppress(NotFound, NoSuchRoute):
+                asked = {"include_tag": "true"}
+                return parse_market(self._gamma["markets"].get(path, asked, attempts=attempts, about=[name]))
+        found, paging = self._by_names(field, [name], attempts)
+        # What was not asked for comes where a filter is not heeded.
+        if meant := [one for one in found.markets if name in _names_by(field, one)]:
+            return meant[0]
+        if paging.errors:
+            raise paging.errors[0]
+        if found.broken:
+            raise Malformed(found.broken[0].why)
+        raise NotFound(f"{VENUE} knows no market {name!r}")
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
         """Points (`POINTS`) of every outcome with start <= stamped_at < end, hourly where the venue still has them so.
@@ -240,100 +293,173 @@ class Polymarket:
         with ThreadPoolExecutor(self._threads, thread_name_prefix=VENUE) as pool:
             answers = list(pool.map(lambda one: self._hourly(*one), asked))
             found = _by_token(asked, answers)
-            tokens = [token for market in markets for token in _tokens_of(market) if token.id in found]
-            completed = list(pool.map(lambda one: self._completed(one, found[one.id]), tokens))
-        complete = {token.id: windows for token, windows in zip(tokens, completed, strict=True)}
+            coarse = _by_token_and_window(pool.map(lambda one: self._at_coarsest(*one), self._silent(asked, found)))
+            each = list(pool.map(lambda market: self._completed(market, found, coarse), markets))
+        complete = {token: windows for one in each for token, windows in one.items()}
         return {market.key: self._assembled(market, complete, spans[market.key]) for market in markets}
 
     def _named(self, names: Sequence[str]) -> Catalog:
-        found: dict[str, Market] = {}
-        broken: list[Broken] = []
-        for field in get_args(Field):
-            wanted = sorted({name for name in names if _field_of(name) == field})
-            for some, closed in product(_batched(wanted, IDS_A_REQUEST), (False, True)):
-                for page in self._pages("markets", closed, {field: list(some), "include_tag": "true"}):
-                    found |= {market.id: market for market in page.catalog.markets}
-                    broken.extend(page.catalog.broken)
-        known = {name for market in found.values() for name in _names_of(market)} | {one.id for one in broken}
+        """The markets of `names`, many a request; where one fails, each of its names alone, so that one is to blame."""
+        every = Catalog(())
+        fields = {field: sorted({name for name in names if _field_of(name) == field}) for field in get_args(Field)}
+        for field, wanted in fields.items():
+            for some in _batched(wanted, IDS_A_REQUEST):
+                found, paging = self._by_names(field, some, FEW_ATTEMPTS if every.incomplete else ATTEMPTS)
+                every = every.with_other(found)
+                if paging.errors and every.incomplete:
+                    every = every.with_other(Catalog((), (), paging.incomplete))
+                elif paging.errors:
+                    left = [name for name in some if name not in _known(every)]
+                    every = every.with_other(self._alone(left, has_others=bool(every.markets)))
+        known = _known(every)
         unknown = [
             Broken(VENUE, name, f"{VENUE} knows no market {name!r}", unknown=True)
-            for name in names
-            if name not in known
+            for name in dict.fromkeys(names)
+            if every.complete and name not in known
         ]
-        return Catalog(tuple(found.values()), (*broken, *unknown))
+        return every.with_other(Catalog((), tuple(unknown)))
 
-    def _largest(self, query: MarketQuery) -> Iterator[Page]:
+    def _alone(self, names: Sequence[str], *, has_others: bool) -> Catalog:
+        try:
+            return gather(VENUE, names, self._fetch_alone)
+        except VendorError as error:
+            if not has_others:
+                raise
+            return Catalog((), (), (str(error),))
+
+    def _by_names(self, field: Field, names: Sequence[str], attempts: int) -> tuple[Catalog, Paging]:
+        found, paging = Catalog(()), Paging()
+        for closed in (False, True):
+            # Of those that are open nobody is asked for among the closed.
+            asked = {field: [name for name in names if name not in _known(found)], "include_tag": "true"}
+            if not asked[field]:
+                break
+            for page in self._pages(paging, "markets", closed, asked, attempts):
+                found = found.with_other(page)
+            if paging.errors:
+                break
+        return found, paging
+
+    def _largest(self, query: MarketQuery, paging: Paging) -> Iterator[Catalog]:
         """Pages of markets; the largest first where there is a limit, else in the order of ids, which is stable."""
         order = {"order": "volumeNum", "ascending": "false"} if query.limit else {}
         for closed in (False, True) if query.with_ended else (False,):
             volumes: list[Decimal] = []
-            for page in self._pages("markets", closed, {**order, "include_tag": "true"}):
+            for page in self._pages(paging, "markets", closed, {**order, "include_tag": "true"}):
                 yield page
-                open_ones = [one for one in page.catalog.markets if query.with_ended or one.status == "open"]
+                open_ones = [one for one in page.markets if query.with_ended or one.status == "open"]
                 volumes += [one.volume or Decimal(0) for one in open_ones]
                 # What does not come in the order that was asked for is read to its end.
                 if query.limit and len(volumes) >= query.limit and _descend(volumes):
                     break
+        paging.expect_begun()
 
-    def _tagged(self, query: MarketQuery) -> Iterator[Page]:
+    def _tagged(self, query: MarketQuery, paging: Paging) -> Iterator[Catalog]:
         tags = dict.fromkeys(SECTION_OF_WORD.get(word.lower(), word.lower()) for word in query.categories)
         for tag, closed in product(tags, (False, True) if query.with_ended else (False,)):
-            yield from self._pages("events", closed, {"tag_slug": tag})
+            yield from self._pages(paging, "events", closed, {"tag_slug": tag})
+        paging.expect_begun()
 
-    def _pages(self, kind: Kind, closed: bool, filters: Mapping[str, Any]) -> Iterator[Page]:
-        """Every page of a listing, begun anew where the venue no longer takes its own cursor.
+    def _pages(
+        self, paging: Paging, kind: Kind, closed: bool, filters: Mapping[str, Any], attempts: int = ATTEMPTS
+    ) -> Iterator[Catalog]:
+        path = f"/{kind}/keyset"
+        asked = {**filters, "closed": str(closed).lower(), "limit": PAGE_SIZE}
+        names = [name for field in get_args(Field) for name in filters.get(field, ())]
 
-        A page may be short for reasons of the venue's own: only a page without a cursor is the last one.
-        """
-        begun, cursor, seen = 0, None, set[str]()
-        while True:
-            parameters = {**filters, "closed": str(closed).lower(), "limit": PAGE_SIZE, "after_cursor": cursor}
-            try:
-                answer = self._gamma[kind].get(f"/{kind}/keyset", parameters)
-            except Rejected:
-                if cursor is None or begun == LISTINGS_BEGUN_ANEW:
-                    raise
-                begun, cursor, seen = begun + 1, None, set()
-                continue
-            page = parse_page(answer, kind)
-            yield page
-            cursor = page.next_cursor
-            if cursor is None:
-                return
-            _expect_new(cursor, seen, f"/{kind}/keyset")
+        def fetch(cursor: str | None) -> Page[Any, str]:
+            page = {**asked, "after_cursor": cursor}
+            answer = self._gamma[kind].get(path, page, attempts=attempts, about=names)
+            return parse_page(answer, kind)
 
-    def _from_list(self, name: str) -> Market:
-        catalog = self._named([name])
-        if catalog.markets:
-            return catalog.markets[0]
-        raise NotFound(catalog.broken[0].why) if catalog.broken[0].unknown else Malformed(catalog.broken[0].why)
+        for records in paging.read(fetch, key_of, f"{VENUE}'s {path}"):
+            yield parse_records(records, kind)
 
     def _begin(self) -> None:
         for patience in self._patience.values():
             patience.begin()
         self._batches_failed = min(self._batches_failed, BATCHES_IN_A_ROW - 1)
 
-    def _completed(self, token: _Token, found: Windows) -> Windows:
-        """Each window's points, with what the other grains and services have more of its days."""
+    def _completed(
+        self, market: Market, found: Mapping[str, Windows], coarse: Mapping[tuple[str, Stretch], Answer]
+    ) -> dict[str, Windows]:
+        """Each outcome's windows, with what the other grains and services have more of their days.
+
+        Where an outcome has no point anywhere, its siblings that are as silent are not asked for at the other service.
+        """
+        tokens = [token for token in _tokens_of(market) if token.id in found]
+        hushed: set[Stretch] = set()
+        completed: dict[str, Windows] = {}
+        for token in tokens:
+            completed[token.id] = self._windows(token, found[token.id], coarse, hushed)
+            hushed |= {window for window, one in completed[token.id].items() if one.is_hushed}
+        return completed
+
+    def _windows(
+        self,
+        token: _Token,
+        found: Windows,
+        coarse: Mapping[tuple[str, Stretch], Answer],
+        hushed: Collection[Stretch],
+    ) -> Windows:
         completed, no_finer = dict(found), 0
         # What is kept finely for a while only is so in the newest.
         for window in sorted(found, key=lambda one: one.start, reverse=True):
             known = found[window]
             if self._lacks(token, known, window):
-                completed[window] = self._filled(token, known, window)
+                once = coarse.get((token.id, window))
+                is_hushed = window in hushed and known.is_empty and isinstance(once, pa.Table) and not len(once)
+                completed[window] = known if is_hushed else self._filled(token, known, window, once)
             elif no_finer < WINDOWS_NO_FINER and self._is_thin(token, known, window):
-                completed[window] = self._filled(token, known, window)
-                no_finer = 0 if completed[window].points > known.points else no_finer + 1
+                filled = completed[window] = self._filled(token, known, window)
+                # By a service that did not answer nothing is known of how quiet the market is.
+                if not filled.silent:
+                    no_finer = 0 if filled.points > known.points else no_finer + 1
         return completed
 
-    def _filled(self, token: _Token, known: _Found, window: Stretch) -> _Found:
+    def _filled(self, token: _Token, known: _Found, window: Stretch, coarse: Answer | None = None) -> _Found:
+        """With what data-api has, and CLOB at its coarsest grain: `coarse`, where that was asked for already."""
         attempts, is_at_clob = (FEW_ATTEMPTS if known.is_down else ATTEMPTS), known.blame is None
-        for grain in (HOURLY, OF_THREE_HOURS):
-            if self._lacks(token, known, window) or self._is_thin(token, known, window):
-                known = known.with_other(self._from_data(token, window, grain, attempts))
+        # What is kept for ever tells whether there is anything to be had more finely; where there is, it is asked for.
+        was_empty = known.is_empty
+        for grain in (OF_THREE_HOURS, HOURLY) if was_empty else (HOURLY, OF_THREE_HOURS):
+            is_finer = was_empty and grain == HOURLY
+            if is_finer or self._lacks(token, known, window) or self._is_thin(token, known, window):
+                known = known.with_other(self._from_data(token, window, grain, attempts), DATA)
+            if grain == OF_THREE_HOURS and known.is_empty:
+                break
         if self._has_clob and is_at_clob and self._lacks(token, known, window):
-            known = known.with_other(self._from_clob(token, window, OF_TWELVE_HOURS, ATTEMPTS))
-        return known
+            other = self._from_clob(token, window, OF_TWELVE_HOURS, ATTEMPTS) if coarse is None else coarse
+            known = known.with_other(other, CLOB)
+        is_hushed = known.is_empty and not known.silent and known.blame is None
+        return replace(known, is_hushed=is_hushed)
+
+    def _silent(
+        self, asked: Sequence[tuple[Sequence[_Token], Stretch]], found: Mapping[str, Windows]
+    ) -> list[tuple[Sequence[_Token], Stretch]]:
+        """Those that CLOB has answered for and has no point of, though there may be one: many in one request."""
+        by_window: dict[Stretch, list[_Token]] = {}
+        for tokens, window in asked:
+            known = ((token, found[token.id][window]) for token in tokens if token.id not in self._apart)
+            silent = [token for token, one in known if one.is_empty and self._lacks(token, one, window)]
+            by_window.setdefault(window, []).extend(silent)
+        if not (self._has_clob and self._uses_batches):
+            return []
+        return [
+            (some, window)
+            for window, tokens in by_window.items()
+            for some in _batched(tokens, TOKENS_A_BATCH)
+            if len(some) > 1
+        ]
+
+    def _at_coarsest(self, tokens: Sequence[_Token], window: Stretch) -> tuple[Stretch, Histories]:
+        """What CLOB has of them at its coarsest grain; nothing where it does not say."""
+        with self._patience["clob"].turn():
+            sent = self._patience["clob"].ask(lambda: self._batch(tokens, window, OF_TWELVE_HOURS), counts=False)
+        if isinstance(sent, VendorError):
+            return window, {}
+        told = [token for token in tokens if sent.get(token.id) is not None]
+        return window, {token.id: _read(parse_clob, sent[token.id], token, window, OF_TWELVE_HOURS) for token in told}
 
     def _lacks(self, token: _Token, known: _Found, window: Stretch) -> bool:
         """Whether another service may have what this one has not. Too many requests are no reason to ask for more."""
@@ -376,7 +502,7 @@ class Polymarket:
             return _of_all(tokens, sent) if isinstance(sent, RateLimited) else {}
         self._clob_answers, self._batches_failed = True, 0
         told = [token for token in tokens if sent.get(token.id) is not None or not token.may_have_traded]
-        return {token.id: _read(parse_clob, sent.get(token.id) or [], token, window) for token in told}
+        return {token.id: _read(parse_clob, sent.get(token.id) or [], token, window, HOURLY) for token in told}
 
     def _singles(self, tokens: Sequence[_Token], window: Stretch, few: Container[str]) -> Histories:
         found = {
@@ -395,10 +521,11 @@ class Polymarket:
         elif not failed:
             self._batches_failed += 1
 
-    def _batch(self, tokens: Sequence[_Token], window: Stretch) -> dict[str, Any]:
+    def _batch(self, tokens: Sequence[_Token], window: Stretch, grain: int = HOURLY) -> dict[str, Any]:
         start, end = _seconds(window)
-        body = {"markets": [token.id for token in tokens], "start_ts": start, "end_ts": end, "fidelity": HOURLY}
-        history: dict[str, Any] = _history_in(self._clob.post("/batch-prices-history", body), dict)
+        body = {"markets": [token.id for token in tokens], "start_ts": start, "end_ts": end, "fidelity": grain}
+        answer = self._clob.post("/batch-prices-history", body, about=[token.market.key for token in tokens])
+        history: dict[str, Any] = _history_in(answer, dict)
         return history
 
     def _from_clob(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Answer:
@@ -406,7 +533,7 @@ class Polymarket:
         parameters = {"market": token.id, "startTs": start, "endTs": end, "fidelity": grain}
 
         def fetch() -> list[Any]:
-            answer = self._clob.get("/prices-history", parameters, attempts=attempts)
+            answer = self._clob.get("/prices-history", parameters, attempts=attempts, about=[token.market.key])
             is_empty = isinstance(answer, dict) and answer.get("history", 0) is None
             points: list[Any] = [] if is_empty else _history_in(answer, list)
             return points
@@ -415,29 +542,21 @@ class Polymarket:
         if isinstance(points, VendorError):
             return points
         self._clob_answers = True
-        return _read(parse_clob, points, token, window)
+        return _read(parse_clob, points, token, window, grain)
 
     def _from_data(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Answer:
-        points = self._patience["data"].ask(lambda: list(self._data_points(token, window, grain, attempts)))
-        return points if isinstance(points, VendorError) else _read(parse_data, points, token, window)
+        points = self._patience["data"].ask(lambda: self._data_points(token, window, grain, attempts))
+        return points if isinstance(points, VendorError) else _read(parse_data, points, token, window, grain)
 
-    def _data_points(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Iterator[Any]:
+    def _data_points(self, token: _Token, window: Stretch, grain: int, attempts: int) -> list[Any]:
         start, end = _seconds(window)
         asked = {"token_id": token.id, "start": start, "end": end, "bucket_seconds": 60 * grain, "limit": POINTS_A_PAGE}
-        cursor, seen = None, set[str]()
-        while True:
-            answer = self._data.get("/v2/prices-history", {**asked, "cursor": cursor}, attempts=attempts)
-            try:
-                yield from answer["data"] or []
-                more = answer.get("pagination") or {}
-                cursor = more.get("next_cursor") if more.get("has_more") else None
-            except (KeyError, TypeError, AttributeError):
-                raise Malformed(f"{token.of}: no price history: {str(answer)[:80]!r}") from None
-            if not cursor:
-                if more.get("has_more"):
-                    raise Malformed(f"{token.of}: there is more of its price history, and no cursor to it")
-                return
-            _expect_new(cursor, seen, "/v2/prices-history")
+
+        def fetch(cursor: str | None) -> Page[Any, str]:
+            page, of = {**asked, "cursor": cursor}, [token.market.key]
+            return _page_of(self._data.get(DATA_PATH, page, attempts=attempts, about=of), token)
+
+        return list(read_whole(fetch, str, f"{VENUE}'s {DATA_PATH}"))
 
     def _assembled(self, market: Market, found: Mapping[str, Windows], span: Stretch) -> pa.Table | VendorError:
         asked = [
@@ -454,7 +573,18 @@ class Polymarket:
             else:
                 histories[token.outcome].append(inside(one.history, span))
                 lost.extend((gap, one.blame if one.is_down else None) for gap in self._gaps(token, one.history, window))
-        return _answer(market, histories, lost)
+        coarse = [
+            (day, Coarse(points, finer_until(day, one.silent)))
+            for token, window, one in asked
+            for day, points in self._coarse(token, one, window.within(span)).items()
+        ]
+        return _answer(market, histories, lost, _coarsest(coarse))
+
+    def _coarse(self, token: _Token, found: _Found, window: Stretch) -> dict[date, int]:
+        """The days of which a service that did not answer may have more, with their number of points."""
+        if not found.silent or isinstance(found.history, VendorError):
+            return {}
+        return coarse_days(found.history, self._lived(token, window))
 
     def _gaps(self, token: _Token, history: pa.Table, window: Stretch) -> list[Stretch]:
         """The days on which a market that traded must have had a price by now, and has none that is good."""
@@ -482,6 +612,10 @@ def _by_token(asked: Sequence[tuple[Sequence[_Token], Stretch]], answers: Sequen
     return found
 
 
+def _by_token_and_window(answers: Iterable[tuple[Stretch, Histories]]) -> dict[tuple[str, Stretch], Answer]:
+    return {(token, window): one for window, some in answers for token, one in some.items()}
+
+
 def _batched(all_of: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (all_of[start : start + size] for start in range(0, len(all_of), size))
 
@@ -501,23 +635,39 @@ def _field_of(name: str) -> Field:
     return "condition_ids" if name.startswith("0x") else "slug"
 
 
-def _names_of(market: Market) -> Iterator[str | None]:
-    """All that leads to it."""
-    yield from (market.id, market.slug, market.facts["condition_id"])
-    yield from (outcome.token for outcome in market.outcomes)
+def _known(catalog: Catalog) -> set[str | None]:
+    """All names that a catalog tells of."""
+    told = (name for market in catalog.markets for field in _FIELDS for name in _names_by(field, market))
+    return set(told) | {one.id for one in catalog.broken}
 
 
-def _chosen(pages: Iterator[Page], query: MarketQuery) -> Catalog:
+def _names_by(field: Field, market: Market) -> set[str | None]:
+    """What leads to it by this filter."""
+    if field == "clob_token_ids":
+        # A venue may count its outcomes as it counts its markets.
+        return {outcome.token for outcome in market.outcomes if len(outcome.token) > LONGEST_ID}
+    return {{"id": market.id, "slug": market.slug, "condition_ids": market.facts["condition_id"]}[field]}
+
+
+def _chosen(pages: Iterable[Catalog], query: MarketQuery, paging: Paging) -> Catalog:
     markets: dict[str, Market] = {}
     broken: dict[Broken, None] = {}
     for page in pages:
-        markets |= {market.id: market for market in page.catalog.markets}
-        broken |= dict.fromkeys(page.catalog.broken)
+        markets |= {market.id: market for market in page.markets}
+        broken |= dict.fromkeys(page.broken)
     wanted = [one for one in markets.values() if query.with_ended or one.status in ("unopened", "open")]
     if query.limit:
         # What cannot be traded yet takes no open one's place.
         wanted.sort(key=lambda one: (query.with_ended or one.status == "open", one.volume or Decimal(0)), reverse=True)
-    return Catalog(tuple(wanted[: query.limit]), tuple(broken))
+    shown = [one for one in markets.values() if one.status == "open"]
+    is_cut = query.limit is not None and (paging.has_more or query.with_ended)
+    return Catalog(
+        tuple(wanted[: query.limit]),
+        tuple(broken),
+        beyond=tuple(wanted[query.limit :]) if query.limit else (),
+        shown=frozenset(one.id for one in shown),
+        down_to=min((one.volume or Decimal(0) for one in shown), default=None) if is_cut else None,
+    )
 
 
 def _descend(volumes: Sequence[Decimal]) -> bool:
@@ -525,10 +675,18 @@ def _descend(volumes: Sequence[Decimal]) -> bool:
     return all(one + 1 >= other for one, other in zip(volumes, volumes[1:], strict=False))
 
 
-def _expect_new(cursor: str, seen: set[str], route: str) -> None:
-    if cursor in seen:
-        raise Malformed(f"{VENUE}'s {route} goes in circles: cursor {cursor[:40]!r} came twice")
-    seen.add(cursor)
+def _page_of(answer: Any, token: _Token) -> Page[Any, str]:
+    """A page of data-api's points; null means none."""
+    try:
+        points, more = answer["data"] or [], answer.get("pagination") or {}
+        cursor = (more.get("next_cursor") or None) if more.get("has_more") else None
+        if not isinstance(points, list):
+            raise TypeError
+    except (KeyError, TypeError, AttributeError):
+        raise Malformed(f"{token.of}: no price history: {str(answer)[:80]!r}") from None
+    if more.get("has_more") and cursor is None:
+        raise Malformed(f"{token.of}: there is more of its price history, and no cursor to it")
+    return Page(points, cursor)
 
 
 def _seconds(window: Stretch) -> tuple[int, int]:
@@ -544,9 +702,11 @@ def _history_in(answer: Any, kind: type) -> Any:
     return history
 
 
-def _read(parse: Callable[[Any, str], pa.Table], points: Any, token: _Token, window: Stretch) -> pa.Table | VendorError:
+def _read(
+    parse: Callable[[Any, str, int], pa.Table], points: Any, token: _Token, window: Stretch, grain: int
+) -> pa.Table | VendorError:
     try:
-        return inside(parse(points, token.of), window)
+        return inside(parse(points, token.of, 60 * grain), window)
     except Malformed as error:
         return error
 
@@ -555,6 +715,7 @@ def _answer(
     market: Market,
     histories: Mapping[Outcome, Sequence[pa.Table]],
     lost: Sequence[tuple[Stretch, VendorError | None]],
+    coarse: Mapping[date, Coarse],
 ) -> pa.Table | VendorError:
     """The market's points; with what is wrong with some of its days, by whoever is to blame for that."""
     points = points_of(market, histories)
@@ -563,12 +724,28 @@ def _answer(
     failed = blamed | faults
     missing = sorted({day for stretch, error in lost if not error for day in stretch.days} - failed.keys())
     said_missing = [_said_missing(market, missing)] if missing else []
+    # Of a day without a price of some outcome there is nothing to refine.
+    fewer = {day: one for day, one in coarse.items() if day not in failed and day not in missing}
     if not failed:
-        return MissingAtSource(said_missing[0], points) if missing else points
+        return MissingAtSource(said_missing[0], points, coarse=fewer) if missing else _refinable(market, points, fewer)
     said = list(dict.fromkeys(text for _, (_, text) in sorted(failed.items())))
     why = "; ".join([*said[:2], *(["and more"] if len(said) > 2 else []), *said_missing])
     is_down = any(error.transient for _, error in lost if error)
-    return (Interrupted if is_down else Spoiled)(why, points_without(points, failed), failed)
+    return (Interrupted if is_down else Spoiled)(why, points_without(points, failed), failed, fewer)
+
+
+def _refinable(market: Market, points: pa.Table, coarse: Mapping[date, Coarse]) -> pa.Table | Unrefined:
+    why = f"{VENUE} has few points of {market.key} on {len(coarse)} days, and one of its services did not answer"
+    return Unrefined(why, points, coarse=coarse) if coarse else points
+
+
+def _coarsest(days: Sequence[tuple[date, Coarse]]) -> dict[date, Coarse]:
+    """By day the fewest points of an outcome, and how long some outcome may be had finer."""
+    found: dict[date, Coarse] = {}
+    for day, one in days:
+        known = found.get(day, one)
+        found[day] = Coarse(min(known.points, one.points), max(known.until, one.until))
+    return found
 
 
 def _said_missing(market: Market, missing: Sequence[date]) -> str:

@@ -7,14 +7,14 @@ Not here: asking (polymarket.py), prices over time (polymarket_prices.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 from copilot_quant_pipeline.errors import Malformed
+from copilot_quant_pipeline.prediction_markets.pages import Page
 from copilot_quant_pipeline.prediction_markets.venue import Broken, Catalog, Market, Outcome, Status
 
 VENUE = "polymarket"
@@ -29,21 +29,17 @@ DISPLAY_TAGS = frozenset({"all", "featured", "trending", "breaking", "new"})
 SECTION_OF_WORD = {"economics": "economy", "entertainment": "pop-culture", "climate and weather": "weather"}
 
 MICRO = Decimal("0.000001")
+# A third is written with some digits.
+EQUAL_WITHIN = Decimal("0.001")
+SCALAR = {"Long", "Short"}
 
+NAMELESS = "without a name"
 Kind = Literal["markets", "events"]
 UNFIT_FOR_KEYS = frozenset("|[],")
 
 
-@dataclass(frozen=True)
-class Page:
-    """One page of a listing; `next_cursor` is None on the last one."""
-
-    catalog: Catalog
-    next_cursor: str | None
-
-
-def parse_page(answer: Any, kind: Kind) -> Page:
-    """A keyset page of markets or events; a broken record is named, the others are kept.
+def parse_page(answer: Any, kind: Kind) -> Page[Any, str]:
+    """A keyset page of records of markets or events.
 
     Raises:
         Malformed: It is no such page.
@@ -54,7 +50,20 @@ def parse_page(answer: Any, kind: Kind) -> Page:
     cursor = answer.get("next_cursor") or None
     if cursor is not None and not isinstance(cursor, str):
         raise Malformed(f"{VENUE}'s page of {kind} has a cursor that is no text: {str(cursor)[:80]}")
-    return Page(parse_markets(records) if kind == "markets" else parse_events(records), cursor)
+    return Page.of(records, cursor, answer)
+
+
+def parse_records(records: Sequence[Any], kind: Kind) -> Catalog:
+    """The markets of a page's records; a broken one is named, the others are kept."""
+    return parse_markets(records) if kind == "markets" else parse_events(records)
+
+
+def key_of(record: Any) -> Hashable:
+    """What tells a record of a market, or of an event with its markets, from the others of its list."""
+    nested = record.get("markets") if isinstance(record, dict) else None
+    inner = tuple(_name(one) for one in nested) if isinstance(nested, list) else ()
+    name = _name(record)
+    return (name, inner) if name != NAMELESS else json.dumps(record, default=str, sort_keys=True)
 
 
 def parse_markets(records: Iterable[Any]) -> Catalog:
@@ -97,7 +106,7 @@ def _catalog(pairs: Iterable[tuple[Any, Any]]) -> Catalog:
 def _name(record: Any) -> str:
     known = record if isinstance(record, dict) else {}
     names = (known.get(name) for name in ("id", "slug", "market_slug", "conditionId", "condition_id", "question"))
-    return next((str(name) for name in names if name), "without a name")
+    return next((str(name) for name in names if name), NAMELESS)
 
 
 def _why(record: Any, error: Exception) -> str:
@@ -132,6 +141,9 @@ def _market(record: Any, event: Mapping[str, Any] | None) -> Market:
         volume=_volume(record),
         event=_named(event),
         series=_series(event),
+        label=str(record.get("groupItemTitle") or "").strip() or None,
+        event_title=str(event.get("title") or "").strip() or None,
+        resolved_at=_resolved_at(record) if status == "resolved" else None,
         facts={"condition_id": record.get("conditionId") or None, "tags": tags, **_split(status, result, prices)},
     )
 
@@ -176,8 +188,9 @@ def _ending(
 ) -> tuple[Status, str | None]:
     """Gamma names no winner: final is what is closed, resolved by its oracle and priced exactly 0 and 1.
 
-    A market resolved in equal parts (a draw, a cancelled match) is final without a winner. What was closed before the
-    oracle kept its status (prices 0/0, fractions, even 0/1) is closed, and nobody says that it is final.
+    A market resolved in equal parts (a draw, a cancelled match) is final without a winner, and so is one of Long and
+    Short, whose prices say where it ended. What was closed before the oracle kept its status (prices 0/0, other
+    fractions, even 0/1) is closed, and nobody says that it is final.
     """
     if not _flag(record, "closed", otherwise=False):
         tradable = _flag(record, "active", otherwise=True) and any(outcome.token for outcome in outcomes)
@@ -186,7 +199,9 @@ def _ending(
         return "closed", None
     if sorted(prices) == [*[Decimal(0)] * (len(prices) - 1), Decimal(1)]:
         return "resolved", outcomes[prices.index(Decimal(1))].name
-    return ("resolved" if set(prices) == {1 / Decimal(len(prices))} else "closed"), None
+    in_equal_parts = all(abs(price * len(prices) - 1) < EQUAL_WITHIN for price in prices)
+    is_scalar = {outcome.name for outcome in outcomes} == SCALAR and sum(prices) == 1
+    return ("resolved" if in_equal_parts or is_scalar else "closed"), None
 
 
 def _split(status: Status, result: str | None, prices: list[Any]) -> dict[str, str]:
@@ -233,6 +248,11 @@ def _closes_at(record: Mapping[str, Any], status: Status) -> datetime | None:
         # What is closed ahead of its announced end was so when its record was last changed.
         return told or min((one for one in (announced, seen) if one), default=None)
     return None if announced and seen and announced <= seen else announced
+
+
+def _resolved_at(record: Mapping[str, Any]) -> datetime | None:
+    """When its oracle had decided; where that is not told, when it was closed for good."""
+    return _instant(record.get("umaEndDate")) or _instant(record.get("closedTime"))
 
 
 def _instant(given: Any) -> datetime | None:

@@ -4,7 +4,10 @@ Here: pure reading of points, the windows to ask in, which days lack points, whi
 Not here: asking (polymarket.py), records of markets (polymarket_catalog.py).
 
 What the price means is officially undefined (py-clob-client-v2#106): it may be a trade or a midpoint. It is called a
-`quote`, the venue's own display price. Instants carry seconds of jitter and stay as sent.
+`quote`, the venue's own display price. Instants stay as sent.
+
+What no answer says of a point, and somebody else has observed only, is in the constants CLOB, DATA and KEPT_FOR: of
+which moment it is, and for how long its service has it so finely.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     SHORTEST_WITH_POINTS,
     Market,
     Outcome,
+    Stamp,
 )
 
 # A window given by its bounds may be no longer; CLOB answers 400 else.
@@ -37,10 +41,32 @@ _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzin
 
 # A day with less than this share of the hours it was lived may be had finer elsewhere.
 THIN = 0.25
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Service:
+    """One of the two price histories; `stamp` is what of its bucket a point's time marks."""
+
+    name: str
+    stamp: Stamp
+
+
+# CLOB's points are samples, with some seconds of jitter. Data-api's lie on the grain's full hours or minutes and are
+# taken for the beginnings of buckets: the price may be of any moment up to the end of one.
+CLOB, DATA = Service("clob", "instant"), Service("data-api", "begins")
+# How long hourly points can be had; that CLOB loses them is seen with resolved markets, not with age.
+KEPT_FOR: Mapping[str, timedelta | None] = {CLOB.name: None, DATA.name: timedelta(days=90)}
 
 # `fault` says of a point that is none what is wrong with it, else null; its price is null.
 HISTORY = pa.schema(
-    [POINTS.field("stamped_at"), POINTS.field("price"), POINTS.field("price_kind"), pa.field("fault", pa.string())]
+    [
+        POINTS.field("stamped_at"),
+        POINTS.field("price"),
+        POINTS.field("price_kind"),
+        *(POINTS.field(name) for name in ("service", "grain_seconds", "stamp")),
+        pa.field("fault", pa.string()),
+    ]
 )
 
 
@@ -96,9 +122,33 @@ def gaps_in(history: pa.Table, lived: Stretch) -> list[Stretch]:
 
 def is_thin(history: pa.Table, lived: Stretch) -> bool:
     """Whether some day has far fewer points than hours in which it was lived."""
-    good, _ = _counted(history)
-    hour = timedelta(hours=1)
-    return any(0 < good.get(part.start.date(), 0) < THIN * ((part.end - part.start) / hour) for part in _parts(lived))
+    return bool(_thin(history, lived))
+
+
+def _thin(history: pa.Table, lived: Stretch) -> dict[date, int]:
+    good, _ = _counted(_without_ends(history))
+    hours = {part.start.date(): (part.end - part.start) / HOUR for part in _parts(lived)}
+    return {day: good[day] for day, lasted in hours.items() if 0 < good.get(day, 0) < THIN * lasted}
+
+
+def coarse_days(history: pa.Table, lived: Stretch) -> dict[date, int]:
+    """The UTC days that might be had finer, with their number of good points: the thin, and those of a wider grain."""
+    good, _ = _counted(_without_ends(history))
+    wide = history.filter(pc.greater(history.column("grain_seconds"), HOUR // timedelta(seconds=1)))
+    of_wide, _ = _counted(wide)
+    lived_on = {part.start.date() for part in _parts(lived)}
+    return _thin(history, lived) | {day: good[day] for day in of_wide.keys() & lived_on}
+
+
+def _without_ends(history: pa.Table) -> pa.Table:
+    """The prices: what a market settled at is none."""
+    return history.filter(pc.not_equal(history.column("price_kind"), "settlement"))
+
+
+def finer_until(day: date, silent: Collection[str]) -> date:
+    """The last day on which the services that were `silent` of a day may still have its hours."""
+    kept = [KEPT_FOR[service] for service in silent]
+    return max((day + one if one else date.max) for one in kept)
 
 
 def finer_of(known: pa.Table, other: pa.Table) -> pa.Table:
@@ -134,25 +184,35 @@ def _parts(lived: Stretch) -> list[Stretch]:
     return [Stretch(start, start + timedelta(days=1)).within(lived) for start in starts]
 
 
-def parse_clob(points: Any, of: str) -> pa.Table:
+def parse_clob(points: Any, of: str, grain: int = 3600) -> pa.Table:
     """CLOB's points `{"t": unix seconds, "p": probability}` as `HISTORY`; `of` names market and outcome in errors.
+
+    `grain` is how many seconds apart they were asked for.
 
     Raises:
         Malformed: They are no points, or it cannot be told of when one is.
     """
     seconds, prices = _columns(points, "t", "p", of)
-    return _history(seconds, prices, ["quote"] * len(seconds), of)
+    return _history(seconds, prices, [grain] * len(seconds), CLOB, of)
 
 
-def parse_data(points: Any, of: str) -> pa.Table:
-    """Data-api v2's points likewise; one without a resolution is the market's settlement. Null means none.
+def parse_data(points: Any, of: str, grain: int = 3600) -> pa.Table:
+    """Data-api v2's points likewise; one of no resolution is the market's settlement. Null means none.
+
+    A point that does not say its resolution is of the asked `grain`.
 
     Raises:
         Malformed: As for `parse_clob`.
     """
     seconds, prices = _columns(points or [], "timestamp", "price", of)
-    kinds = ["settlement" if point.get("resolution_seconds") == 0 else "quote" for point in points or []]
-    return _history(seconds, prices, kinds, of)
+    return _history(seconds, prices, [_resolution(point, grain) for point in points or []], DATA, of)
+
+
+def _resolution(point: Mapping[str, Any], asked: int) -> int:
+    try:
+        return max(0, int(point["resolution_seconds"]))
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return asked
 
 
 def points_of(market: Market, histories: Mapping[Outcome, Sequence[pa.Table]]) -> pa.Table:
@@ -214,14 +274,24 @@ def _columns(points: Any, time_name: str, price_name: str, of: str) -> tuple[lis
         raise Malformed(f"{of}: not a list of points with {time_name} and {price_name}: {str(points)[:80]}") from None
 
 
-def _history(seconds: list[Any], prices: list[Any], kinds: list[str], of: str) -> pa.Table:
+def _history(seconds: list[Any], prices: list[Any], grains: list[int], service: Service, of: str) -> pa.Table:
     times = np.array([_time(second, of) for second in seconds], dtype=np.int64)
     in_milliseconds = times >= LAST_SECOND
     at = np.where(in_milliseconds, times // MILLI, times) * 1_000_000
     # Whoever tells the time in another unit than ever before may mean something else by the price, too.
     known = pc.if_else(pa.array(in_milliseconds), pa.scalar(None, PROBABILITY), _probabilities(prices))
-    columns = [pa.array(at, HISTORY.field("stamped_at").type), known, pa.array(kinds, pa.string())]
-    return pa.table([*columns, _faults(at, times, prices, known, of)], schema=HISTORY)
+    grain = pa.array(grains, HISTORY.field("grain_seconds").type)
+    is_end = pc.equal(grain, 0)
+    columns = [
+        pa.array(at, HISTORY.field("stamped_at").type),
+        known,
+        pc.if_else(is_end, "settlement", "quote"),
+        pa.repeat(service.name, len(at)),
+        grain,
+        pc.if_else(is_end, "instant", service.stamp),
+        _faults(at, times, prices, known, of),
+    ]
+    return pa.table(columns, schema=HISTORY)
 
 
 def _faults(at: Any, times: Any, prices: list[Any], known: pa.Array, of: str) -> pa.Array:

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
-from copilot_quant_pipeline.prediction_markets.http import HttpClient, Pace, Wait
+from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected, VendorError
+from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FEW_ATTEMPTS, HttpClient, Pace, Wait
 from copilot_quant_pipeline.prediction_markets.reading import (
     Point,
     expect_distinct,
@@ -32,8 +33,17 @@ from copilot_quant_pipeline.prediction_markets.reading import (
     read_instant,
     read_probability,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Outcome, Status, Traffic
+from copilot_quant_pipeline.prediction_markets.venue import (
+    Catalog,
+    Market,
+    MarketQuery,
+    Outcome,
+    Semantics,
+    Status,
+    Traffic,
+)
 
+SERVICE = "marketdata"
 URL = "https://www.predictit.org"
 PACE = Pace(10, 60.0)
 CHANGES_EVERY = timedelta(minutes=1)
@@ -48,7 +58,10 @@ class PredictIt:
     It tells no volumes and no categories: a limit takes the first it lists, a category matches nothing.
     """
 
-    name = "predictit"
+    name: ClassVar[str] = "predictit"
+    semantics: ClassVar[Semantics] = Semantics(
+        offers="samples", silence="unknown", has_history=False, stakes="money", ends_unsaid="void"
+    )
 
     def __init__(
         self,
@@ -61,7 +74,7 @@ class PredictIt:
         self._http = HttpClient(self.name, url, pace, wait=wait)
         self._clock = clock
         self._lock = threading.Lock()
-        self._all: tuple[datetime, dict[str, Any]] | None = None
+        self._all: tuple[datetime, dict[str, Any] | VendorError] | None = None
 
     @property
     def traffic(self) -> Traffic:
@@ -71,12 +84,20 @@ class PredictIt:
     def fetch_markets(self, query: MarketQuery) -> Catalog:
         """The markets that `query` asks for; those that are decided are no longer listed."""
         if query.ids:
-            return gather(self.name, query.ids, self.fetch_market)
+            return gather(self.name, query.ids, lambda name, _: self.fetch_market(name))
         if query.categories:
             return Catalog(())
+        with self._lock:
+            self._all = None if self._all and isinstance(self._all[1], VendorError) else self._all
         _, records = self._fetch_all()
         wanted = [record for record in records.values() if query.with_ended or record.get("status") == "Open"]
-        return gather(self.name, wanted[: query.limit], parse_market)
+        found = gather(self.name, wanted, lambda record, _: parse_market(record))
+        return replace(
+            found,
+            markets=found.markets[: query.limit],
+            beyond=found.markets[query.limit :] if query.limit else (),
+            shown=frozenset(one.id for one in found.markets if one.status == "open"),
+        )
 
     def fetch_market(self, market_id: str) -> Market:
         """One market by its number.
@@ -99,16 +120,22 @@ class PredictIt:
                 f"and {start:%Y-%m-%d} to {end:%Y-%m-%d} is over"
             )
         if start > now:
-            return hourly(market, (), start, end)
+            return hourly(market, (), start, end, service=SERVICE)
         return parse_prices(market, self._fetch_record(market.id), start, end)
 
     def _fetch_record(self, market_id: str) -> tuple[datetime, Any]:
         """When the market was asked for, and its record."""
-        asked_at, records = self._fetch_all()
-        if market_id in records:
-            return asked_at, records[market_id]
-        # Not in the list: known or not, only its own route can tell. It takes numbers and nothing else.
-        record = self._http.get(f"/api/marketdata/markets/{market_id}") if market_id.isdecimal() else None
+        failed = None
+        try:
+            asked_at, records = self._fetch_all()
+            if market_id in records:
+                return asked_at, records[market_id]
+        except VendorError as error:
+            failed = error
+        # Known or not, only its own route can tell now. It takes numbers and nothing else.
+        attempts = FEW_ATTEMPTS if failed else ATTEMPTS
+        path = f"/api/marketdata/markets/{market_id}"
+        record = self._http.get(path, attempts=attempts) if market_id.isdecimal() else None
         if record is None:
             raise NotFound(f"predictit knows no market {market_id!r}; its markets are numbers, like 7456")
         return self._clock(), record
@@ -117,8 +144,18 @@ class PredictIt:
         """When all markets were asked for, at most a minute ago, and their records by number."""
         with self._lock:
             if self._all is None or not timedelta(0) <= self._clock() - self._all[0] < CHANGES_EVERY:
-                self._all = self._clock(), _by_number(self._http.get("/api/marketdata/all/"))
-            return self._all
+                self._all = self._clock(), self._ask_for_all()
+            asked_at, records = self._all
+        if isinstance(records, VendorError):
+            raise records
+        return asked_at, records
+
+    def _ask_for_all(self) -> dict[str, Any] | VendorError:
+        """A failure serves that minute, too: else every market would wait for all its retries."""
+        try:
+            return _by_number(self._http.get("/api/marketdata/all/"))
+        except VendorError as error:
+            return error
 
 
 def parse_market(record: Any) -> Market:
@@ -137,7 +174,9 @@ def parse_prices(market: Market, seen: tuple[datetime, Any], start: datetime, en
         Malformed: The record cannot be read, or lacks one of the market's contracts.
     """
     at, record = seen
-    return hourly(market, parsed(lambda one: [*_points(market, at, one["contracts"])], record), start, end)
+    return hourly(
+        market, parsed(lambda one: [*_points(market, at, one["contracts"])], record), start, end, service=SERVICE
+    )
 
 
 def _market(record: dict[str, Any]) -> Market:
@@ -170,9 +209,11 @@ def _end(text: str) -> datetime:
 
 def _points(market: Market, at: datetime, contracts: list[dict[str, Any]]) -> Iterator[Point]:
     by_number = {str(contract["id"]): contract for contract in contracts}
+    numbers = {outcome.token for outcome in market.outcomes}
     for outcome in market.outcomes:
         contract = by_number[outcome.token]
-        side = "No" if len(contracts) == 1 and outcome.name == "No" else "Yes"
+        # By the market as it is known: a contract that joined later makes the first one's No no Yes.
+        side = "No" if len(numbers) == 1 and outcome.name == "No" else "Yes"
         price = read_probability(contract["lastTradePrice"])
         if side == "No" and price is not None:
             # Yes and No are the two sides of one trade.

@@ -8,7 +8,7 @@ Not here: asking (fetching.py and the venues), storing (warehouse).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
@@ -19,29 +19,27 @@ import pyarrow.compute as pc
 from copilot_quant_pipeline.errors import NotFound, VendorError
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.prediction_markets.following import ENDED
-from copilot_quant_pipeline.prediction_markets.venue import POINTS, SHORTEST_WITH_POINTS, Market, MissingAtSource
-from copilot_quant_pipeline.warehouse.harvest import CELLS
+from copilot_quant_pipeline.prediction_markets.registry import semantics_of
+from copilot_quant_pipeline.prediction_markets.venue import (
+    POINTS,
+    SHORTEST_WITH_POINTS,
+    Coarse,
+    Market,
+    MissingAtSource,
+    Semantics,
+    Unrefined,
+)
+from copilot_quant_pipeline.warehouse.harvest import CELLS, COARSE
 from copilot_quant_pipeline.warehouse.tables import PRICES
-
-# Whose points stand for the hour that ends at them: the last hour of a day is stamped with the next midnight.
-VENUES_OF_CANDLES = frozenset({"kalshi"})
-
-# Who tell of trades only: a silent day is one without any.
-VENUES_OF_TRADES = VENUES_OF_CANDLES | {"manifold"}
-
-# Who show a price of every outcome each hour of a market's life: of these a day without one may be lost.
-VENUES_OF_SAMPLES = frozenset({"polymarket"})
-
-# Who give prices as of now only: their history is what was asked for while it was today.
-VENUES_WITHOUT_HISTORY = frozenset({"predictit"})
 
 
 @dataclass(frozen=True)
 class Settled:
-    """Every cell of a span once (`CELLS`), and its rows (`PRICES`)."""
+    """Every cell of a span once (`CELLS`), its rows (`PRICES`), and which cells may be had finer (`COARSE`)."""
 
     cells: pa.Table
     rows: pa.Table
+    coarse: pa.Table = field(default_factory=COARSE.empty_table)
 
 
 @dataclass(frozen=True)
@@ -78,10 +76,13 @@ def settle_span(
 
     Days before the market opened are settled as `not_open`, days after it closed as `closed`, days since its venue
     knows it no more as `delisted`; they need no `answer`, which is None where nothing had to be asked. A day with
-    points of every outcome is settled with them. One without any is `no_trade` where the venue tells of trades only, or
-    the market never traded, or was hardly open that day; `no_price` between a market's start and its first price ever,
-    or between its last one and its end; else failed as `missing_at_source`, and so is one with points of some outcomes
-    only. By default the `evidence` is the answer alone, to cover the asked days.
+    points of every outcome is settled with them. What one without any becomes is said by the venue's semantics:
+    `no_trade` where nothing happened that is not told; where prices are shown every hour, `no_trade` of a market that
+    never traded or was hardly open that day, `no_price` between its start and its first price ever, or between its last
+    one and its end; else failed as `missing_at_source`, and so is one with points of some outcomes only. Where nothing
+    is known of the silence it is always failed. A day whose points are few while a service that may have more did not
+    answer is settled with them, and told as coarse. By default the `evidence` is the answer alone, to cover the asked
+    days.
 
     A vendor's error fails the days that had to be asked for, except those it brings points of. Days before today of a
     venue that has no history are settled as `no_history`.
@@ -102,7 +103,12 @@ def settle_span(
         "detail": pa.array([detail for _, _, detail in fates], pa.string()),
         "fetched_at": pa.repeat(pa.scalar(now, CELLS.field("fetched_at").type), len(span.dates)),
     }
-    return Settled(pa.table(cells, schema=CELLS), rows)
+    coarse = [
+        {"date": day, "key": span.key, "finer_until": one.until, "detail": _of_few(one)}
+        for day, one in judge.coarse.items()
+        if day in green
+    ]
+    return Settled(pa.table(cells, schema=CELLS), rows, pa.Table.from_pylist(coarse, COARSE))
 
 
 def expects_more(
@@ -113,6 +119,40 @@ def expects_more(
         return False
     judge = _Judge(market, answer, now.astimezone(UTC), evidence, _rows(market, _points_of(answer), "", now))
     return any(judge.is_open_question(day) for day in days_of_life(market, span, now.astimezone(UTC).date()))
+
+
+def with_finer(
+    told: pa.Table, stored: pa.Table, coarse: Mapping[date, Coarse]
+) -> tuple[pa.Table, Mapping[date, Coarse]]:
+    """The `told` points (`POINTS`), on coarse days the `stored` ones (`PRICES`) where they are more; and their numbers.
+
+    A service that did not answer has not taken back what it said before.
+    """
+    days = told.column("stamped_at").cast(pa.date32(), safe=False)
+    of_told, of_stored = _counts(days, told), _counts(stored.column("date"), stored)
+    finer = {day: of_stored[day] for day in coarse if sum(of_stored.get(day, ())) > sum(of_told.get(day, ()))}
+    kept = (
+        stored.filter(pc.is_in(stored.column("date"), pa.array(list(finer), pa.date32())))
+        .select(POINTS.names)
+        .cast(POINTS)
+    )
+    others = told.filter(pc.invert(pc.is_in(days, pa.array(list(finer), pa.date32()))))
+    return pa.concat_tables([others, kept]), {
+        day: replace(one, points=min(finer.get(day, [one.points]))) for day, one in coarse.items()
+    }
+
+
+def _counts(days: pa.ChunkedArray, points: pa.Table) -> dict[date, list[int]]:
+    """How many points there are of each outcome, by day."""
+    each = (
+        pa.table({"day": days, "outcome": points.column("outcome")})
+        .group_by(["day", "outcome"])
+        .aggregate([([], "count_all")])
+    )
+    counts: dict[date, list[int]] = {}
+    for day, count in zip(each.column("day").to_pylist(), each.column("count_all").to_pylist(), strict=True):
+        counts.setdefault(day, []).append(count)
+    return counts
 
 
 def days_told(market: Market, answer: object) -> set[date]:
@@ -131,7 +171,7 @@ def _day_of_end(market: Market) -> date | None:
     if market.closes_at is None:
         return None
     # The hour that ends at midnight is the last of the day before.
-    candle = timedelta(microseconds=1) if market.venue in VENUES_OF_CANDLES else timedelta()
+    candle = timedelta(microseconds=1) if semantics_of(market.venue).offers == "candles" else timedelta()
     return (market.closes_at - candle).date()
 
 
@@ -159,10 +199,11 @@ class _Judge:
             return "failed", *self._failed[day]
         if day in self.days:
             lacking = self._lacking(day)
-            return ("failed", "missing_at_source", _of_some(market, lacking)) if lacking else ("settled", None, None)
-        if market.status == "gone" and isinstance(answer, VendorError) and _is_last_day(day, market):
+            few = _of_few(self.coarse.get(day))
+            return ("failed", "missing_at_source", _of_some(market, lacking)) if lacking else ("settled", None, few)
+        if market.status == "gone" and self._is_refused and _is_last_day(day, market):
             return "settled", "delisted", f"{market.venue} knew it until that day"
-        if market.venue in VENUES_WITHOUT_HISTORY and day < self.now.date() and not getattr(answer, "transient", False):
+        if self._is_past(day) and not self._semantics.has_history and not getattr(answer, "transient", False):
             return "settled", "no_history", f"{market.venue} gives no history: its prices begin when first asked for"
         if isinstance(answer, VendorError) and not self._is_judged:
             return "failed", "unknown_market" if isinstance(answer, NotFound) else answer.reason, str(answer)
@@ -173,6 +214,13 @@ class _Judge:
         known = day in self.days or day in self._failed
         return not known and self._can_miss(day) and self._is_judged and self._was_lost(day) is None
 
+    @cached_property
+    def _semantics(self) -> Semantics:
+        return semantics_of(self.market.venue)
+
+    def _is_past(self, day: date) -> bool:
+        return day < self.now.date()
+
     @property
     def _failed(self) -> Mapping[date, tuple[str, str]]:
         """The days that something else is wrong with, by whoever says so."""
@@ -181,11 +229,22 @@ class _Judge:
     @property
     def _is_judged(self) -> bool:
         """Whether days without points are to be told apart; what a venue has deleted is known by its name only."""
-        return not isinstance(self.answer, VendorError) or (
-            isinstance(self.answer, MissingAtSource) and self.market.status != "gone"
-        )
+        return not self._is_refused or (isinstance(self.answer, MissingAtSource) and self.market.status != "gone")
+
+    @property
+    def _is_refused(self) -> bool:
+        return isinstance(self.answer, VendorError) and not isinstance(self.answer, Unrefined)
+
+    @cached_property
+    def coarse(self) -> Mapping[date, Coarse]:
+        """The days with points of which a service that did not answer may have more."""
+        told = self.answer.coarse if isinstance(self.answer, MissingAtSource) else {}
+        return {day: one for day, one in told.items() if day in self.days}
 
     def _silent(self, day: date) -> Fate:
+        if self._semantics.silence == "unknown":
+            why = f"{self.market.venue} says nothing of {self.market.key} on this day, and what that means is not known"
+            return "failed", "missing_at_source", why
         if not self._can_miss(day) or (self._priced is None and self.market.volume is None):
             return "settled", "no_trade", None
         if self._was_lost(day) is False:
@@ -195,7 +254,7 @@ class _Judge:
     def _can_miss(self, day: date) -> bool:
         market = self.market
         lived_long = _lived(day, market, self.now) >= SHORTEST_WITH_POINTS
-        return market.venue in VENUES_OF_SAMPLES and market.volume != 0 and lived_long
+        return self._semantics.silence == "lost" and market.volume != 0 and lived_long
 
     def _lacking(self, day: date) -> list[str]:
         if not self._can_miss(day) or self.market.status == "gone":
@@ -265,21 +324,28 @@ def _of_some(market: Market, lacking: list[str]) -> str:
     return f"{market.venue} has prices of some outcomes of {market.key}, and none of {', '.join(lacking)} on this day"
 
 
+def _of_few(coarse: Coarse | None) -> str | None:
+    return f"coarse: {coarse.points} point{'' if coarse.points == 1 else 's'} a day" if coarse else None
+
+
 def settlements_of(market: Market) -> dict[str, Decimal] | None:
     """What each outcome settled at, from 0 to 1; None where that is not final or the venue does not say.
 
-    Of a market of two that settled in between, its venue tells what the first settled at. What Polymarket resolved
-    without a winner and without that, it has resolved in equal parts; elsewhere such a market is void.
+    Of a market of two that settled in between, its venue tells what the first settled at; of one of several winners, or
+    whose outcomes each have an end of their own, what each settled at (without those that are void). What is resolved
+    without a winner and without that is void, or resolved in equal parts where that is what its venue means by it.
     """
     names = [outcome.name for outcome in market.outcomes]
     if market.result is not None:
         return {name: Decimal(name == market.result) for name in names}
     if market.status != "resolved":
         return None
+    if told := {name: _probability(worth) for name, worth in (market.facts.get("settlements") or {}).items()}:
+        return {name: worth for name, worth in told.items() if worth is not None}
     first = _probability(market.facts.get("settlement"))
     if first is not None and len(names) == 2:
         return {names[0]: first, names[1]: 1 - first}
-    if market.venue == "polymarket":
+    if semantics_of(market.venue).ends_unsaid == "in equal parts":
         return dict.fromkeys(names, (1 / Decimal(len(names))).quantize(Decimal("0.000001")))
     return None
 
@@ -312,7 +378,7 @@ def _why_not_alive(day: date, market: Market) -> str:
 
 def _rows(market: Market, points: pa.Table, source: str, now: datetime) -> pa.Table:
     at = points.column("stamped_at")
-    if market.venue in VENUES_OF_CANDLES:
+    if semantics_of(market.venue).offers == "candles":
         at = pc.subtract(at, pa.scalar(timedelta(microseconds=1)))
     count = points.num_rows
     columns = {

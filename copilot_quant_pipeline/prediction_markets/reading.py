@@ -6,7 +6,7 @@ Not here: any venue's fields. Polymarket and Kalshi, which send several shapes o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,14 +14,19 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
+from copilot_quant_pipeline.errors import Denied, Malformed, NotFound, VendorError
+from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FAILURES_IN_A_ROW
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, Broken, Catalog, Market, Outcome
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+# One point is kept an hour, in seconds.
+HOUR = 3600
 SIX_DIGITS = Decimal("0.000001")
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+# So many records in a row that are not answered for, and their venue is down; a few may be broken side by side.
+UNANSWERED_IN_A_ROW = 10
 
 
 @dataclass(frozen=True)
@@ -111,21 +116,41 @@ def parsed(parse: Callable[[T], R], record: T) -> R:
         raise Malformed(f"not as expected ({error})") from None
 
 
-def gather(venue: str, names: Iterable[T], fetch: Callable[[T], Market]) -> Catalog:
+def gather(venue: str, names: Iterable[T], fetch: Callable[[T, int], Market]) -> Catalog:
     """The market of each name, once; one that is not known, not offered or broken is named with the reason.
+
+    So is one that is not answered for (a record that answers 500), unless nobody is. `fetch` takes how often a request
+    may be sent: once, while the one before failed. After some in a row no more are asked for, and the catalog is
+    incomplete.
 
     Raises:
         VendorError: The venue could not be asked.
     """
     markets: dict[str, Market] = {}
     broken: list[Broken] = []
+    failed: list[VendorError] = []
     for name in names:
+        if is_down := _is_down(failed):
+            break
         try:
-            market = fetch(name)
-            markets[market.id] = market
-        except (Malformed, NotFound, Rejected) as error:
-            broken.append(Broken(venue, named(name), str(error), unknown=isinstance(error, NotFound)))
-    return Catalog(tuple(markets.values()), tuple(broken))
+            market = fetch(name, 1 if failed else ATTEMPTS)
+            markets[market.id], failed = market, []
+        except VendorError as error:
+            failed = [*failed, error] if error.transient and not isinstance(error, Malformed) else []
+            passing = {"reason": error.reason} if error.transient else {}
+            broken.append(Broken(venue, named(name), str(error), unknown=isinstance(error, NotFound), **passing))
+    else:
+        is_down = len(failed) == len(broken) > 1 and not markets
+    if is_down and not markets:
+        raise failed[0]
+    left_out = (f"not all of its markets were asked for, after {failed[-1]}",) if is_down else ()
+    return Catalog(tuple(markets.values()), tuple(broken), left_out)
+
+
+def _is_down(failed: Sequence[VendorError]) -> bool:
+    """Whether so many that were not answered for in a row mean the venue; a denial is its own already."""
+    limit = FAILURES_IN_A_ROW if failed and isinstance(failed[-1], Denied) else UNANSWERED_IN_A_ROW
+    return len(failed) >= limit
 
 
 def named(record: Any) -> str:
@@ -135,13 +160,22 @@ def named(record: Any) -> str:
     return str(record)[:80]
 
 
-def hourly(market: Market, points: Iterable[Point], start: datetime, end: datetime) -> pa.Table:
-    """The last point of each outcome and hour with start <= at < end; of one instant's the one given last."""
+def hourly(
+    market: Market, points: Iterable[Point], start: datetime, end: datetime, *, service: str | None = None
+) -> pa.Table:
+    """The last point of each outcome and hour with start <= at < end; of one instant's the one given last.
+
+    A point stays at its own instant, which is when its price was known; `service` is what of the venue told them.
+    """
     last: dict[tuple[str, datetime], Point] = {}
     for point in points:
         hour = (point.outcome, point.stamped_at.replace(minute=0, second=0, microsecond=0))
         if start <= point.stamped_at < end and (hour not in last or last[hour].stamped_at <= point.stamped_at):
             last[hour] = point
     place = {outcome.name: number for number, outcome in enumerate(market.outcomes)}
-    rows = sorted(last.values(), key=lambda point: (place[point.outcome], point.stamped_at))
-    return pa.Table.from_pylist([asdict(point) for point in rows], schema=POINTS)
+    # One that the market got since it was last described comes after the known ones.
+    rows = sorted(
+        last.values(), key=lambda point: (place.get(point.outcome, len(place)), point.outcome, point.stamped_at)
+    )
+    said = {"service": service, "grain_seconds": HOUR, "stamp": "instant"}
+    return pa.Table.from_pylist([{**asdict(point), **said} for point in rows], schema=POINTS)

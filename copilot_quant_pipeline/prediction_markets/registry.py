@@ -1,23 +1,43 @@
-"""The venues there are, by name, and how each is made from the settings: a line a venue.
+"""The venues there are, by name, and how each is made from the settings: a line a venue, and the import of its class.
 
-Here: that table. A client is imported when it is asked for.
+Here: that table. A client's module is imported when it, or what its silence means, is asked for.
 Not here: any client, which markets are followed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
+from dataclasses import dataclass
 from typing import Any, cast
 
 from copilot_quant_pipeline.errors import UserError
-from copilot_quant_pipeline.prediction_markets.venue import Venue
+from copilot_quant_pipeline.prediction_markets.venue import NOTHING_KNOWN, Semantics, Venue
 from copilot_quant_pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A venue's class, and what of the settings it is made with; what is None is left to its own default.
+
+    That the class is a `Venue` is checked by type where it is imported below: no cast hides what it lacks.
+    """
+
+    imported: Callable[[], type[Venue]]
+    made_with: Callable[[Settings], Mapping[str, Any]]
+
+    def make(self, settings: Settings) -> Venue:
+        given = {name: value for name, value in self.made_with(settings).items() if value is not None}
+        return cast("Callable[..., Venue]", self.imported())(**given)
 
 
 def venue_names() -> tuple[str, ...]:
     """Every venue's name."""
-    return tuple(_MAKE)
+    return tuple(_VENUES)
+
+
+def semantics_of(name: str) -> Semantics:
+    """What a venue's prices are and what its silence means; of one that is not listed nothing is known."""
+    return _VENUES[name].imported().semantics if name in _VENUES else NOTHING_KNOWN
 
 
 def make_venue(name: str, settings: Settings) -> Venue:
@@ -26,28 +46,53 @@ def make_venue(name: str, settings: Settings) -> Venue:
     Raises:
         UserError: There is no such venue, or it needs a setting that is absent.
     """
-    if name not in _MAKE:
-        raise UserError(f"venue {name!r} is not known; choose one of {', '.join(_MAKE)}.")
-    return _MAKE[name](settings)
+    if name not in _VENUES:
+        raise UserError(f"venue {name!r} is not known; choose one of {', '.join(_VENUES)}.")
+    return _VENUES[name].make(settings)
 
 
-def _client(kind: str, **how: Any) -> Venue:
-    """The class of that name in the module of the same name; what is None is left to its own default."""
-    module = import_module(f"copilot_quant_pipeline.prediction_markets.{kind.lower()}")
-    given = {name: value for name, value in how.items() if value is not None}
-    return cast("Venue", getattr(module, kind)(**given))
+def _polymarket() -> type[Venue]:
+    from copilot_quant_pipeline.prediction_markets.polymarket import Polymarket
+
+    return Polymarket
 
 
-_MAKE: Mapping[str, Callable[[Settings], Venue]] = {
-    "polymarket": lambda s: _client(
-        "Polymarket",
-        gamma_url=s.polymarket_gamma_url,
-        clob_url=s.polymarket_clob_url,
-        data_url=s.polymarket_data_url,
-        clock=s.now,
+def _kalshi() -> type[Venue]:
+    from copilot_quant_pipeline.prediction_markets.kalshi import Kalshi
+
+    return Kalshi
+
+
+def _manifold() -> type[Venue]:
+    from copilot_quant_pipeline.prediction_markets.manifold import Manifold
+
+    return Manifold
+
+
+def _predictit() -> type[Venue]:
+    from copilot_quant_pipeline.prediction_markets.predictit import PredictIt
+
+    return PredictIt
+
+
+def _metaculus() -> type[Venue]:
+    from copilot_quant_pipeline.prediction_markets.metaculus import Metaculus
+
+    return Metaculus
+
+
+_VENUES: Mapping[str, _Listed] = {
+    "polymarket": _Listed(
+        _polymarket,
+        lambda s: {
+            "gamma_url": s.polymarket_gamma_url,
+            "clob_url": s.polymarket_clob_url,
+            "data_url": s.polymarket_data_url,
+            "clock": s.now,
+        },
     ),
-    "kalshi": lambda s: _client("Kalshi", url=s.kalshi_url),
-    "manifold": lambda s: _client("Manifold", url=s.manifold_url, clock=s.now),
-    "predictit": lambda s: _client("PredictIt", url=s.predictit_url, clock=s.now),
-    "metaculus": lambda s: _client("Metaculus", url=s.metaculus_url, token=s.expect_metaculus_token()),
+    "kalshi": _Listed(_kalshi, lambda s: {"url": s.kalshi_url}),
+    "manifold": _Listed(_manifold, lambda s: {"url": s.manifold_url, "clock": s.now}),
+    "predictit": _Listed(_predictit, lambda s: {"url": s.predictit_url, "clock": s.now}),
+    "metaculus": _Listed(_metaculus, lambda s: {"url": s.metaculus_url, "token": s.expect_metaculus_token()}),
 }

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected, UserError, VendorError
+from copilot_quant_pipeline.errors import NotFound, Unavailable, UserError, VendorError
 from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
-from copilot_quant_pipeline.prediction_markets.following import FollowRule
+from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_keys
 from copilot_quant_pipeline.prediction_markets.hearing import Hearing
+from copilot_quant_pipeline.prediction_markets.http import Patience
+from copilot_quant_pipeline.prediction_markets.looks import Known, Look, look_at
 from copilot_quant_pipeline.prediction_markets.prices import (
-    VENUES_OF_CANDLES,
-    VENUES_WITHOUT_HISTORY,
     Evidence,
     Settled,
     days_of_life,
@@ -32,14 +32,12 @@ from copilot_quant_pipeline.prediction_markets.prices import (
     last_day_of_life,
     settle_span,
     settlements_of,
+    with_finer,
 )
-from copilot_quant_pipeline.prediction_markets.registry import make_venue
+from copilot_quant_pipeline.prediction_markets.registry import make_venue, semantics_of
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
-    Broken,
-    Catalog,
     Market,
-    MarketQuery,
     MissingAtSource,
     Outcome,
     Traffic,
@@ -47,9 +45,9 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     partial_answer,
 )
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.catalog import read_markets, record_markets
-from copilot_quant_pipeline.warehouse.harvest import CELLS, WINDOWS, Harvest, SeenAgain
-from copilot_quant_pipeline.warehouse.progress import read_empty
+from copilot_quant_pipeline.warehouse.catalog import read_listed, read_markets, record_listed, record_markets
+from copilot_quant_pipeline.warehouse.harvest import CELLS, COARSE, WINDOWS, Harvest, SeenAgain
+from copilot_quant_pipeline.warehouse.progress import read_coarse, read_empty
 from copilot_quant_pipeline.warehouse.tables import MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -62,12 +60,22 @@ EVER = (date.min, date.max)
 # A day that is not over is asked for again after this long.
 PROVISIONAL_FOR = timedelta(hours=1)
 
+# What a stored market has as its description has it.
+_COLUMNS = (
+    *("venue", "id", "slug", "title", "label", "category", "event", "event_title", "series"),
+    *("opened_at", "closes_at", "status", "result", "resolved_at", "volume"),
+)
 
 # By market the first and the last UTC day with a stored price.
 _Extents = Mapping[str, tuple[date, date]]
 _EXTENTS = """
     select market, min(date) as first, max(date) as last from prediction_markets.prices
     where market in (select unnest($markets::varchar[])) group by market
+"""
+
+
+_STORED_ON = """
+    from prediction_markets.prices where market = $market and date in (select unnest($days::date[]))
 """
 
 
@@ -88,6 +96,8 @@ class _Ask:
     days: tuple[date, ...]
     # An earlier look found the venue silent on some of them: it is to be asked, and of later days, too.
     was_silent: bool = False
+    # When some of them last came coarsely; what was kept before does not refine them.
+    coarse_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,7 @@ class MarketSources:
     landing: Landing
     on_cells: Callable[[int], None] = lambda _: None
     _made: dict[str, Venue] = field(default_factory=dict)
+    _patience: dict[str, Patience] = field(default_factory=dict)
 
     @classmethod
     def reached_by(cls, settings: Settings, on_cells: Callable[[int], None] = lambda _: None) -> MarketSources:
@@ -132,30 +143,29 @@ class MarketSources:
         try:
             return self.venue(name)
         except UserError as error:
-            raise Rejected(str(error)) from None
+            # It is not asked, which says nothing about the cell.
+            raise Unavailable(f"not asked: {error}") from None
 
-    def fetch_catalog(self, venue: str, rule: FollowRule) -> Catalog:
-        """What a venue lists of the rule's categories, and each market the rule names.
+    def look(self, venue: str, rule: FollowRule, markets: Sequence[Market], followed: Collection[str]) -> Look:
+        """What a venue lists of the rule's categories and says of each market the rule names.
 
-        Raises:
-            UserError: It needs a setting that is absent.
-            VendorError: The venue does not answer.
+        `markets` are all that are stored, `followed` the keys of those on the axis.
         """
-        slugs = tuple(key.partition(":")[2] for key in rule.ids if key.partition(":")[0] == venue)
-        client, listed, named = self.venue(venue), Catalog(()), Catalog(())
-        if venue in rule.venues:
-            # First, because Kalshi's client then knows the events of most named ones.
-            listed = client.fetch_markets(MarketQuery(rule.categories, limit=rule.top, with_ended=False))
-        if slugs:
-            named = self._confirmed(client, slugs)
-        return Catalog((*named.markets, *listed.markets), (*named.broken, *listed.broken))
-
-    def _confirmed(self, venue: Venue, names: tuple[str, ...]) -> Catalog:
-        """The markets of `names`; a broken record may be one of a name that would else be told as unknown."""
-        named = venue.fetch_markets(MarketQuery(ids=names))
-        if all(one.unknown for one in named.broken):
-            return named
-        return Catalog(named.markets, tuple(_confirmed(venue, one) if one.unknown else one for one in named.broken))
+        try:
+            client = self.venue(venue)
+        except UserError as error:
+            waiting = {f"{venue}:{name}": (Unavailable.reason, f"not asked: {error}") for name in rule.names_at(venue)}
+            have = {market.key for market in markets}
+            names = {name: why for name, why in waiting.items() if plan_keys(markets, [name])[name] not in have}
+            return Look(waiting=names, news=(f"{venue}: {error}",))
+        question = json.dumps([sorted(rule.categories), rule.top, rule.with_ended])
+        listed, broken = (read_listed(self.warehouse, venue, question, state) for state in ("open", "broken"))
+        look = look_at(client, rule, Known(markets, followed, listed, broken))
+        if look.shown is not None:
+            record_listed(self.warehouse, venue, question, "open", look.shown)
+        if look.down is None and venue in rule.venues:
+            record_listed(self.warehouse, venue, question, "broken", look.broken)
+        return look
 
     def harvest_prices(self, cells: Rectangle, *, refresh: bool, backfill: InBackfill | None) -> Harvest:
         """Every asked cell settled or failed, and the points that came; one venue's trouble leaves the others."""
@@ -163,8 +173,13 @@ class MarketSources:
         spans = plan_fetches(cells)
         markets = self._markets(spans, backfill)
         pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
-        hearing, beside = Hearing.of(self.warehouse, self._now), [PRICES.arrow.empty_table()]
-        asks = [self._ask(span, market, hearing) for span in spans if isinstance(market := markets[span.key], Market)]
+        hearing, beside = Hearing.of(self.warehouse, self._now), list[Settled]()
+        coarse = read_coarse(self.warehouse, PRICES.grid, [span.key for span in spans])
+        asks = [
+            self._ask(span, market, hearing, coarse.get(span.key, {}))
+            for span in spans
+            if isinstance(market := markets[span.key], Market)
+        ]
         for some in _by_venue(asks):
             # What is asked before midnight and stored after it is not that day's last word.
             stored, asked_at = self._stored(some), self._now
@@ -175,11 +190,13 @@ class MarketSources:
             # Taken out one by one: points and rows of all of them at once would need twice the memory.
             pieces += [self._settled(ask, answers.pop(ask.market.key, None), stored, asked_at) for ask in some]
             self.on_cells(sum(len(ask.span.dates) for ask in some))
-        pieces, refuting = hearing.judged(pieces), pa.concat_tables(beside)
+        pieces = hearing.judged(pieces)
+        refuting = pa.concat_tables([PRICES.arrow.empty_table(), *(piece.rows for piece in beside)])
         traffic = self._traffic()
         return Harvest(
             cells=pa.concat_tables([CELLS.empty_table(), *(piece.cells for piece in pieces)]),
             rows=pa.concat_tables([PRICES.arrow.empty_table(), *(piece.rows for piece in pieces)]),
+            coarse=pa.concat_tables([COARSE.empty_table(), *(piece.coarse for piece in (*pieces, *beside))]),
             seen_again=SeenAgain(refuting, _windows_of(refuting, self._now)) if refuting.num_rows else None,
             requests=traffic.requests - before.requests,
             retries=traffic.retries - before.retries,
@@ -189,6 +206,12 @@ class MarketSources:
     @cached_property
     def _label(self) -> str:
         return "" if self.settings.source == "live" else " (sandbox)"
+
+    def _patience_with(self, venue: str) -> Patience:
+        """What this process knows of how a venue's single answers go; a new round tries it once more."""
+        patience = self._patience.setdefault(venue, Patience())
+        patience.begin()
+        return patience
 
     @property
     def _now(self) -> datetime:
@@ -216,7 +239,11 @@ class MarketSources:
         if refused := read_refusal(self.landing, f"{venue.upper()}-MARKETS", key, of=backfill, window=EVER):
             return refused.error
         try:
-            return replace(self._reached(venue).fetch_market(slug), slug=slug)
+            market = self._reached(venue).fetch_market(slug)
+            # A key that somebody put on the axis may be another name of it; a slug of before leads to it unsaid.
+            if plan_keys([market], [key])[key] != key:
+                raise NotFound(f"this market is {market.key}; ask for it by that name")
+            return replace(market, slug=slug)
         except VendorError as error:
             self._keep_refusal(f"{venue.upper()}-MARKETS", key, error, EVER, backfill)
             return error
@@ -231,14 +258,15 @@ class MarketSources:
                 self.landing, folder, key, error, of=backfill, window=window, at=self._now, payload=payload, more=more
             )
 
-    def _ask(self, span: Span, market: Market, hearing: Hearing) -> _Ask:
+    def _ask(self, span: Span, market: Market, hearing: Hearing, coarse: Mapping[date, datetime]) -> _Ask:
         days = days_of_life(market, span, self._now.date())
-        return _Ask(span, market, days, hearing.was_silent(market, days))
+        coarse_at = max((coarse[day] for day in days if day in coarse), default=None)
+        return _Ask(span, market, days, hearing.was_silent(market, days), coarse_at)
 
     def _refuting(
         self, asks: Sequence[_Ask], answers: Mapping[str, _Answer], stored: _Extents, now: datetime
-    ) -> list[pa.Table]:
-        """The rows that answers bring of days nobody asked for now, and that were settled without any."""
+    ) -> list[Settled]:
+        """What answers bring of days nobody asked for now, and that were settled without any rows."""
         empty = read_empty(self.warehouse, PRICES.grid, [ask.market.key for ask in asks])
         found = []
         for ask in asks:
@@ -246,7 +274,7 @@ class MarketSources:
             days = empty.get(ask.market.key, frozenset()).difference(ask.span.dates)
             if answer and days and (told := days & days_told(ask.market, answer.found)):
                 beside = replace(ask, span=Span(ask.span.key, tuple(sorted(told))))
-                found.append(self._settled(beside, answer, stored, now).rows)
+                found.append(self._settled(beside, answer, stored, now))
         return found
 
     def _settled(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> Settled:
@@ -303,6 +331,8 @@ class MarketSources:
         kept = self.landing.read(folder, key)
         if kept is None or kept.payload.schema != POINTS:  # kept by a program that read less of it
             return None
+        if ask.coarse_at is not None and kept.fetched_at <= ask.coarse_at:
+            return None
         if refresh and (backfill is None or kept.fetched_at < backfill.since):
             return None
         usable = is_usable(
@@ -337,11 +367,19 @@ class MarketSources:
     def _with_memory(self, market: Market, answer: pa.Table | VendorError) -> pa.Table | VendorError:
         """The answer, with what is stored where the venue will not say it again: before now, of what it has deleted."""
         if isinstance(answer, pa.Table):
-            return self._with_stored(market, answer) if market.venue in VENUES_WITHOUT_HISTORY else answer
+            return answer if semantics_of(market.venue).has_history else self._with_stored(market, answer)
+        if isinstance(answer, MissingAtSource) and answer.coarse:
+            return self._with_finer(market, answer)
         if market.status != "gone" or answer.transient:
             return answer
         told = answer.points if isinstance(answer, MissingAtSource) else POINTS.empty_table()
         return MissingAtSource(f"{market.venue} knows {market.key} no more", self._with_stored(market, told))
+
+    def _with_finer(self, market: Market, answer: MissingAtSource) -> MissingAtSource:
+        """The answer, with what is stored of the days of which it is stored finer than told by half of the services."""
+        stored = self.warehouse.read(_STORED_ON, {"market": market.key, "days": list(answer.coarse)})
+        points, coarse = with_finer(answer.points, stored, answer.coarse)
+        return type(answer)(str(answer), points, answer.failed, coarse)
 
     def _with_stored(self, market: Market, points: pa.Table) -> pa.Table:
         stored = self.warehouse.read(
@@ -363,13 +401,14 @@ class MarketSources:
 
     def _points(self, markets: Sequence[Market], first: date, last: date) -> dict[str, pa.Table | VendorError]:
         # A candle stands for the hour before it, so the last hour of a day is stamped with the next midnight.
-        shift = timedelta(seconds=1 if markets[0].venue in VENUES_OF_CANDLES else 0)
+        shift = timedelta(seconds=1 if semantics_of(markets[0].venue).offers == "candles" else 0)
         start, end = _midnight(first) + shift, _midnight(last + timedelta(days=1)) + shift
         try:
             venue = self._reached(markets[0].venue)
             if isinstance(venue, _ManyAtOnce):
                 return dict(venue.fetch_prices_of(markets, start, end))
-            return {market.key: _points_or_error(venue, market, start, end) for market in markets}
+            patience = self._patience_with(venue.name)
+            return {market.key: patience.ask(partial(venue.fetch_prices, market, start, end)) for market in markets}
         except VendorError as error:
             return {market.key: error for market in markets}
 
@@ -379,14 +418,10 @@ def described(market: Market, now: datetime, source: str) -> dict[str, Any]:
     settled = settlements_of(market)
     return {
         "market": market.key,
-        **{name: getattr(market, name) for name in ("venue", "id", "slug", "title", "category", "event", "series")},
-        **{name: getattr(market, name) for name in ("opened_at", "closes_at", "status", "result", "volume")},
+        **{name: getattr(market, name) for name in _COLUMNS},
         "outcomes": json.dumps([[outcome.name, outcome.token] for outcome in market.outcomes]),
         "settlements": json.dumps({name: str(at) for name, at in settled.items()}) if settled else None,
         "facts": json.dumps(dict(market.facts)),
-        "label": None,
-        "event_title": None,
-        "resolved_at": None,
         "listed_at": now,
         "last_seen_at": now,
         "first_seen_at": now,
@@ -406,9 +441,8 @@ def read_catalog(warehouse: Warehouse, keys: Sequence[str] | None = None) -> lis
 
 
 def _market(row: Mapping[str, Any]) -> Market:
-    names = ("venue", "id", "slug", "title", "category", "event", "series")
     return Market(
-        **{name: row[name] for name in (*names, "opened_at", "closes_at", "status", "result", "volume")},
+        **{name: row[name] for name in _COLUMNS},
         outcomes=tuple(Outcome(*pair) for pair in json.loads(row["outcomes"])),
         facts=json.loads(row["facts"]),
     )
@@ -434,16 +468,6 @@ def _without_twins(new: Mapping[str, Market | VendorError], known: Sequence[Mark
     return told
 
 
-def _confirmed(venue: Venue, unknown: Broken) -> Broken:
-    try:
-        venue.fetch_market(unknown.id)
-    except Malformed as error:
-        return replace(unknown, why=str(error), unknown=False)
-    except VendorError:
-        pass
-    return unknown
-
-
 def _is_known(market: Market | VendorError) -> bool:
     return isinstance(market, Market)
 
@@ -455,13 +479,6 @@ def _by_venue(asks: Sequence[_Ask]) -> Iterator[list[_Ask]]:
         of.setdefault(ask.market.venue, []).append(ask)
     for some in of.values():
         yield from (some[start : start + MARKETS_AT_ONCE] for start in range(0, len(some), MARKETS_AT_ONCE))
-
-
-def _points_or_error(venue: Venue, market: Market, start: datetime, end: datetime) -> pa.Table | VendorError:
-    try:
-        return venue.fetch_prices(market, start, end)
-    except VendorError as error:
-        return error
 
 
 def _windows_of(rows: pa.Table, now: datetime) -> pa.Table:

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,7 +28,11 @@ from copilot_quant_pipeline.grid.runs import range_tags
 from copilot_quant_pipeline.ledger.instance import PROCESS_TAG, this_process
 from copilot_quant_pipeline.prediction_markets.following import (
     CHOSEN,
+    FAULTS,
+    NEWS,
+    NOTES,
     OUT_OF_REACH,
+    WAITING,
     FollowRule,
     plan_followed,
     plan_keys,
@@ -70,6 +74,7 @@ class Outcome:
     """What came of a backfill, in cells; `already` were settled before and not asked again.
 
     `restated` and `quarantined` are stored rows whose values the venue changed: believed, and waiting for a person.
+    `coarse` cells are settled and asked for again, for a service that may have them finer did not answer.
     """
 
     asked: int
@@ -83,6 +88,7 @@ class Outcome:
     seconds: float
     restated: int = 0
     quarantined: int = 0
+    coarse: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class Backfill:
 
     def _coverage(self, rectangle: Rectangle) -> pa.Table:
         return self.warehouse.coverage(self.grid, rectangle.keys, rectangle.dates[0], rectangle.dates[-1]).select(
-            ["date", "key", "outcome", "reason", "detail"]
+            ["date", "key", "outcome", "reason", "detail", "finer_until"]
         )
 
     def _settled(self, rectangle: Rectangle) -> set[Cell]:
@@ -164,6 +170,7 @@ class Backfill:
             failed=tuple(FailedCell(*cell, *reasons.get(cell, ("not_reached", None))) for cell in failed),
             runs=len(runs),
             seconds=seconds,
+            coarse=len(_cells(coverage.filter(pc.field("finer_until") >= self.dates[-1])).intersection(self.asked)),
             **read_traffic(self.warehouse, runs),
         )
 
@@ -252,36 +259,51 @@ def refresh_members(job: dg.JobDefinition, instance: dg.DagsterInstance, warehou
     return read_current_members(warehouse)
 
 
+@dataclass(frozen=True)
+class Followed:
+    """What a new listing came to.
+
+    Attributes:
+        keys: of the markets that were chosen; of a venue that is down, of those known before.
+        waiting: names of which no record was read, that therefore have no key: reason and what was said.
+        faults: what is wrong with a venue or with a market that somebody follows.
+        why_none: what to tell somebody who needs markets, where none was chosen.
+    """
+
+    keys: tuple[str, ...]
+    waiting: Mapping[str, tuple[str, str]]
+    faults: tuple[str, ...]
+    why_none: Exception | None = None
+
+
 def refresh_catalog(
     job: dg.JobDefinition, instance: dg.DagsterInstance, warehouse: Warehouse, rule: FollowRule
-) -> tuple[str, ...]:
-    """List the venues of `rule` anew; the keys of the markets it chooses, of a venue that is down those known before.
-
-    Raises:
-        UserError: It chooses none.
-        VendorError: It chooses none because of a venue that is down.
-    """
+) -> Followed:
+    """List the venues of `rule` anew; what is wrong with a venue is told."""
     config = {
         "venues": list(rule.venues),
         "categories": list(rule.categories),
         "top": rule.top,
         "ids": list(rule.ids),
+        "with_ended": rule.with_ended,
     }
     run_id = run_in_process(job, instance, CATALOG_ASSET, {}, {"ops": {CATALOG_ASSET: {"config": config}}})
     told = _told(instance, run_id)
     known = read_catalog(warehouse)
-    named = tuple(plan_keys(known, rule.ids).values())
+    have = {market.key for market in known}
+    named = tuple(key for key in plan_keys(known, rule.ids).values() if key in have)
     # What the settings name besides was chosen too, and is not this rule's.
     seen = [market for market in known if market.key in told.chosen or market.venue in told.out_of_reach]
     followed = plan_followed(seen, replace(rule, ids=named))
     chosen = tuple(dict.fromkeys((*named, *(market.key for market in followed))))
-    if not chosen:
-        raise _none_chosen(rule, known, told)
-    if told.failure:
-        log.warning("%s", told.failure)
-    for venue in _without_any(rule, chosen, told):
+    waiting = {name: why for name, why in told.waiting.items() if name in rule.ids}
+    if chosen or waiting:
+        for text in told.texts:
+            log.warning("%s", text)
+    for venue in _without_any(rule, chosen, told) if chosen else ():
         log.warning("no open market of %s is of category %s", venue, ", ".join(rule.categories))
-    return chosen
+    why_none = None if chosen or waiting else _none_chosen(rule, known, told)
+    return Followed(chosen, waiting, told.faults, why_none)
 
 
 @dataclass(frozen=True)
@@ -290,7 +312,20 @@ class _Told:
 
     chosen: frozenset[str] = frozenset()
     out_of_reach: tuple[str, ...] = ()
-    failure: str | None = None
+    waiting: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    news: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All of it, a line each."""
+        return (*self.faults, *self.news, *self.notes)
+
+    @property
+    def failure(self) -> str:
+        """What is wrong, in one line."""
+        return "; ".join((*self.faults, *self.news))
 
 
 def _told(instance: dg.DagsterInstance, run_id: str) -> _Told:
@@ -300,8 +335,11 @@ def _told(instance: dg.DagsterInstance, run_id: str) -> _Told:
     metadata: list[Mapping[str, Any]] = [one.metadata for one in (*failures, *made) if one]
     if not metadata:
         return _Told()
-    chosen, out_of_reach = (metadata[0][name].value for name in (CHOSEN, OUT_OF_REACH))
-    return _Told(frozenset(chosen), tuple(out_of_reach), next((one.description for one in failures if one), None))
+    chosen, out_of_reach, waiting, faults, news, notes = (
+        metadata[0][name].value for name in (CHOSEN, OUT_OF_REACH, WAITING, FAULTS, NEWS, NOTES)
+    )
+    waits = {name: (reason, why) for name, (reason, why) in waiting.items()}
+    return _Told(frozenset(chosen), tuple(out_of_reach), waits, tuple(faults), tuple(news), tuple(notes))
 
 
 def _none_chosen(rule: FollowRule, known: Sequence[Market], told: _Told) -> Exception:
@@ -311,7 +349,8 @@ def _none_chosen(rule: FollowRule, known: Sequence[Market], told: _Told) -> Exce
         return UserError(f"no market can be chosen: {told.failure}")
     categories = sorted({market.category for market in known if market.category and market.venue in rule.venues})
     return UserError(
-        f"no open market of {', '.join(rule.venues)} is of category {', '.join(rule.categories) or 'any'};"
+        f"no {'' if rule.with_ended else 'open '}market of {', '.join(rule.venues)} is of category"
+        f" {', '.join(rule.categories) or 'any'};"
         f" categories known: {', '.join(categories[:20]) or 'none yet'}."
         + (f" Listing them said: {told.failure}" if told.failure else "")
     )
@@ -320,8 +359,9 @@ def _none_chosen(rule: FollowRule, known: Sequence[Market], told: _Told) -> Exce
 def _without_any(rule: FollowRule, chosen: Sequence[str], told: _Told) -> list[str]:
     """The asked venues that have answered and have nothing of the asked categories."""
     having = {key.partition(":")[0] for key in chosen} | set(told.out_of_reach)
-    told_of = told.failure or ""
-    return [venue for venue in rule.venues if rule.categories and venue not in having and f"{venue}:" not in told_of]
+    return [
+        venue for venue in rule.venues if rule.categories and venue not in having and f"{venue}:" not in told.failure
+    ]
 
 
 def _cells(coverage: pa.Table) -> set[Cell]:

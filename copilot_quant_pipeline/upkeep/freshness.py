@@ -17,7 +17,7 @@ import dagster as dg
 
 from copilot_quant_pipeline.calendar import last_completed_session
 from copilot_quant_pipeline.grid.axes import sessions_between
-from copilot_quant_pipeline.prediction_markets.prices import VENUES_OF_TRADES
+from copilot_quant_pipeline.prediction_markets.registry import semantics_of
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.inspection import SHOWN, Found, OpenMarket
 from copilot_quant_pipeline.warehouse.progress import FRESH_SHARE
@@ -90,8 +90,8 @@ def judge_equities(session: date | None, symbols: Sequence[str], whose: str, uns
 def judge_venue(venue: str, markets: Sequence[OpenMarket], now: datetime) -> Verdict:
     """Whether the newest point of the venue's open markets is at most 8 hours old.
 
-    One silent market says little, a silent venue does. A venue that tells of trades only and has answered since may
-    just be quiet: then it is a warning.
+    One silent market says little, a silent venue does. A venue whose silence means that nothing happened, and that has
+    answered since, may just be quiet: then it is a warning.
     """
     if not markets:
         return Verdict(True, f"No open market of {venue} is followed.", {"open markets": 0})
@@ -109,7 +109,7 @@ def judge_venue(venue: str, markets: Sequence[OpenMarket], now: datetime) -> Ver
             "last answer": _instant(answered),
         },
         first=[f"{market.key}: {_instant(market.newest_point)}" for market in silent[:SHOWN]],
-        soft=venue in VENUES_OF_TRADES and not _is_late(answered, now),
+        soft=semantics_of(venue).silence == "no_trade" and not _is_late(answered, now),
     )
 
 

@@ -77,7 +77,7 @@ class Healing:
     Attributes:
         gaps: the cells to ask for, at most the limit, and how many there are in all.
         tried_at: when the newest of those that failed was tried, aware UTC; None where none has.
-        waiting: failed cells whose next try is yet to come,
+        waiting: failed or coarse cells whose next try is yet to come,
         next_try_at: the first of these tries, aware UTC; None where nothing waits.
         given_up: failed cells that are not asked for any more.
     """
@@ -270,19 +270,22 @@ def _outcome(
     """What became of the gaps, which `before` gives with the runs that had asked for them last.
 
     Healed is what these `runs` asked for and settled, by answers since `since` or kept ones; not what another process
-    did, nor what is delisted by what was known before.
+    did, nor what is delisted by what was known before, nor what came coarsely again.
     """
     now = _by_cell(warehouse, grid, before)
-    missing: Mapping[str, Any] = {"outcome": None, "run_id": None, "reason": "not_reached", "detail": None}
+    nothing: dict[str, Any] = dict.fromkeys(("outcome", "run_id", "detail", "finer_until"))
+    missing = {**nothing, "reason": "not_reached"}
     rows = {cell: now.get(cell, missing) for cell in before}
     elsewhere = sum(row["outcome"] == "settled" and not _is_healed(row, runs, since) for row in rows.values())
     failed = tuple(
         FailedCell(*cell, row["reason"], row["detail"]) for cell, row in rows.items() if row["outcome"] != "settled"
     )
+    coarse = sum(row["run_id"] in runs and row["finer_until"] is not None for row in rows.values())
     return Outcome(
         asked=len(before) - elsewhere,
         already=elsewhere,
-        settled=len(before) - elsewhere - len(failed),
+        settled=len(before) - elsewhere - len(failed) - coarse,
+        coarse=coarse,
         failed=failed,
         runs=len(runs),
         seconds=seconds,

@@ -215,7 +215,7 @@ def _keys_on_axis(warehouse: Warehouse, settings: Settings, grid: Grid) -> list[
     if grid.axis == SYMBOL:
         return sorted({*sound, *read_current_members(warehouse)})
     keep = timedelta(days=settings.markets_retire_days)
-    lives = read_settled_lives(warehouse, settings.markets_start)
+    lives = read_settled_lives(warehouse, settings.markets_start, settings.now().date())
     retired = set(plan_retired(read_catalog(warehouse, sound), sound, lives, settings.now(), keep))
     return [key for key in sound if key not in retired]
 

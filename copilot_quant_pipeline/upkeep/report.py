@@ -42,6 +42,7 @@ def _report(warehouse: Warehouse, grid: str, dates: Sequence[date]) -> Mapping[s
     ]
     report: dict[str, Any] = {
         "settled": progress.settled,
+        "of these coarse, asked again": progress.coarse,
         "failed": progress.failed,
         "missing": progress.missing,
         "freshness": progress.freshness,

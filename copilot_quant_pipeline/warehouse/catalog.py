@@ -8,8 +8,9 @@ Not here: what a venue's description means (prediction_markets), prices (warehou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime
+from typing import Literal
 
 import duckdb
 import pyarrow as pa
@@ -19,10 +20,16 @@ from copilot_quant_pipeline.warehouse.history import keep_replaced, renewed
 from copilot_quant_pipeline.warehouse.tables import MARKETS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
+ListedAs = Literal["open", "broken"]
+
+# No two at one instant, though clocks may stand or go back: what is said later comes later.
 _CHANGES = """
     insert into prediction_markets.market_changes by name
-    select i.market, i.status, i.result, i.closes_at, seen_at
-    from described
+    select i.market, i.status, i.result, i.closes_at,
+        greatest(seen_at, c.newest + interval 1 microsecond) as seen_at
+    from described left join (
+        select market, max(seen_at) as newest from prediction_markets.market_changes group by market
+    ) c on c.market = i.market
     where s.market is null or i.status is distinct from s.status or i.result is distinct from s.result
         or i.closes_at is distinct from s.closes_at
 """
@@ -105,10 +112,47 @@ def read_markets(warehouse: Warehouse, keys: Sequence[str] | None = None) -> pa.
     )
 
 
+_FORGET_LISTED = """
+    delete from prediction_markets.listed
+    where venue = $venue and question = $question and state = $state and id not in (select unnest($ids::varchar[]))
+"""
+_ADD_LISTED = """
+    insert into prediction_markets.listed by name
+    select $venue as venue, $question as question, $state as state, id
+    from (select distinct unnest($ids::varchar[]) as id) anti join (
+        from prediction_markets.listed where venue = $venue and question = $question and state = $state
+    ) using (id)
+"""
+
+
+def record_listed(warehouse: Warehouse, venue: str, question: str, state: ListedAs, ids: Collection[str]) -> None:
+    """Note the `ids` that a venue's listing of a question has shown as `state`, instead of those noted before.
+
+    Raises:
+        UserError: The file cannot be opened or written.
+    """
+    bound = {"venue": venue, "question": question, "state": state, "ids": sorted(ids)}
+    if read_listed(warehouse, venue, question, state) == frozenset(ids):
+        return
+    with warehouse.transaction() as connection:
+        for statement in (_FORGET_LISTED, _ADD_LISTED):
+            connection.execute(statement, bound)
+
+
+def read_listed(warehouse: Warehouse, venue: str, question: str, state: ListedAs) -> frozenset[str]:
+    """The ids that the venue's listing of this question was last noted to show as `state`; none where it never was."""
+    found = warehouse.read(
+        "select id from prediction_markets.listed where venue = $venue and question = $question and state = $state",
+        {"venue": venue, "question": question, "state": state},
+    )
+    return frozenset(found.column("id").to_pylist())
+
+
 _SETTLED_LIVES = """
     select m.market
     from prediction_markets.markets m join ops.coverage c on c.grid = 'markets' and c.key = m.market
     where m.closes_at is not null and m.status in ('closed', 'resolved', 'gone') and c.outcome = 'settled'
+        and (c.finer_until is null or c.finer_until < $today::date)
         and c.date between greatest(coalesce(m.opened_at::date, $start::date), $start::date) and m.closes_at::date
     group by m.market, m.opened_at, m.closes_at
     having count(*) = datediff(
@@ -116,6 +160,6 @@ _SETTLED_LIVES = """
 """
 
 
-def read_settled_lives(warehouse: Warehouse, start: date) -> set[str]:
-    """The markets every day of whose life (from the grid's `start` on) is settled."""
-    return set(warehouse.read(_SETTLED_LIVES, {"start": start}).column("market").to_pylist())
+def read_settled_lives(warehouse: Warehouse, start: date, today: date) -> set[str]:
+    """The markets every day of whose life (from the grid's `start` on) is settled, and will not be had finer."""
+    return set(warehouse.read(_SETTLED_LIVES, {"start": start, "today": today}).column("market").to_pylist())

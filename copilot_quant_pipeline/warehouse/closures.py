@@ -83,7 +83,7 @@ _BARS_BY_DATE = "select date, count(*) as bars from equities.bars group by date 
 
 
 def drop_closed(warehouse: Warehouse, settings: Settings) -> dict[date, int]:
-    """Take the coverage of dates that have left the axis; how many cells went of each.
+    """Take the coverage of dates that have left the axis, and log it; how many cells went of each.
 
     Raises:
         UserError: The warehouse cannot be read or written.
@@ -96,6 +96,8 @@ def drop_closed(warehouse: Warehouse, settings: Settings) -> dict[date, int]:
     with warehouse.transaction() as connection:
         cells = connection.execute(_CELLS_OF, {"dates": gone}).fetchall()
         connection.execute(_DROP, {"dates": [day for day, _ in cells]})
+    for day, count in cells:
+        log.warning("%s is off the axis, as the exchange was closed: %d cells without a bar went with it", day, count)
     return dict(cells)
 
 

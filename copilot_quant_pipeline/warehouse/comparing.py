@@ -10,22 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import pyarrow as pa
-
 from copilot_quant_pipeline.warehouse.tables import Column
-
-# Yahoo's prices are float32: undoing one more split moves them by about 1e-7, which is no news.
-TOLERANCE = 1e-6
 
 
 def differs(column: Column, old: str = "s", new: str = "i") -> str:
-    """Whether the two rows differ in `column`: floats by more than a millionth, what is set once by having it."""
+    """Whether the two rows differ in `column`: by more than its tolerance, what is set once by having it."""
     before, after = f'{old}."{column.name}"', f'{new}."{column.name}"'
     if column.kind == "once":
         return f"{before} is null and {after} is not null"
-    if column.type != pa.float64():
+    if not column.tolerance:
         return f"{before} is distinct from {after}"
-    near = f"abs({before} - {after}) <= {TOLERANCE} * greatest(abs({before}), abs({after}))"
+    near = f"abs({before} - {after}) <= {column.tolerance} * greatest(abs({before}), abs({after}))"
     return f"not coalesce({near}, {before} is null and {after} is null)"
 
 

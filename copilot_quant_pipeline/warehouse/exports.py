@@ -29,6 +29,7 @@ from copilot_quant_pipeline.warehouse.tables import (
     BARS,
     COVERAGE,
     DAILY,
+    LIVES,
     MARKETS,
     PRICES,
     UTC_TIME,
@@ -82,6 +83,7 @@ _OF_SYMBOL = "list_contains($symbols::varchar[], symbol)"
 EXPORTS: Mapping[str, Export] = {
     "bars": Export(BARS, ("symbol", "date"), _OF_SYMBOL),
     "adjusted_bars": Export(ADJUSTED_BARS, ("symbol", "date"), _OF_SYMBOL),
+    "lives": Export(LIVES, ("symbol", "since"), _OF_SYMBOL),
     "markets": Export(MARKETS, MARKETS.key),
     "prices": Export(PRICES, PRICES.key),
     "daily": Export(DAILY, ("market", "outcome", "date")),

@@ -6,8 +6,8 @@ Not here: when a cell is tried again (upkeep/healing.py), which runs that takes 
 A gap is a failed cell, or one never asked for that lies after its key's first settled cell (and, of a market, between
 its opening and its close), or a market's cell that was settled while its day was not over, or by a life its market
 turned out not to have, or one that was settled as delisted though rows of later dates came, or by a venue that was
-failing. A key never asked for has
-no gaps, nor has a key or date that is not on the axes.
+failing, or one that came coarsely and may be had finer, which waits between its tries as a failed one does. A key never
+asked for has no gaps, nor has a key or date that is not on the axes.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 class Tries(NamedTuple):
     """What failed cells of the same history have in common; `passing` of the `attempts` said nothing about them.
 
+    The reason is `coarse` of cells that are settled and may be had finer, which is no failed cell's reason.
     `is_back`: they were given up while their venue was out of reach, and it has answered for other cells since.
     """
 
@@ -77,8 +78,9 @@ class Gaps:
 
 
 def read_tries(warehouse: Warehouse, extent: Extent) -> dict[Tries, int]:
-    """The histories of the failed cells, each with the number of cells it is true of."""
-    answer = warehouse.read(_TRIES, {**extent.bound, **_GIVEN_UP_WORDS}).to_pylist()
+    """The histories of the failed cells and of those that may be had finer, each with the number of its cells."""
+    bound = {**extent.bound, **_GIVEN_UP_WORDS, "newest": extent.blank_until}
+    answer = warehouse.read(_TRIES, bound).to_pylist()
     return {Tries(*(row[name] for name in Tries._fields)): row["cells"] for row in answer}
 
 
@@ -131,27 +133,29 @@ _BUSY = pa.schema([("first", pa.date32()), ("last", pa.date32()), ("top", pa.int
 
 _GIVEN_UP_WORDS = {"given_up": GIVEN_UP, "passing_reasons": list(PASSING)}
 
-# The failed cells, with whether they were given up for a reason that has passed: their venue has answered for others
-# since. What a market's life alone settles is no answer.
-_FAILED = """
+# What was tried and is to be tried again: failed cells, and coarse ones of days that are over. With whether they were
+# given up for a reason that has passed: their venue has answered for others since. What a market's life alone settles
+# is no answer.
+_TRIED = """
     answered as (
         select if(grid = 'markets', split_part(key, ':', 1), 'yahoo') as venue, max(fetched_at) as at
         from ops.coverage
         where grid = $grid and outcome = 'settled'
             and (rows > 0 or reason in ('not_listed', 'no_trade', 'no_price')) group by all
-    ), failed as (
-        select c.*, reason = $given_up and coalesce(fetched_at < a.at, false)
-            and list_contains($passing_reasons, split_part(coalesce(detail, ''), ',', 1)) as is_back
+    ), tried as (
+        select c.* replace (coalesce(case when outcome = 'failed' then reason end, 'coarse') as reason),
+            coalesce(outcome = 'failed' and reason = $given_up and fetched_at < a.at
+                and list_contains($passing_reasons, split_part(coalesce(detail, ''), ',', 1)), false) as is_back
         from ops.coverage c
         left join answered a on a.venue = if(c.grid = 'markets', split_part(c.key, ':', 1), 'yahoo')
-        where grid = $grid and outcome = 'failed'
+        where grid = $grid and (outcome = 'failed' or finer_until >= $newest::date and date <= $newest::date)
     )
 """
 
 _TRIES = f"""
-with {_FAILED}
+with {_TRIED}
 select reason, attempts, passing, fetched_at, is_back, count(*) as cells
-from failed
+from tried
 where key in (select unnest($keys::varchar[])) and date in (select unnest($dates::date[]))
 group by all
 order by all
@@ -179,11 +183,17 @@ with keys as (
 ), blank as (
     select d.date, l.key from lives l join dates d on d.date between l.first and l.last
     anti join covered c on c.date = d.date and c.key = l.key
-), {_FAILED}, red as (
-    select date, key from failed semi join due using (reason, attempts, passing, fetched_at, is_back)
-), provisional as ({PROVISIONAL}), departed as (
+), {_TRIED}, red as (
+    select date, key from tried semi join due using (reason, attempts, passing, fetched_at, is_back)
+), provisional as ({PROVISIONAL}), between as (
+    -- After one company's last day and before the next one's first, as long as nobody has joined them.
+    select symbol as key, valid_until as last, lead(valid_from) over (partition by symbol order by since) as next
+    from equities.lives where $grid = 'equities'
+), departed as (
     select key, max(fetched_at) filter (reason = 'delisted') as since, max(date) filter (rows > 0) as last_bar
-    from covered group by key having since is not null
+    from covered c
+    where not exists (from between b where b.key = c.key and c.date > b.last and c.date < b.next)
+    group by key having since is not null
 ), explained as (
     -- Given up before its symbol was found to be delisted: that settles it.
     select c.date, c.key from covered c join departed d using (key)
@@ -192,6 +202,7 @@ with keys as (
     -- It has rows of later dates, or its venue was failing: it had only been forgotten for a while.
     select c.date, c.key from covered c join departed d using (key)
     where c.reason = 'delisted' and (c.date < d.last_bar or list_contains($forgotten::varchar[], c.key))
+        and not exists (from between b where b.key = c.key and c.date > b.last and c.date < b.next)
 ), gaps as (
     select date, key, place
     from (from blank union all from provisional union all from red union from explained union from revived)

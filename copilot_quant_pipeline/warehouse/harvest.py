@@ -6,8 +6,10 @@ Not here: how they are stored (warehouse/warehouse.py) or fetched (equities).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 
 import pyarrow as pa
 
@@ -21,6 +23,8 @@ FAILURES = (
     "missing_at_source",
     "malformed_bar",
     "unknown_symbol",
+    "another_instrument",
+    "another_currency",
     "rate_limited",
     "unavailable",
     "malformed_response",
@@ -79,6 +83,21 @@ LOOKED = Table(
 
 WINDOWS = LOOKED.arrow
 
+REFINABLE = Table(
+    schema="harvest",
+    name="refinable",
+    description="Settled cells that came coarsely while a service that may have them finer did not answer.",
+    key=("date", "key"),
+    columns=(
+        Column("date", pa.date32(), "The cell's date."),
+        Column("key", pa.string(), "The cell's symbol or market.", check="key <> ''"),
+        Column("finer_until", pa.date32(), "The last date on which the cell may be had finer."),
+        Column("detail", pa.string(), "How coarse it is, in words."),
+    ),
+)
+
+COARSE = REFINABLE.arrow
+
 
 FOUND = Table(
     schema="harvest",
@@ -126,6 +145,31 @@ class SeenAgain:
 
 
 @dataclass(frozen=True)
+class Sighting:
+    """What an answer says of which company a symbol names.
+
+    Attributes:
+        kind: what it was looked at for: `another_life`, a history that begins after the last stored bar, or
+            `another_history`, one whose prices are others.
+        verdict: `same` is the company whose bars are stored; `another` stands for itself, `asked` needs a second
+            answer, or a person.
+        begins: the first bar of that history.
+        listed: when the venue says the symbol was listed.
+        after: the last bar of the company before.
+        detail: what speaks for it.
+    """
+
+    symbol: str
+    kind: Literal["another_life", "another_history"]
+    verdict: Literal["same", "asked", "another"]
+    seen_at: datetime
+    begins: date | None = None
+    listed: date | None = None
+    after: date | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
 class Harvest:
     """Everything that was asked is in `cells`, what came is in `rows`.
 
@@ -134,8 +178,10 @@ class Harvest:
             `EMPTY_REASONS`, a failed cell one of `FAILURES`.
         rows: rows of the settled cells, in the schema of the table they go to.
         seen_again: what came besides the asked cells, where it can tell of changes.
+        coarse: in the `COARSE` schema which settled cells are to be asked for again, since they may be had finer.
         compared: what the answers contradict themselves in.
         actions: what else a venue told of dividends and splits, in the schema of `equities.actions`.
+        sightings: what answers say of which company a symbol names, where that is in question.
         looks: the symbols with bars that a venue did not know, in the schema of `equities.unknown_looks`.
         requests: how often a vendor was asked.
         retries: how many of those were repeats.
@@ -146,6 +192,8 @@ class Harvest:
     rows: pa.Table
     actions: pa.Table | None = None
     seen_again: SeenAgain | None = None
+    coarse: pa.Table | None = None
+    sightings: Sequence[Sighting] = ()
     compared: Compared | None = None
     looks: pa.Table | None = None
     requests: int = 0

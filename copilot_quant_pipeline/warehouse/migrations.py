@@ -17,16 +17,28 @@ import duckdb
 
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.warehouse.oddities import warn_of_all_bars
-from copilot_quant_pipeline.warehouse.tables import TABLES, UNKNOWN_LOOKS, VIEWS, WARNINGS
+from copilot_quant_pipeline.warehouse.tables import (
+    INSTRUMENT_QUESTIONS,
+    INSTRUMENTS,
+    TABLES,
+    UNKNOWN_LOOKS,
+    VIEWS,
+    WARNINGS,
+)
 
 # `fetched_at` was when the values were first seen; bars tell when they were confirmed, not only that they were. Tables
 # are written anew, as DuckDB cannot alter a table and change its rows in one transaction.
 _EQUITIES = (
+    # A new bar was stored with its split although the split itself waited.
     """
     create or replace table equities.bars as
-    select date, symbol, open, high, low, close, volume, dividend, split_ratio,
+    select date, symbol, open, high, low, close, volume, dividend,
+        case when exists (
+            from ops.quarantine q where "table" = 'equities.actions' and state = 'waiting' and q.date = b.date
+                and q.key = b.symbol and (q.new->>'split_ratio')::double = b.split_ratio
+        ) then 1.0 else split_ratio end as split_ratio,
         case when is_final then fetched_at end as confirmed_at, quality, source, fetched_at as first_seen_at
-    from equities.bars
+    from equities.bars b
     """,
     """
     create or replace table equities.actions as
@@ -37,6 +49,26 @@ _EQUITIES = (
     select symbol, name, sector, member_from, member_to, source, fetched_at as read_at, fetched_at as first_seen_at
     from equities.members
     """,
+    # A symbol's rows that waited together with a split stay together.
+    """
+    create or replace table ops.quarantine as
+    with kinds as (
+        select *,
+            case when coalesce((old->>'split_ratio')::double, 1) <> (new->>'split_ratio')::double then 'split'
+                when coalesce((old->>'dividend')::double, 0) <> (new->>'dividend')::double then 'dividend'
+                when (old->>'open', old->>'high', old->>'low', old->>'close')
+                    = (new->>'open', new->>'high', new->>'low', new->>'close') then 'volumes'
+                else 'prices' end as kind
+        from ops.quarantine
+    ), splits as (
+        select distinct key from kinds where "table" = 'equities.actions' and kind = 'split' and state = 'waiting'
+    )
+    select "table", date, key, old, new, seen_at, run_id, state, decided_at,
+        dense_rank() over (order by case when state = 'waiting' and key in (from splits) then key
+            else concat_ws('|', "table", date, key, seen_at) end) as proposal,
+        kind, null::boolean as divided, null::double as factor
+    from kinds
+    """,
     """
     update ops.quarantine set
         old = json_merge_patch(old, json_object('first_seen_at', old->'fetched_at', 'fetched_at', null,
@@ -46,13 +78,27 @@ _EQUITIES = (
     """,
 )
 
-# `at` is a word of SQL. Where a point came from and what its stamp marks was not kept; nor since when a market's
-# description stands: it is taken to be as it was last seen.
+# `at` is a word of SQL. What a point's stamp marks is known of all venues but Polymarket, of which two services told:
+# its settlements are data-api's, what is off the full minute is CLOB's. Not known is since when a market's description
+# stands: it is taken to be as it was last seen.
 _PREDICTION_MARKETS = (
     """
     create or replace table prediction_markets.prices as
     select date, market, outcome, "at" as stamped_at, price, open, high, low, bid, ask, volume, open_interest,
-        price_kind, null::varchar as service, null::integer as grain_seconds, null::varchar as stamp, source,
+        price_kind,
+        case
+            when market like 'manifold:%' then 'bets'
+            when market like 'predictit:%' then 'marketdata'
+            when market like 'metaculus:%' then 'posts'
+            when market like 'polymarket:%' and price_kind = 'settlement' then 'data-api'
+            when market like 'polymarket:%' and date_part('second', "at") <> 0 then 'clob'
+        end as service,
+        case
+            when price_kind = 'settlement' then 0
+            when market not like 'polymarket:%' then 3600
+        end as grain_seconds,
+        case when market like 'kalshi:%' then 'ends' when service is not null then 'instant' end as stamp,
+        source,
         fetched_at as first_seen_at
     from prediction_markets.prices
     """,
@@ -67,7 +113,15 @@ _PREDICTION_MARKETS = (
     create or replace table prediction_markets.market_changes as
     select market, status, result, null::timestamptz as closes_at, seen_at from prediction_markets.market_changes
     """,
+    """
+    create table prediction_markets.listed (
+        venue varchar not null, question varchar not null, state varchar not null, id varchar not null
+    )
+    """,
 )
+
+# Which answers were coarse was not kept either.
+_OPS = ("create or replace table ops.coverage as select *, null::date as finer_until from ops.coverage",)
 
 # What was replaced before is not known as rows: `ops.schema_version` says since when it is.
 _HISTORIES = tuple(
@@ -84,7 +138,16 @@ _HISTORIES = tuple(
 # UPGRADES[n] brings version n + 1 to version n + 2; one without statements has the views renewed.
 UPGRADES: tuple[Sequence[str], ...] = (
     (),
-    (*_EQUITIES, *_PREDICTION_MARKETS, *_HISTORIES, UNKNOWN_LOOKS.ddl, WARNINGS.ddl),
+    (
+        *_EQUITIES,
+        *_PREDICTION_MARKETS,
+        *_OPS,
+        *_HISTORIES,
+        INSTRUMENTS.ddl,
+        INSTRUMENT_QUESTIONS.ddl,
+        UNKNOWN_LOOKS.ddl,
+        WARNINGS.ddl,
+    ),
 )
 
 _UNVERSIONED = 0

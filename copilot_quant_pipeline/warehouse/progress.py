@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal, TypedDict, cast
 
 import pyarrow as pa
@@ -28,6 +28,7 @@ with asked as (
         least($newest::date, coalesce(any_value(m.closed), $newest::date)) as last,
         count(*) filter (where c.outcome = 'settled') as settled,
         count(*) filter (where c.outcome = 'failed') as failed,
+        count(*) filter (where c.outcome = 'settled' and c.finer_until >= $newest::date) as coarse,
         max(c.date) filter (where c.outcome = 'settled') as newest_settled,
         any_value(m.closed) is not null as has_ended
     from ops.coverage c left join (
@@ -42,6 +43,7 @@ with asked as (
 select
     coalesce(sum(settled), 0)::bigint as settled,
     coalesce(sum(failed) filter (where is_on_axis), 0)::bigint as failed,
+    coalesce(sum(coarse) filter (where is_on_axis), 0)::bigint as coarse,
     coalesce(sum(greatest(0, (select count(*) from unnest($dates::date[]) as axis(day) where day between first and last)
         - settled - failed)) filter (where is_on_axis), 0)::bigint as missing,
     count(*) filter (where is_on_axis or has_ended) as keys,
@@ -66,18 +68,23 @@ class Traffic(TypedDict):
 class Progress:
     """How far a grid has come, in cells.
 
+    `coarse` are settled ones that are asked for again, since a service that may have them finer did not answer.
     `missing` are cells nobody asked for that lie after their key's first asked one; `newest` is the newest date with
     a settled cell. `fresh`: 99 % of the keys have the newest date of the axis; `stale`: fewer; `empty`: no keys. Keys
-    that somebody took off the axis count as `off_axis` and with their settled cells only.
+    that somebody took off the axis count as `off_axis` and with their settled cells only. `restated` are stored rows
+    whose values the venue has ever changed, `waiting` those whose change waits for a person.
     """
 
     grid: str
     settled: int
     failed: int
+    coarse: int
     missing: int
     keys: int
     newest: date | None
     freshness: Literal["fresh", "stale", "empty"]
+    restated: int = 0
+    waiting: int = 0
     off_axis: int = 0
 
 
@@ -93,12 +100,40 @@ def read_progress(
         grid=grid,
         settled=row["settled"],
         failed=row["failed"],
+        coarse=row["coarse"],
         missing=row["missing"],
         keys=row["keys"],
         newest=row["newest"],
         freshness=_freshness(row["fresh_keys"], row["keys"]),
         off_axis=row["off_axis"],
+        **_changes(warehouse, grid),
     )
+
+
+class Changes(TypedDict):
+    """Stored rows of a grid whose values the venue has ever changed, and those whose change waits for a person."""
+
+    restated: int
+    waiting: int
+
+
+_SCHEMA_OF = {"equities": "equities", "markets": "prediction_markets"}
+
+_CHANGES = """
+select
+    (select count(distinct ("table", date, key)) from ops.restatements where starts_with("table", $schema || '.'))
+        as restated,
+    (select count(*) from ops.quarantine where starts_with("table", $schema || '.') and state = 'waiting') as waiting
+"""
+
+
+def _changes(warehouse: Warehouse, grid: str) -> Changes:
+    return cast("Changes", warehouse.read(_CHANGES, {"schema": _SCHEMA_OF[grid]}).to_pylist()[0])
+
+
+def count_waiting(warehouse: Warehouse, grid: str) -> int:
+    """How many changed rows of a grid wait for a person now."""
+    return _changes(warehouse, grid)["waiting"]
 
 
 def _freshness(fresh: int, keys: int) -> Literal["fresh", "stale", "empty"]:
@@ -199,15 +234,55 @@ def read_empty(warehouse: Warehouse, grid: str, keys: Sequence[str]) -> dict[str
     return {key: frozenset(days) for key, days in dates.items()}
 
 
+_COARSE = """
+    select date, key, fetched_at from ops.coverage
+    where grid = $grid and outcome = 'settled' and finer_until is not null and key in (select unnest($keys::varchar[]))
+"""
+
+
+def read_coarse(warehouse: Warehouse, grid: str, keys: Sequence[str]) -> dict[str, dict[date, datetime]]:
+    """By key the dates that came coarsely, with when they were last asked for (aware UTC); without keys of none."""
+    coarse: dict[str, dict[date, datetime]] = {}
+    for row in warehouse.read(_COARSE, {"grid": grid, "keys": list(keys)}).to_pylist():
+        coarse.setdefault(row["key"], {})[row["date"]] = row["fetched_at"]
+    return coarse
+
+
+_SETTLED_EMPTY = """
+    select key, max(date) filter (reason = 'not_listed') as not_listed from ops.coverage
+    where grid = 'equities' and outcome = 'settled' and rows = 0 and key in (select unnest($symbols::varchar[]))
+    group by key
+"""
+
+
+def read_settled_empty(warehouse: Warehouse, symbols: Sequence[str]) -> dict[str, date | None]:
+    """The symbols with sessions settled without a bar; for each the newest `not_listed` one, None where none is."""
+    rows = warehouse.read(_SETTLED_EMPTY, {"symbols": list(symbols)}).to_pylist()
+    return {row["key"]: row["not_listed"] for row in rows}
+
+
 # The settled cells up to $newest that are not the last word: of a day that was not over when it was asked for, and
-# those settled by a life their market turned out not to have: gone and back, closed and open again, opened before.
+# those settled by a life their market turned out not to have: gone and back, closed and open again, opened before; of
+# one whose end was taken back, the day on which it was thought to have ended too.
 # Bars have none that must be asked for: the request for a later session brings a provisional one again.
 PROVISIONAL = """
     select c.date, c.key
     from ops.coverage c left join prediction_markets.markets m on m.market = c.key
+    left join (
+        select market, (closes_at - interval 1 microsecond)::date as day, max(closes_at) as closes_at,
+            min(seen_at) as since, max(until) as until
+        from (
+            select *, lead(seen_at) over (partition by market order by seen_at) as until
+            from prediction_markets.market_changes
+        )
+        where status in ('closed', 'resolved', 'gone') and until is not null
+        group by all
+    ) ended on ended.market = c.key and ended.day = c.date
     where $grid = 'markets' and c.grid = $grid and c.outcome = 'settled' and c.date <= $newest::date and (
         c.fetched_at < c.date + interval 1 day
         or c.reason = 'delisted' and m.status <> 'gone'
+        or c.fetched_at >= ended.since and c.fetched_at < ended.until
+            and (m.status not in ('closed', 'resolved', 'gone') or m.closes_at > ended.closes_at)
         or c.reason in ('not_open', 'closed')
             and c.date >= coalesce(m.opened_at::date, c.date)
             -- What ends at midnight has no life on the day after.
@@ -217,9 +292,17 @@ PROVISIONAL = """
 """
 
 
+# Those, and what came coarsely and may still be had finer.
+_NOT_FINAL = f"""
+    {PROVISIONAL} union
+    select date, key from ops.coverage
+    where grid = $grid and outcome = 'settled' and finer_until >= $newest::date and date <= $newest::date
+"""  # noqa: S608 ours
+
+
 def read_provisional(warehouse: Warehouse, grid: str, newest: date) -> set[Cell]:
     """The settled cells up to the date `newest` whose rows are not the last word and may be by now."""
-    answer = warehouse.read(PROVISIONAL, {"grid": grid, "newest": newest})
+    answer = warehouse.read(_NOT_FINAL, {"grid": grid, "newest": newest})
     return {Cell(row["date"], row["key"]) for row in answer.to_pylist()}
 
 
@@ -248,13 +331,13 @@ order by listed_at nulls last, key
 
 
 _CELLS = """
-    select c.date, c.key, c.outcome, c.reason, c.detail, c.fetched_at, c.run_id
+    select c.date, c.key, c.outcome, c.reason, c.detail, c.fetched_at, c.run_id, c.finer_until
     from ops.coverage c semi join cells using (date, key) where c.grid = $grid
 """
 
 
 def read_cells(warehouse: Warehouse, grid: str, cells: Collection[Cell]) -> pa.Table:
-    """The coverage of those of the cells that were asked for: outcome, reason, detail, and when by which run last."""
+    """The coverage of those of the cells that were asked for, and when they were by which run last."""
     dates, keys = zip(*cells, strict=True) if cells else ((), ())
     asked = pa.table({"date": pa.array(dates, pa.date32()), "key": pa.array(keys, pa.string())})
     with warehouse.connect_read_only() as connection:

@@ -69,7 +69,8 @@ def read_bars(
 
     As traded, with dividend and split_ratio; or `adjusted`: prices and volume in the newest shares, with the
     total-return `adj_close`. `date` is the New York session, a datetime64 without time zone; prices are in
-    USD.
+    USD. Of two chosen symbols that are names of one company (`equities.instruments`) each day has the bar of the one
+    that was valid.
 
     Raises:
         UserError: The warehouse cannot be opened.
@@ -108,16 +109,34 @@ def _opened(warehouse: Warehouse | Path | str) -> Warehouse:
     return warehouse if isinstance(warehouse, Warehouse) else Warehouse(Path(warehouse))
 
 
-# Adjusting needs every later action: the dates limit what is shown, the symbols also what is computed.
+# Adjusting needs every later action: the dates limit what is shown, the symbols also what is computed. Where two of the
+# chosen symbols are names of one company and both have a bar of a day, the name that was valid that day is shown.
 _CHOSEN = """
+    with renamed as (
+        from equities.lives l semi join (
+            select instrument from equities.lives group by instrument having count(distinct symbol) > 1
+        ) using (instrument)
+    ), named as (
+        select b.date, b.symbol, r.instrument,
+            b.date between coalesce(r.valid_from, b.date) and coalesce(r.valid_until, b.date) as is_valid
+        from equities.bars b join renamed r on r.symbol = b.symbol and b.date between r.since and r.until
+        where $symbols::varchar[] is null or list_contains($symbols::varchar[], b.symbol)
+    ), superseded as (
+        select date, symbol from named n
+        where not is_valid and exists (
+            from named o where o.date = n.date and o.instrument = n.instrument and o.is_valid and o.symbol <> n.symbol
+        )
+    )
+    select bars.* replace (date::timestamp as date)
+    from equities.bars as bars anti join superseded using (symbol, date)
     where ($symbols::varchar[] is null or list_contains($symbols::varchar[], symbol))
         and ($start::date is null or date >= $start::date)
         and ($end::date is null or date <= $end::date)
     order by symbol, date
 """
 
-_AS_TRADED = f"select * replace (date::timestamp as date) from equities.bars as bars {_CHOSEN}"  # noqa: S608
-_ADJUSTED = _AS_TRADED.replace("equities.bars", "equities.adjusted_bars")
+_AS_TRADED = _CHOSEN
+_ADJUSTED = _CHOSEN.replace("equities.bars as bars", "equities.adjusted_bars as bars")
 
 _MEMBERS = """
     select * from equities.members

@@ -6,8 +6,8 @@ Not here: when rows differ (warehouse/comparing.py), which changes are not belie
 locking and the transaction itself (warehouse/warehouse.py).
 
 The frames `asked` (CELLS), `incoming` (rows of the table), `seen` (rows of other dates), `windows` (WINDOWS), `told`
-(ACTIONS) and `looks` (UNKNOWN_LOOKS) are registered beforehand. Names written into statements are declared ones; values
-are bound.
+(ACTIONS), `looks` (UNKNOWN_LOOKS) and `refinable` (COARSE) are registered beforehand. Names written into statements are
+declared ones; values are bound.
 """
 # ruff: noqa: S608
 
@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from copilot_quant_pipeline.warehouse.comparing import any_differs, differs
-from copilot_quant_pipeline.warehouse.doubts import forgive_rounding, hold_actions, hold_bars
+from copilot_quant_pipeline.warehouse.doubts import hold_bars, judge_actions, record_doubts
 from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
 from copilot_quant_pipeline.warehouse.history import keep_replaced, renewed
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, Column, GridTable
@@ -33,17 +33,17 @@ class RowCounts:
     inserted: int
     restated: int
     unchanged: int
-    quarantined: int
     lost: int
 
 
 def settle_rows(connection: duckdb.DuckDBPyConnection, table: GridTable, run_id: str) -> RowCounts:
     """Replace the stored rows that differ, add the new ones of asked cells, record what changed in value."""
+    if table is BARS:
+        judge_actions(connection)
     connection.execute(_filled(table))
     connection.execute(_changed(table))
     if table is BARS:
-        forgive_rounding(connection)
-        hold_bars(connection, run_id)
+        hold_bars(connection)
     lost = _number(connection, _lost(table))
     connection.execute(_restatements(table), {"run_id": run_id})
     connection.execute(keep_replaced(table, "(from changed where restated and not held)"))
@@ -55,22 +55,18 @@ def settle_rows(connection: duckdb.DuckDBPyConnection, table: GridTable, run_id:
     return _counts(connection, inserted, lost)
 
 
-def settle_actions(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
-    """Add the actions in `told` to those that are stored, after `settle_rows`.
+def settle_actions(connection: duckdb.DuckDBPyConnection, run_id: str) -> int:
+    """Store the actions that are believed, after `settle_rows`; gives how many rows of a settle of bars wait.
 
-    One that differs replaces its own key's; one that its bar no longer has, by the same answer, goes. What venues
-    change of sessions they had answered for before is recorded as restated.
+    What venues change of sessions they had answered for before is recorded as restated.
     """
-    connection.execute(_ACTED)
-    hold_actions(connection, run_id)
     for column in ACTIONS.values:
         connection.execute(_restated_action(column), {"run_id": run_id})
-    connection.execute(
-        keep_replaced(ACTIONS, "(select * replace (case when not gone then i end as i) from acted where not held)")
-    )
-    connection.execute("delete from equities.actions where rowid in (select stored_rowid from acted where not held)")
+    connection.execute(keep_replaced(ACTIONS, "acted"))
+    connection.execute("delete from equities.actions where rowid in (select stored_rowid from acted)")
     names = ", ".join(f"i.{name}" for name in ACTIONS.names)
-    connection.execute(f"insert into equities.actions by name select {names} from acted where not held and not gone")
+    connection.execute(f"insert into equities.actions by name select {names} from acted")
+    return record_doubts(connection, run_id)
 
 
 def settle_looks(connection: duckdb.DuckDBPyConnection) -> None:
@@ -113,9 +109,9 @@ _INSERT_LOOKS = """
 
 
 def _counts(connection: duckdb.DuckDBPyConnection, inserted: int, lost: int) -> RowCounts:
-    counts = connection.execute(_COUNTS).fetchone() or (0, 0, 0, 0)
-    came, still_there, restated, held = (int(number) for number in counts)
-    return RowCounts(inserted, restated, came - inserted - still_there, held, lost)
+    counts = connection.execute(_COUNTS).fetchone() or (0, 0, 0)
+    came, still_there, restated = (int(number) for number in counts)
+    return RowCounts(inserted, restated, came - inserted - still_there, lost)
 
 
 def _number(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
@@ -201,9 +197,8 @@ def _restated_action(column: Column) -> str:
         insert into ops.restatements by name
         select 'equities.actions' as "table", i.date as date, i.symbol as key, '{column.name}' as "column",
             coalesce(cast(s."{column.name}" as varchar), '{none}') as old,
-            case when not gone then cast(i."{column.name}" as varchar) end as new, seen_at, $run_id as run_id
-        from acted where restated and not held
-            and coalesce(s."{column.name}", {none}) is distinct from i."{column.name}"
+            cast(i."{column.name}" as varchar) as new, seen_at, $run_id as run_id
+        from acted where restated and coalesce(s."{column.name}", {none}) is distinct from i."{column.name}"
     """
 
 
@@ -222,32 +217,8 @@ _COUNTS = """
     select
         (select count(*) from incoming),
         count(*) filter (where asked and came and restated),
-        count(*) filter (where restated and not held),
-        count(*) filter (where held)
+        count(*) filter (where restated and not held)
     from changed
-"""
-
-# What is told of a session of which an answer told otherwise before is restated, and so is what its restated bar is
-# said to have no longer (`gone`: its `i` is what that leaves). Other new ones were merely not asked about before.
-_ACTED = f"""
-    create temp table acted as
-    with answered as (
-        select date, key from ops.coverage where grid = 'equities'
-            and (outcome = 'settled' or reason in ('missing_at_source', 'malformed_bar', 'vanished_at_source'))
-    )
-    select s.rowid as stored_rowid, s, i, s.symbol is not null or a.key is not null as restated,
-        i.first_seen_at as seen_at, false as held, false as gone
-    from told i
-    left join equities.actions s on s.symbol = i.symbol and s.date = i.date
-    left join answered a on a.key = i.symbol and a.date = i.date
-    where s.symbol is null or {any_differs(ACTIONS.values)}
-    union all
-    select
-        s.rowid, s, struct_update(s, dividend := 0.0::double, split_ratio := 1.0::double), true, c.seen_at, false, true
-    from equities.actions s
-    join changed c on c.s.symbol = s.symbol and c.s.date = s.date
-        and c.came and c.restated and not c.held and c.i.dividend = 0 and c.i.split_ratio = 1
-    anti join told t on t.symbol = s.symbol and t.date = s.date
 """
 
 # An answer without rows where rows are stored is the vendor's loss, not the truth about the cell. A cell that was given
@@ -260,17 +231,21 @@ _OUTCOMES = """
             a.outcome = 'settled' and f.rows is null and k.rows is not null as vanished,
             vanished or a.outcome = 'failed' as failed,
             case when vanished then 'vanished_at_source' else a.reason end as cause,
-            case when vanished then coalesce(a.detail, 'answered ' || a.reason) else a.detail end as answer,
-            coalesce(f.rows, k.rows, 0) as rows
+            coalesce(a.detail, case when vanished then 'answered ' || a.reason else r.detail end) as answer,
+            coalesce(f.rows, k.rows, 0) as rows,
+            case when f.rows is not null then r.finer_until end as finer_until
         from asked a
         left join filled f using (date, key)
         left join kept k using (date, key)
+        left join refinable r using (date, key)
     ), counted as (
         select
             t.*,
-            case when failed then coalesce(c.attempts, 0) + 1 else 0 end as attempts,
-            case when failed then coalesce(c.passing, 0) + cast(list_contains($passing, cause) as integer) else 0 end
-                as passing,
+            -- Tries of one kind are counted: those that failed, or those that brought a coarse answer.
+            case when failed = (c.outcome = 'failed') then c.attempts else 0 end as tried,
+            case when failed = (c.outcome = 'failed') then c.passing else 0 end as passed,
+            case when failed or t.finer_until is not null then tried + 1 else 0 end as attempts,
+            case when failed then passed + cast(list_contains($passing, cause) as integer) else 0 end as passing,
             case when failed then coalesce(c.failing_since, t.fetched_at) end as failing_since,
             case when failed and c.outcome = 'failed' and c.reason = cause then c.reason_since
                 when failed then t.fetched_at end as reason_since,
@@ -290,7 +265,7 @@ _OUTCOMES = """
         from counted
     )
     select
-        date, key, fetched_at, rows, attempts, passing, failing_since, reason_since,
+        date, key, fetched_at, rows, attempts, passing, failing_since, reason_since, finer_until,
         case when failed then 'failed' else 'settled' end as outcome,
         case when given_up then $given_up else cause end as reason,
         case when given_up then epitaph else answer end as detail
@@ -313,7 +288,7 @@ _FORGET_COVERAGE = """
 _INSERT_COVERAGE = """
     insert into ops.coverage by name
     select $grid as grid, date, key, outcome, rows, reason, detail, attempts, passing, failing_since, reason_since,
-        fetched_at, $run_id as run_id
+        fetched_at, $run_id as run_id, finer_until
     from outcomes
 """
 

@@ -59,6 +59,7 @@ class Column:
         kind: `value` is data, whose change is a restatement; `note` says something about the data and is
             rewritten in place when it changes; `once` is a note that is set once, when it was null; `stamp` says
             since when the values stand, and changes only together with them.
+        tolerance: the relative difference between two answers that is rounding and no change.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Column:
     nullable: bool = False
     check: str | None = None
     kind: Literal["value", "note", "once", "stamp"] = "value"
+    tolerance: float = 0.0
 
     @property
     def duckdb_type(self) -> str:
@@ -236,8 +238,20 @@ class View:
         return f'create or replace view "{self.schema}"."{self.name}" as {self.query}'
 
 
+# Yahoo's prices are single-precision, and its volumes are rounded anew by every later split.
+PRICE_TOLERANCE, VOLUME_TOLERANCE = 5e-6, 1e-4
+
+
 def _price(name: str, description: str) -> Column:
-    return Column(name, pa.float64(), description, check=f"{name} > 0")
+    return Column(name, pa.float64(), description, check=f"{name} > 0", tolerance=PRICE_TOLERANCE)
+
+
+def _dividend(description: str) -> Column:
+    return Column("dividend", pa.float64(), description, check="dividend >= 0", tolerance=PRICE_TOLERANCE)
+
+
+def _split_ratio(description: str) -> Column:
+    return Column("split_ratio", pa.float64(), description, check="split_ratio > 0", tolerance=1e-6)
 
 
 def _first_seen_at() -> Column:
@@ -262,19 +276,15 @@ BARS = GridTable(
         _price("high", "Highest price, USD as traded."),
         _price("low", "Lowest price, USD as traded."),
         _price("close", "Last price, USD as traded."),
-        Column("volume", pa.int64(), "Shares traded, in that day's shares.", check="volume >= 0"),
         Column(
-            "dividend",
-            pa.float64(),
-            "USD per share as paid, ex on that session; 0 is none.",
-            check="dividend >= 0",
+            "volume",
+            pa.int64(),
+            "Shares traded, in that day's shares.",
+            check="volume >= 0",
+            tolerance=VOLUME_TOLERANCE,
         ),
-        Column(
-            "split_ratio",
-            pa.float64(),
-            "New shares per old share from that session's open on; 1 is no split.",
-            check="split_ratio > 0",
-        ),
+        _dividend("USD per share as paid, ex on that session; 0 is none."),
+        _split_ratio("New shares per old share from that session's open on; 1 is no split."),
         Column(
             "confirmed_at",
             UTC_TIME,
@@ -324,11 +334,85 @@ ACTIONS = Table(
     columns=(
         _symbol(),
         Column("date", pa.date32(), "Session it takes effect, the New York date."),
-        Column("dividend", pa.float64(), "USD per share as paid; 0 is none.", check="dividend >= 0"),
-        Column("split_ratio", pa.float64(), "New shares per old share; 1 is no split.", check="split_ratio > 0"),
+        _dividend("USD per share as paid; 0 is none."),
+        _split_ratio("New shares per old share; 1 is no split."),
         Column("source", pa.string(), "Venue it came from.", kind="note"),
         _first_seen_at(),
     ),
+)
+
+INSTRUMENTS = Table(
+    schema="equities",
+    name="instruments",
+    description="Which company a symbol names, and when: tickers that were given on, and companies renamed.",
+    key=("symbol", "valid_from"),
+    columns=(
+        _symbol(),
+        Column(
+            "instrument", pa.string(), "The company: the symbol it was first known by, with a date if it took it over."
+        ),
+        Column("valid_from", pa.date32(), "First day; null is since the record begins.", nullable=True),
+        Column("valid_until", pa.date32(), "Last day; null is still.", nullable=True),
+        Column("source", pa.string(), "Who says so: a venue, or a person.", kind="note"),
+        _first_seen_at(),
+    ),
+)
+
+INSTRUMENT_QUESTIONS = Table(
+    schema="equities",
+    name="instrument_questions",
+    description="Answers that may be of another company than the bars stored under their symbol.",
+    key=("symbol", "kind", "seen_at"),
+    columns=(
+        _symbol(),
+        Column(
+            "kind",
+            pa.string(),
+            "another_life: a history that begins after the last bar; another_history: one whose prices are others.",
+            check="kind in ('another_life', 'another_history')",
+        ),
+        Column("begins", pa.date32(), "The first bar of that history."),
+        Column("listed", pa.date32(), "When the venue says the symbol was listed.", nullable=True),
+        Column("detail", pa.string(), "What speaks for another company."),
+        Column("seen_at", UTC_TIME, "When such an answer was first seen."),
+        Column("seen_again_at", UTC_TIME, "When it was last seen."),
+        Column(
+            "state",
+            pa.string(),
+            "waiting for a second answer or a person; another or same company; withdrawn: the venue says otherwise.",
+            check="state in ('waiting', 'another', 'same', 'withdrawn')",
+        ),
+        Column("decided_at", UTC_TIME, "Since when it waits no longer; null while it does.", nullable=True),
+    ),
+)
+
+# A symbol without rows names one company, itself; before the first row it names that row's. `since` and `until` leave
+# no day out: those between two companies, on which neither has a bar, count to the former.
+_LIVES = """
+select
+    symbol,
+    instrument,
+    case when lag(symbol) over life is null then '0001-01-01'::date else valid_from end as since,
+    coalesce(lead(valid_from) over life - 1, '9999-12-31'::date) as until,
+    valid_from,
+    valid_until
+from equities.instruments
+window life as (partition by symbol order by valid_from nulls first)
+"""
+
+LIVES = View(
+    schema="equities",
+    name="lives",
+    description="The companies of each symbol that has had several, or several names, one after the other.",
+    columns=(
+        _symbol(),
+        Column("instrument", pa.string(), "The company."),
+        Column("since", pa.date32(), "First day whose bars under the symbol are its."),
+        Column("until", pa.date32(), "Last such day."),
+        Column("valid_from", pa.date32(), "First day on which the symbol named it.", nullable=True),
+        Column("valid_until", pa.date32(), "Last such day.", nullable=True),
+    ),
+    query=_LIVES,
 )
 
 UNKNOWN_LOOKS = Table(
@@ -347,23 +431,31 @@ UNKNOWN_LOOKS = Table(
 # 1 - dividend / previous close, as Yahoo does (https://help.yahoo.com/kb/SLN28256.html). Windows run newest
 # first so that "every later session" is a running product. A session without a bar (lost by the venue, or never
 # asked for) still counts with its action, or all bars before it would be off by it.
+# What one company did with its shares is nothing to another one that had the same ticker.
 _ADJUSTED_BARS = """
-with days as (
+with told as (
     select symbol, date, open, high, low, close, volume, dividend, split_ratio from equities.bars
     union all by name
     select symbol, date, dividend, split_ratio from equities.actions anti join equities.bars using (symbol, date)
+), days as (
+    select t.*, l.instrument
+    from told t left join equities.lives l on l.symbol = t.symbol and t.date between l.since and l.until
 ), split as (
     select *, coalesce(product(split_ratio) over later, 1.0) as shares
     from days
-    window later as (partition by symbol order by date desc rows between unbounded preceding and 1 preceding)
+    window later as (
+        partition by symbol, instrument order by date desc rows between unbounded preceding and 1 preceding
+    )
 ), paid as (
-    select *,
-        dividend / shares / lag(close / shares ignore nulls) over (partition by symbol order by date) as paid_out
+    select *, dividend / shares
+        / lag(close / shares ignore nulls) over (partition by symbol, instrument order by date) as paid_out
     from split
 ), adjusted as (
     select *, close / shares * coalesce(product(1.0 - coalesce(paid_out, 0.0)) over later, 1.0) as adj_close
     from paid
-    window later as (partition by symbol order by date desc rows between unbounded preceding and 1 preceding)
+    window later as (
+        partition by symbol, instrument order by date desc rows between unbounded preceding and 1 preceding
+    )
 )
 select
     date,
@@ -451,6 +543,19 @@ MARKET_CHANGES = Table(
     ),
 )
 
+LISTED = Table(
+    schema="prediction_markets",
+    name="listed",
+    description="What the last complete listing of a question showed: a later one that lacks many is told by it.",
+    key=("venue", "question", "state", "id"),
+    columns=(
+        Column("venue", pa.string(), "The venue's name."),
+        Column("question", pa.string(), "JSON: which categories, how many, ended ones too."),
+        Column("state", pa.string(), "open, or broken: a record that could not be read and that nobody follows."),
+        Column("id", pa.string(), "The venue's own id."),
+    ),
+)
+
 PRICES = GridTable(
     schema="prediction_markets",
     name="prices",
@@ -462,7 +567,11 @@ PRICES = GridTable(
         Column("date", pa.date32(), "UTC day."),
         _market(),
         Column("outcome", pa.string(), "The outcome's name."),
-        Column("stamped_at", UTC_TIME, "The point's stamp; `stamp` says what of its interval that is."),
+        Column(
+            "stamped_at",
+            UTC_TIME,
+            "The point's time as sent. It was known then or, where that begins its interval, grain_seconds later.",
+        ),
         _probability("price", "The last price; null where nothing traded."),
         _probability("open", "The hour's first price, where the venue tells it."),
         _probability("high", "The hour's highest price, likewise."),
@@ -510,7 +619,8 @@ select
     arg_max(ask, stamped_at) filter (where ask is not null) as ask,
     cast(sum(volume) as decimal(24, 6)) as volume,
     arg_max(open_interest, stamped_at) filter (where open_interest is not null) as open_interest,
-    any_value(m.settlement) as settlement
+    any_value(m.settlement) as settlement,
+    arg_max(price_kind, stamped_at) as kind
 from points p left join (
     select market, unnest(map_keys(settled)) as outcome, unnest(map_values(settled))::decimal(9, 6) as settlement
     from (select market, from_json(settlements, '"MAP(VARCHAR, VARCHAR)"') as settled from prediction_markets.markets)
@@ -529,14 +639,42 @@ DAILY = View(
         _probability("open", "First price of the day."),
         _probability("high", "Highest price of the day."),
         _probability("low", "Lowest price of the day."),
-        _probability("close", "Last price of the day."),
+        _probability("close", "Last price of the day; what it settled at is none."),
         _probability("bid", "Last bid of the day."),
         _probability("ask", "Last ask of the day."),
         Column("volume", QUANTITY, "Traded that day, in the venue's unit.", nullable=True),
         Column("open_interest", QUANTITY, "Open at the end of the day.", nullable=True),
         _probability("settlement", "1 if this outcome won, 0 if another did, between where it was split; null before."),
+        Column(
+            "kind", pa.string(), "What the day's last row is: trade, quote, forecast; or settlement, never a close."
+        ),
     ),
     query=_DAILY,
+)
+
+# Every price with the instant from which on it can have been known, which no stored stamp that begins an interval is.
+_KNOWN_PRICES = """
+select
+    *,
+    case stamp
+        when 'begins' then stamped_at + to_seconds(grain_seconds)
+        when 'ends' then stamped_at
+        when 'instant' then stamped_at
+    end as known_at
+from prediction_markets.prices
+"""
+
+KNOWN_PRICES = View(
+    schema="prediction_markets",
+    name="known_prices",
+    description="The prices, and when each was known: what is computed as of an instant takes none known later.",
+    columns=(
+        *PRICES.columns,
+        Column(
+            "known_at", UTC_TIME, "At the latest by when the price was known; null where that is not.", nullable=True
+        ),
+    ),
+    query=_KNOWN_PRICES,
 )
 
 COVERAGE = Table(
@@ -552,7 +690,7 @@ COVERAGE = Table(
         Column("rows", pa.int32(), "How many rows are stored for the cell."),
         Column("reason", pa.string(), "Why it failed, or why it is settled without rows.", nullable=True),
         Column("detail", pa.string(), "Free text, such as the numbers of a malformed bar.", nullable=True),
-        Column("attempts", pa.int32(), "Failed tries since it was last settled; 0 once settled."),
+        Column("attempts", pa.int32(), "Failed tries since it was last settled, or coarse answers; 0 once final."),
         Column("passing", pa.int32(), "How many of these said nothing about the cell: the venue was out of reach."),
         Column(
             "failing_since", UTC_TIME, "When the first of these failed tries was; null once settled.", nullable=True
@@ -560,6 +698,12 @@ COVERAGE = Table(
         Column("reason_since", UTC_TIME, "Since when every try has failed for this same reason.", nullable=True),
         Column("fetched_at", UTC_TIME, "When the venue was last asked."),
         Column("run_id", pa.string(), "The run that asked last."),
+        Column(
+            "finer_until",
+            pa.date32(),
+            "Of a settled cell that came coarsely: the last date on which it may be had finer; null where it is final.",
+            nullable=True,
+        ),
     ),
 )
 
@@ -583,23 +727,45 @@ RESTATEMENTS = Table(
 QUARANTINE = Table(
     schema="ops",
     name="quarantine",
-    description="Changes too large to be believed unseen: the old row stays stored until a person decides.",
-    key=("table", "date", "key", "seen_at"),
+    description="Changes not to be believed unseen: what is stored stays until a person decides on the proposal.",
+    key=("table", "date", "key", "kind", "seen_at"),
     columns=(
         Column("table", pa.string(), "Schema and table of the row."),
         Column("date", pa.date32(), "The row's date."),
         Column("key", pa.string(), "The row's symbol."),
-        Column("old", pa.string(), "The stored row, as JSON that reads back exactly; null is none.", nullable=True),
-        Column("new", pa.string(), "The row the venue says now, likewise."),
-        Column("seen_at", UTC_TIME, "When the new row was first fetched."),
-        Column("run_id", pa.string(), "The run that fetched it."),
+        Column("old", pa.string(), "The stored values, as JSON that reads back exactly; null is none.", nullable=True),
+        Column("new", pa.string(), "The values the venue says now, likewise."),
+        Column("seen_at", UTC_TIME, "When the new values were first fetched."),
+        Column("run_id", pa.string(), "The run that fetched them."),
         Column(
             "state",
             pa.string(),
-            "waiting for a person; accepted or rejected by one; withdrawn: the venue has said otherwise since.",
-            check="state in ('waiting', 'accepted', 'rejected', 'withdrawn')",
+            "waiting for a person; accepted or rejected by one; withdrawn: the venue has said otherwise since;"
+            " resolved: stored since the venue has shown it; noticed: one answer lacked it, which changes nothing yet.",
+            check="state in ('waiting', 'accepted', 'rejected', 'withdrawn', 'resolved', 'noticed')",
         ),
         Column("decided_at", UTC_TIME, "Since when it waits no longer; null while it does.", nullable=True),
+        Column("proposal", pa.int64(), "What it is decided with: rows of one number go together.", nullable=True),
+        Column(
+            "kind",
+            pa.string(),
+            "What changes: split, dividend, prices or volumes.",
+            nullable=True,
+            check="kind in ('split', 'dividend', 'prices', 'volumes')",
+        ),
+        Column(
+            "divided",
+            pa.bool_(),
+            "Of a split: whether the bars before it came divided when it was first told; null where none could tell.",
+            nullable=True,
+        ),
+        Column(
+            "factor",
+            pa.float64(),
+            "Of a split: what accepting multiplies all earlier prices and dividends by, and divides volumes by; 1 where"
+            " the stored bars show the split themselves.",
+            nullable=True,
+        ),
     ),
 )
 
@@ -609,7 +775,7 @@ WARNINGS = Table(
     description="What a person should look at once: it may be right, and is not asked about again once they say so.",
     key=("kind", "key", "date"),
     columns=(
-        Column("kind", pa.string(), "split, jump, spike, dividend, price or adj_close: what is doubtful."),
+        Column("kind", pa.string(), "split, jump, spike, dividend, price, adj_close or members: what is doubtful."),
         Column("key", pa.string(), "The symbol."),
         Column("date", pa.date32(), "The session it stands at."),
         Column("said", pa.string(), "What was found, in words."),
@@ -677,8 +843,11 @@ TABLES: tuple[Table, ...] = (
     ACTIONS,
     UNKNOWN_LOOKS,
     MEMBERS,
+    INSTRUMENTS,
+    INSTRUMENT_QUESTIONS,
     MARKETS,
     MARKET_CHANGES,
+    LISTED,
     PRICES,
     COVERAGE,
     RESTATEMENTS,
@@ -687,4 +856,4 @@ TABLES: tuple[Table, ...] = (
     RUN_SUMMARY,
     *map(history_of, VALUES),
 )
-VIEWS: tuple[View, ...] = (ADJUSTED_BARS, DAILY)
+VIEWS: tuple[View, ...] = (LIVES, ADJUSTED_BARS, DAILY, KNOWN_PRICES)

@@ -20,7 +20,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from copilot_quant_pipeline.warehouse.connections import Gate
-from copilot_quant_pipeline.warehouse.harvest import ASKED, FOUND, LOOKED, WARNED, WINDOWS, Compared, Harvest, SeenAgain
+from copilot_quant_pipeline.warehouse.harvest import (
+    ASKED,
+    COARSE,
+    FOUND,
+    LOOKED,
+    REFINABLE,
+    WARNED,
+    WINDOWS,
+    Compared,
+    Harvest,
+    SeenAgain,
+)
 from copilot_quant_pipeline.warehouse.history import replace_statements
 from copilot_quant_pipeline.warehouse.migrations import is_older, migrate
 from copilot_quant_pipeline.warehouse.oddities import warn_of_answers, warn_of_bars
@@ -81,6 +92,7 @@ class Warehouse:
         run_id: str,
         actions: pa.Table | None = None,
         seen_again: SeenAgain | None = None,
+        coarse: pa.Table | None = None,
         compared: Compared | None = None,
         looks: pa.Table | None = None,
         started_at: datetime | None = None,
@@ -95,8 +107,8 @@ class Warehouse:
         what is stored, and adds no rows, but to cells that are settled without any (warehouse/refuting.py). `actions`
         are added to `equities.actions`, or replace those of the same key. `looks` are added to
         `equities.unknown_looks`; any other answer for a symbol takes its looks away. What is doubtful in the bars near
-        those that came, and in what `compared` tells, is noted in `ops.warnings`. The arguments are the parts of a
-        `Harvest`.
+        those that came, and in what `compared` tells, is noted in `ops.warnings`. `coarse` cells are gaps for as long
+        as they may be had finer. The arguments are the parts of a `Harvest`.
 
         Raises:
             InvalidRowsError: A row breaks the table's declaration or belongs to no settled cell; a cell comes
@@ -111,22 +123,24 @@ class Warehouse:
             "retries": retries,
         }
         frames = _validated(table, cells, rows, actions, seen_again, looks) | _compared(compared)
+        frames["refinable"] = REFINABLE.validated(coarse or COARSE.empty_table())
         at = _asked_at(frames) or began
         with self.transaction() as connection:
             _register(connection, frames)
             frames, refuted = with_refuted(connection, table, frames)
             _register(connection, frames)
             counts = settle_rows(connection, table, run_id)
+            waiting = 0
             if table is BARS:
-                settle_actions(connection, run_id)
+                waiting = settle_actions(connection, run_id)
                 warn_of_bars(connection, at, run_id)
                 warn_of_answers(connection, at, run_id)
                 settle_looks(connection)
             final = settle_coverage(connection, table, run_id)
-            summary |= {name: getattr(counts, name) for name in ("restated", "quarantined", "lost")}
+            summary |= {"restated": counts.restated, "quarantined": waiting, "lost": counts.lost}
             record_run(connection, {**summary, "started_at": began, "seconds": _seconds_since(began)})
         own = final.join(refuted, ["date", "key"], join_type="left anti") if refuted.num_rows else final
-        return Settled(cells=own, refuted=refuted, **asdict(counts))
+        return Settled(cells=own, refuted=refuted, quarantined=waiting, **asdict(counts))
 
     def settle_harvest(self, table: GridTable, harvest: Harvest, *, run_id: str) -> Settled:
         """`settle`, of all that a harvest holds."""
@@ -137,6 +151,7 @@ class Warehouse:
             run_id=run_id,
             actions=harvest.actions,
             seen_again=harvest.seen_again,
+            coarse=harvest.coarse,
             compared=harvest.compared,
             looks=harvest.looks,
             started_at=harvest.started_at,

@@ -108,3 +108,29 @@ def acknowledge(warehouse: Warehouse, choice: Choice, *, now: datetime) -> int:
             {**choice.parameters, "now": now},
         ).fetchone() or (0,)
     return int(count)
+
+
+def note_list(warehouse: Warehouse, said: str | None, *, now: datetime, run_id: str) -> None:
+    """Warn of the list of members once, for as long as `said` is true of it; None is that all is well.
+
+    Raises:
+        UserError: The warehouse cannot be opened or written.
+    """
+    is_open = warehouse.read("from ops.warnings where kind = 'members' and over_at is null").num_rows > 0
+    if is_open == (said is not None):
+        return
+    with warehouse.transaction() as connection:
+        if said is None:
+            connection.execute(_LIST_IS_WELL, {"now": now})
+        else:
+            connection.execute(_LIST_LACKS, {"said": said, "now": now, "day": now.date(), "run_id": run_id})
+
+
+_LIST_IS_WELL = "update ops.warnings set over_at = $now where kind = 'members' and over_at is null"
+
+_LIST_LACKS = """
+    insert into ops.warnings by name
+    select 'members' as kind, 'sp500' as key, $day as date, $said as said, 0.0 as size, $now as first_seen_at,
+        null as acknowledged_at, null as over_at, $run_id as run_id
+    where not exists (from ops.warnings where kind = 'members' and date = $day and over_at is null)
+"""

@@ -126,10 +126,10 @@ def test_a_correction_long_ago_is_seen_by_whatever_reads_the_history(kept: Desk)
 def test_a_correction_too_large_to_be_believed_waits_and_the_update_is_green(kept: Desk) -> None:
     before = closes(kept)
     kept.venues.fault("correction", symbol="KO", date=CORRECTED, factor=1.5)
-    for session in (MONDAY, TUESDAY):
+    for session, restated in ((MONDAY, 1), (TUESDAY, 0)):  # the volume is believed
         after(kept, session)
         answer = updated(kept)
-        assert (answer["restated"], answer["quarantined"]) == (0, 1)
+        assert (answer["restated"], answer["quarantined"]) == (restated, 1)
     assert closes(kept)[CORRECTED] == before[CORRECTED]
     assert newest_metadata(kept, "equity_bars")["quarantined"] == 1
     (proposal,) = proposals(kept)
@@ -144,14 +144,16 @@ def test_what_waits_is_accepted_by_command(kept: Desk) -> None:
     kept.venues.fault("correction", symbol="KO", date=CORRECTED, factor=1.5)
     after(kept, MONDAY)
     updated(kept)
-    listed = kept.run("quarantine", "list")
-    assert "KO" in listed.out
-    assert "accept|reject" in listed.out
-    assert f"{CORRECTED} │ equities.bars" in listed.out
+    assert "1 changes too large to be believed wait" in kept.run("status").out
+    counted = kept.run("quarantine", "list")
+    assert all(word in counted.out for word in ("KO", "prices", "accept|reject"))
+    assert "close" not in counted.out
+    listed = kept.run("quarantine", "list", "--symbol", "KO")
+    assert f"{CORRECTED} │ prices │ close" in listed.out
     said = kept.run("quarantine", "accept", "--symbol", "ko", "--date", str(CORRECTED))
     assert (said.code, said.out) == (0, "1 row accepted.\n")
     assert closes(kept)[CORRECTED] == pytest.approx(before[CORRECTED] * 1.5, rel=1e-6)
-    assert kept.warehouse.read("from ops.restatements").num_rows == 5
+    assert kept.warehouse.read("from ops.restatements").num_rows == 4 + 1  # the volume was believed at once
     assert "nothing waits" in kept.run("quarantine", "list").out
     assert [proposal["state"] for proposal in proposals(kept, "--state", "all")] == ["accepted"]
 
@@ -165,6 +167,10 @@ def test_what_was_rejected_is_not_asked_about_again(kept: Desk) -> None:
     after(kept, TUESDAY)
     assert updated(kept)["quarantined"] == 0
     assert (proposals(kept), closes(kept)[CORRECTED]) == ([], before[CORRECTED])
+    assert kept.run("quarantine", "undo", "--symbol", "KO").out == "1 row reopened.\n"
+    assert len(proposals(kept, "--id", "1")) == 1
+    told = kept.run("heal").out
+    assert "1 changes too large to be believed wait: see `copilot-quant quarantine list`" in told
 
 
 def test_a_history_that_changes_as_a_whole_waits_whichever_way_it_is_read(kept: Desk) -> None:
@@ -172,8 +178,8 @@ def test_a_history_that_changes_as_a_whole_waits_whichever_way_it_is_read(kept: 
     kept.venues.fault("correction", symbol="KO", dates=[str(day) for day in SESSIONS], factor=1.1)
     said = kept.run("backfill", "equities", "--symbols", "KO,PG", "--refresh", "--json")
     answer = json.loads(said.out)
-    # The newest bar is provisional: that it changes is no surprise.
-    assert (said.code, answer["restated"], answer["quarantined"]) == (0, 1, len(SESSIONS) - 1)
+    # The newest bar is provisional: that it changes is no surprise. Volumes are decided apart.
+    assert (said.code, answer["restated"], answer["quarantined"]) == (0, len(SESSIONS), len(SESSIONS) - 1)
     assert {day: close for day, close in closes(kept).items() if day != THURSDAY} == {
         day: close for day, close in before.items() if day != THURSDAY
     }
@@ -208,7 +214,8 @@ def test_a_split_announced_for_a_stored_session_waits_with_its_prices(kept: Desk
         "select a.close = b.close as same from equities.adjusted_bars a join equities.bars b using (symbol, date)"
     )
     assert set(kept.warehouse.read(adjusted).column("same").to_pylist()) == {True}
-    assert kept.run("quarantine", "accept", "--symbol", "KO").code == 0
+    assert {proposal["proposal"] for proposal in proposals(kept)} == {1}
+    assert kept.run("quarantine", "accept", "--date", str(MONDAY)).code == 0
     assert kept.warehouse.read("from equities.actions where symbol = 'KO' and split_ratio = 2").num_rows == 1
 
 
@@ -227,6 +234,8 @@ def test_a_session_the_tail_no_longer_holds_is_counted_and_kept(kept: Desk) -> N
         (("reject", "--all", "--symbol", "KO"), ("--symbol", "--all")),
         (("accept", "--all"), ("nothing of that waits", "quarantine list")),
         (("accept", "--date", "soon"), ("no date",)),
+        (("accept", "--id", "one"), ("no list of numbers", "3,4")),
+        (("undo", "--all"), ("nothing of that is rejected", "--state rejected")),
         (("reject", "--symbol", "K O"), ("not a symbol",)),
         (("list", "--state", "open"), ("waiting, accepted",)),
     ],
@@ -254,9 +263,10 @@ def test_a_verification_reads_whole_histories_and_records_no_cell(kept: Desk) ->
     assert told == {
         "symbols": 2,
         "bars seen": 2 * len(SESSIONS) - 1,
-        "restated": 1,
+        "restated": 2,
         "quarantined": 1,
         "lost at the source": 1,
+        "no longer without rows": 0,
         "requests": 2,
     }
     assert kept.venues.requests()[CHART] == 2

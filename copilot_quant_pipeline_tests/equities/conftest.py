@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,11 +35,15 @@ class Answer:
 
 @dataclass
 class Replay:
-    """The stand-in: `chart` answers a symbol's chart requests, `asked` holds (host, path, query) of all."""
+    """The stand-in: `chart` answers a symbol's chart requests, `asked` holds (host, path, query) of all.
+
+    `page` is what Wikipedia's list is in its place.
+    """
 
     url: str = ""
     chart: Callable[[str], Answer] = lambda symbol: Answer()
     crumb: str = "crumb"
+    page: str = ""
     asked: list[tuple[str, str, dict[str, list[str]]]] = field(default_factory=list)
 
     def answers(self, *answers: Answer) -> None:
@@ -75,6 +80,8 @@ def _handler(replay: Replay) -> type[BaseHTTPRequestHandler]:
         def _answer(self, path: str) -> Answer:
             if path.startswith("/v8/finance/chart/"):
                 return replay.chart(path.rsplit("/", 1)[1])
+            if path.startswith("/wiki/"):
+                return Answer(replay.page)
             return Answer(replay.crumb if path.endswith("getcrumb") else "", 200 if path != "/" else 404)
 
         def log_message(self, format: str, *args: object) -> None:
@@ -83,9 +90,8 @@ def _handler(replay: Replay) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-@pytest.fixture
-def replay() -> Iterator[Replay]:
-    replay = Replay()
+@contextmanager
+def served(replay: Replay) -> Iterator[Replay]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(replay))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -98,18 +104,30 @@ def replay() -> Iterator[Replay]:
 
 
 @pytest.fixture
+def replay() -> Iterator[Replay]:
+    with served(Replay()) as replay:
+        yield replay
+
+
+@pytest.fixture
 def client(replay: Replay, tmp_path: Path) -> YahooClient:
     return YahooClient(tmp_path / "cache", url=replay.url, wait=wait_none())
 
 
-def chart_body(days: list[date], *, listed: date | None = None, closes: list[float | None] | None = None) -> str:
+def chart_body(
+    days: list[date],
+    *,
+    listed: date | None = None,
+    closes: list[float | None] | None = None,
+    symbol: str | None = None,
+) -> str:
     """A daily chart in Yahoo's format: a bar of 9..11 around each close."""
     closes = closes or [10.0] * len(days)
     stamps = [int(datetime(day.year, day.month, day.day, 15, tzinfo=UTC).timestamp()) for day in days]
     first = int(datetime(listed.year, listed.month, listed.day, 15, tzinfo=UTC).timestamp()) if listed else None
     meta = {
         "currency": "USD",
-        "symbol": "TEST",
+        "symbol": symbol,
         "instrumentType": "EQUITY",
         "exchangeTimezoneName": "America/New_York",
         "dataGranularity": "1d",

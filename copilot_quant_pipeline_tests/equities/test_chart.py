@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from copilot_quant_pipeline.equities.bars import settle_span
 from copilot_quant_pipeline.equities.chart import VendorBars, parse_chart, parse_error
 from copilot_quant_pipeline.errors import (
+    AnotherCurrency,
+    AnotherInstrument,
     BeforeFirstBar,
     Denied,
     Malformed,
@@ -34,10 +36,10 @@ MONDAY, TUESDAY, WEDNESDAY = date(2024, 3, 25), date(2024, 3, 26), date(2024, 3,
 NOON = 43_200
 
 
-def parsed(body: str | dict[str, Any], end: date = date(2024, 3, 28)) -> VendorBars:
+def parsed(body: str | dict[str, Any], end: date = date(2024, 3, 28), symbol: str = "TEST") -> VendorBars:
     text = body if isinstance(body, str) else json.dumps(body)
     asked_at = datetime(2024, 3, 28, 22, tzinfo=UTC)
-    return parse_chart(text, symbol="TEST", start=date(2024, 1, 2), end=end, fetched_at=asked_at)
+    return parse_chart(text, symbol=symbol, start=date(2024, 1, 2), end=end, fetched_at=asked_at)
 
 
 def body(days: list[date], **changes: Any) -> dict[str, Any]:
@@ -149,7 +151,6 @@ BROKEN = {
     "no result": json.dumps({"chart": {"result": None, "error": None}}),
     "no results": json.dumps({"chart": {"result": [], "error": None}}),
     "no meta": json.dumps(without(body([MONDAY]), *RESULT, "meta")),
-    "a time zone of nowhere": chart_body([MONDAY]).replace("America/New_York", "Mars/Olympus"),
     "no closes": json.dumps(without(body([MONDAY]), *RESULT, "indicators", "quote", 0, "close")),
     "too few closes": json.dumps(body([MONDAY], timestamp=[stamp(MONDAY), stamp(TUESDAY)])),
     "minute bars": chart_body([MONDAY]).replace('"1d"', '"1m"'),
@@ -158,10 +159,7 @@ BROKEN = {
     "brackets without end": '{"chart":' + "[" * 100_000,
     "a stamp beyond all time": json.dumps(body([MONDAY], timestamp=[10**19])),
     "a volume beyond all numbers": chart_body([MONDAY]).replace("1000", "1" + "0" * 400),
-    "a folder for a time zone": chart_body([MONDAY]).replace("America/New_York", "America"),
-    "a split by nothing": json.dumps(
-        body([MONDAY], events=events("splits", (MONDAY, {"numerator": 2, "denominator": 0})))
-    ),
+    "a split of no day": json.dumps(body([MONDAY], events={"splits": {"x": {"numerator": 2, "denominator": 1}}})),
 }
 
 
@@ -170,6 +168,144 @@ def test_what_is_no_daily_chart_is_malformed(what: str) -> None:
     with pytest.raises(Malformed) as refused:
         parsed(BROKEN[what])
     assert "\n" not in str(refused.value)
+
+
+def of(**meta: Any) -> dict[str, Any]:
+    """A chart with other words in its meta block."""
+    made = body([MONDAY, TUESDAY])
+    made["chart"]["result"][0]["meta"].update(meta)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("meta", "kind", "named"),
+    [
+        ({"symbol": "OTHER"}, AnotherInstrument, "OTHER"),
+        ({"symbol": "TEST.TO"}, AnotherInstrument, "TEST.TO"),
+        ({"symbol": 7}, AnotherInstrument, "7"),
+        ({"exchangeTimezoneName": "Europe/London"}, AnotherInstrument, "Europe/London"),
+        ({"exchangeTimezoneName": "America"}, AnotherInstrument, "America"),
+        ({"currency": "GBp"}, AnotherCurrency, "GBp"),
+        ({"currency": "CAD"}, AnotherCurrency, "CAD"),
+    ],
+)
+def test_an_answer_of_something_else_is_refused_and_names_what_came(
+    meta: dict[str, Any], kind: type[VendorError], named: str
+) -> None:
+    with pytest.raises(kind, match=named):
+        parsed(of(**meta))
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_what_an_answer_does_not_say_contradicts_nothing(nothing: str | None) -> None:
+    said = dict.fromkeys(("symbol", "currency", "exchangeTimezoneName", "exchangeName", "instrumentType"), nothing)
+    assert parsed(of(**said)).bars.num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent", "exchange"), [("BRK.B", "BRK-B", "NYQ"), ("^GSPC", "^GSPC", "SNP"), ("SPY", "SPY", "PCX")]
+)
+def test_a_symbol_is_compared_as_the_platform_writes_it_and_its_exchange_does_not_matter(
+    asked: str, sent: str, exchange: str
+) -> None:
+    text = json.dumps(of(symbol=sent, exchangeName=exchange))
+    at = datetime(2024, 3, 28, 22, tzinfo=UTC)
+    assert parse_chart(text, symbol=asked, start=MONDAY, end=WEDNESDAY, fetched_at=at).bars.num_rows == 2
+
+
+def test_an_answer_under_a_known_later_name_is_that_of_the_symbol() -> None:
+    text, at = json.dumps(of(symbol="META")), datetime(2024, 3, 28, 22, tzinfo=UTC)
+    answer = parse_chart(text, symbol="FB", start=MONDAY, end=WEDNESDAY, fetched_at=at, names={"META"})
+    assert (answer.symbol, answer.bars.num_rows) == ("FB", 2)
+
+
+def reasons_of(made: dict[str, Any]) -> dict[date, tuple[str | None, str | None]]:
+    """What becomes of Monday to Wednesday."""
+    answer = parsed(made)
+    settled = settle_span(Span("TEST", (MONDAY, TUESDAY, WEDNESDAY)), answer, now=answer.fetched_at, source="yahoo")
+    return {cell["date"]: (cell["reason"], cell["detail"]) for cell in settled.cells.to_pylist()}
+
+
+UNREADABLE: list[dict[str, Any]] = [
+    {"numerator": 2, "denominator": 0},
+    {"numerator": 0, "denominator": 1},
+    {"numerator": -2, "denominator": 1},
+    {"numerator": float("nan"), "denominator": 1},
+    {"numerator": 1e308, "denominator": 1e-308},
+    {"numerator": "two", "denominator": 1},
+    {"numerator": None, "denominator": 1},
+    {"denominator": 1},
+    {},
+]
+
+
+@pytest.mark.parametrize("event", UNREADABLE)
+def test_a_split_that_cannot_be_read_spoils_its_session_and_those_before_it(event: dict[str, Any]) -> None:
+    found = reasons_of(body([MONDAY, TUESDAY, WEDNESDAY], events=events("splits", (TUESDAY, event))))
+    assert [reason for reason, _ in found.values()] == ["malformed_bar", "malformed_bar", None]
+    assert "2024-03-26 has a split that cannot be" in str(found[MONDAY][1])
+    assert "a split that cannot be" in str(found[TUESDAY][1])
+
+
+@pytest.mark.parametrize("amount", [float("nan"), float("inf"), -1.0, "some", None, [], {}, True])
+def test_a_dividend_that_cannot_be_read_spoils_its_session_alone(amount: Any) -> None:
+    paid = events("dividends", (MONDAY, {"amount": 0.5}), (TUESDAY, {"amount": amount}))
+    split = events("splits", (TUESDAY, {"numerator": 2, "denominator": 1}))
+    made = body([MONDAY, TUESDAY, WEDNESDAY], events={**paid, **split})
+    found = reasons_of(made)
+    assert [reason for reason, _ in found.values()] == [None, "malformed_bar", None]
+    assert "a dividend that cannot be" in str(found[TUESDAY][1])
+    settled = settle_span(Span("TEST", (MONDAY,)), parsed(made), now=datetime.now(UTC), source="yahoo")
+    assert [(row["date"], row["dividend"], row["split_ratio"]) for row in settled.actions.to_pylist()] == [
+        (MONDAY, 1.0, 1.0),
+        (TUESDAY, 0.0, 2.0),
+    ]
+
+
+def test_a_dividend_in_another_currency_fails_its_session_alone() -> None:
+    paid = events(
+        "dividends", (MONDAY, {"amount": 0.5, "currency": "USD"}), (TUESDAY, {"amount": 1, "currency": "CAD"})
+    )
+    found = reasons_of(body([MONDAY, TUESDAY, WEDNESDAY], events=paid))
+    assert [reason for reason, _ in found.values()] == [None, "another_currency", None]
+    assert "CAD" in str(found[TUESDAY][1])
+
+
+@pytest.mark.parametrize("day", [None, 0, "soon", 10**13, float("nan"), [], True])
+def test_an_event_with_an_odd_date_is_of_the_day_it_comes_under(day: Any) -> None:
+    event = {"date": day, "numerator": 2, "denominator": 1, "amount": 0.5}
+    made = body([MONDAY, TUESDAY], events={kind: {str(stamp(TUESDAY)): event} for kind in ("splits", "dividends")})
+    assert column(parsed(made), "split_ratio") == [1.0, 2.0]
+    assert column(parsed(made), "dividend") == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("event", [{"amount": 0.5}, {"amount": 0.5, "date": "soon"}, None, "junk"])
+def test_a_dividend_of_no_day_costs_no_session(event: Any) -> None:
+    assert column(parsed(body([MONDAY, TUESDAY], events={"dividends": {"x": event}})), "dividend") == [0.0, 0.0]
+
+
+def test_a_listing_date_that_cannot_be_read_is_not_known() -> None:
+    assert parsed(of(firstTradeDate="long ago")).first_trade_date is None
+
+
+@pytest.mark.parametrize("after", [[None], [None, None], [0.0]])
+def test_the_live_bar_is_known_before_empty_rows_of_later_days(after: list[float | None]) -> None:
+    later = [WEDNESDAY, date(2024, 3, 28)][: len(after)]
+    made = body([MONDAY, TUESDAY, TUESDAY, *later])
+    result = made["chart"]["result"][0]
+    result["timestamp"][2] += 5 * 3600
+    for values in result["indicators"]["quote"][0].values():
+        values[:] = [10.0, 10.0, 11.0, *after]
+    assert column(parsed(made), "close")[:2] == [10.0, 11.0]
+    assert column(parsed(made), "date").count(TUESDAY) == 1
+
+
+def test_an_empty_row_beside_a_bar_of_its_date_says_nothing() -> None:
+    made = body([MONDAY, TUESDAY, TUESDAY], events=events("dividends", (TUESDAY, {"amount": 0.5})))
+    for values in made["chart"]["result"][0]["indicators"]["quote"][0].values():
+        values[1] = None
+    assert [reason for reason, _ in reasons_of(made).values()] == [None, None, "missing_at_source"]
+    assert column(parsed(made), "dividend") == [0.0, 0.5]
 
 
 REFUSALS: dict[str, tuple[int, type[VendorError], str]] = {
@@ -200,7 +336,8 @@ def test_an_error_of_another_kind_with_status_200_is_yahoos_trouble(code: str) -
 
 
 def test_the_recorded_empty_window_is_an_answer_without_bars(recorded: Path) -> None:
-    answer = parsed((recorded / "yahoo" / "errors" / "yahoo_200_empty_window.json").read_text())
+    text = (recorded / "yahoo" / "errors" / "yahoo_200_empty_window.json").read_text()
+    answer = parsed(text, symbol="MES=F")
     assert (answer.bars.num_rows, answer.first_trade_date) == (0, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from tenacity import wait_fixed, wait_none
 
 from copilot_quant_pipeline.calendar import previous_session, sessions_in_range
 from copilot_quant_pipeline.equities.bars import undo_later_splits
-from copilot_quant_pipeline.equities.fetching import TAIL_DAYS, Fetching, fetch_spans, plan_window
+from copilot_quant_pipeline.equities.fetching import TAIL_DAYS, Fetching, fetch_spans, plan_window, reread_histories
 from copilot_quant_pipeline.equities.yahoo import ATTEMPTS, YahooClient
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.landing import InBackfill, Landing
@@ -261,6 +262,46 @@ def test_a_symbol_that_began_within_the_tail_is_told_from_one_with_a_lost_sessio
     new = fetch_spans(client, landing, [Span("NEW", DAYS[-2:])], beside("NEW"))
     assert reasons(lost)["OLD"] == {"missing_at_source", "settled"}
     assert reasons(new)["NEW"] == {"not_listed", "settled"}
+
+
+@pytest.mark.parametrize(
+    ("meta", "reason"),
+    [
+        ({"symbol": "OTHER"}, "another_instrument"),
+        ({"exchangeTimezoneName": "Europe/London"}, "another_instrument"),
+        ({"currency": "GBp"}, "another_currency"),
+    ],
+)
+def test_an_answer_of_something_else_is_never_stored_nor_kept(
+    replay: Replay, tmp_path: Path, landing: Landing, meta: dict[str, str], reason: str
+) -> None:
+    client = YahooClient(tmp_path / "cache", url=replay.url, clock=lambda: NOW, wait=wait_none())
+    wrong = json.loads(chart_body(list(DAYS), symbol="KO"))
+    wrong["chart"]["result"][0]["meta"].update(meta)
+    for how in (HOW, beside("KO"), replace(HOW, backfill=InBackfill("b", NOW))):
+        replay.answers(Answer(json.dumps(wrong)))
+        refused = fetch_spans(client, landing, [Span("KO", NEWEST)], how)
+        assert (reasons(refused), refused.rows.num_rows, refused.seen_again) == ({"KO": {reason}}, 0, None)
+        assert next(iter(meta.values())) in refused.cells.column("detail")[0].as_py()
+    reread = reread_histories(client, landing, ["KO"], HOW)
+    assert (reread.refused["KO"].reason, reread.harvest.seen_again) == (reason, None)
+    replay.answers(Answer(chart_body(list(DAYS), symbol="KO")))
+    assert reasons(fetch_spans(client, landing, [Span("KO", NEWEST)], HOW)) == {"KO": {"settled"}}
+
+
+def test_why_a_dividend_is_not_known_is_kept_with_its_answer(replay: Replay, tmp_path: Path, landing: Landing) -> None:
+    client = YahooClient(tmp_path / "cache", url=replay.url, clock=lambda: NOW, wait=wait_none())
+    paid = json.loads(chart_body(list(DAYS)))
+    at = paid["chart"]["result"][0]["timestamp"][3]
+    paid["chart"]["result"][0]["events"] = {"dividends": {"x": {"date": at, "amount": 1, "currency": "CAD"}}}
+    replay.answers(Answer(json.dumps(paid)))
+    backfill = replace(HOW, backfill=InBackfill("b", NOW))
+    for dates in (DAYS[:2], DAYS[2:]):
+        harvest = fetch_spans(client, landing, [Span("KO", dates)], backfill)
+    failed = [cell for cell in harvest.cells.to_pylist() if cell["outcome"] == "failed"]
+    assert [(cell["date"], cell["reason"]) for cell in failed] == [(DAYS[3], "another_currency")]
+    assert "CAD" in failed[0]["detail"]
+    assert replay.charts == 1
 
 
 def test_an_interrupt_ends_all_waiting_and_keeps_what_was_fetched(

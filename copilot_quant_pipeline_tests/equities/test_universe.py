@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from copilot_quant_pipeline.equities.universe import (
     fetch_members,
     fetch_page,
     keep_known_spells,
+    merge_members,
     parse_members,
     parse_page,
     plan_spells,
@@ -244,6 +246,100 @@ def test_what_the_page_says_of_a_spell_stands_over_what_was_stored() -> None:
         ("A", date(2001, 1, 2), date(2003, 3, 3)),
         ("A", date(2020, 1, 3), date(2026, 5, 1)),
     }
+
+
+def read_at(html: str, day: date) -> pa.Table:
+    return parse_members(html, now=datetime(day.year, day.month, day.day, tzinfo=UTC))
+
+
+LATER = date(2026, 6, 10)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "lacking"),
+    [
+        ("Date added", "Date first added", None),
+        ("Date added", "Joined the index[9]", None),
+        ("Date added", "Added", None),
+        ("GICS Sector", "Sector", None),
+        ("Security", "Company", None),
+    ],
+)
+def test_a_column_under_another_name_is_read_as_before(was: str, becomes: str, lacking: str | None) -> None:
+    html = made(*((symbol, f"2020-01-{day:02}") for day, symbol in enumerate(("A", "B", "C", "D"), 2)))
+    page = read_at(html.replace(was, becomes, 1), LATER)
+    assert spells_of(page) == spells_of(read_at(html, LATER))
+    assert [row["sector"] for row in page.to_pylist() if row["member_to"] is None] == ["Energy"] * 4
+
+
+@pytest.mark.parametrize("column", ["Date added", "Sector"])
+def test_a_page_that_lost_a_column_wipes_nothing_and_is_told(page: str, members: pa.Table, column: str) -> None:
+    # Cells stay, so that what they hold is of no column that is known.
+    bare = page.replace("Sector</th>", "Thing</th>", 1) if column == "Sector" else page.replace(column, "Thing", 1)
+    assert bare != page
+    if column == "Date added":
+        before, listed, after = bare.partition('id="constituents"')
+        table, end, rest = after.partition("</table>")
+        bare = before + listed + re.sub(r">\d{4}-\d{2}-\d{2}", ">?", table) + end + rest
+    merged = merge_members(read_at(bare, LATER), members)
+    assert spells_of(merged.members) == spells_of(members)
+    sectors = {row["symbol"]: row["sector"] for row in members.to_pylist() if row["member_to"] is None}
+    kept = {row["symbol"]: row["sector"] for row in merged.members.to_pylist() if row["member_to"] is None}
+    assert kept == sectors
+    assert merged.lost is not None
+    assert column.lower() in merged.lost
+    assert merge_members(members, members).lost is None
+
+
+def as_stored(html: str, day: date) -> pa.Table:
+    return merge_members(read_at(html, day), MEMBERS.arrow.empty_table()).members
+
+
+FB = made(("FB", "2013-12-23"), ("KO", "1957-03-04"), changes="").replace("FB Inc.", "Meta Platforms")
+RENAMED = FB.replace(">FB<", ">META<")
+
+
+def test_a_renamed_symbol_takes_over_the_spell_of_the_old_one() -> None:
+    merged = merge_members(read_at(RENAMED, LATER), as_stored(FB, date(2026, 5, 10)))
+    assert spells_of(merged.members) == {("KO", date(1957, 3, 4), None), ("META", date(2013, 12, 23), None)}
+    assert [(one.old, one.new, one.day) for one in merged.renames] == [("FB", "META", LATER)]
+
+
+def test_a_rename_on_a_page_that_lost_its_dates_keeps_them() -> None:
+    page = RENAMED.replace("2013-12-23", "").replace("1957-03-04", "")
+    merged = merge_members(read_at(page, LATER), as_stored(FB, date(2026, 5, 10)))
+    assert spells_of(merged.members) == {("KO", date(1957, 3, 4), None), ("META", date(2013, 12, 23), None)}
+
+
+def test_two_members_that_an_earlier_version_made_of_a_rename_become_one() -> None:
+    stored = as_stored(FB, date(2026, 5, 10))
+    before = keep_known_spells(read_at(RENAMED, date(2026, 5, 11)), stored)
+    assert before.num_rows == 3
+    merged = merge_members(read_at(RENAMED, LATER), before)
+    assert spells_of(merged.members) == {("KO", date(1957, 3, 4), None), ("META", date(2013, 12, 23), None)}
+    assert [(one.old, one.day) for one in merged.renames] == [("FB", date(2026, 5, 11))]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        RENAMED.replace("Meta Platforms", "Something else"),
+        RENAMED.replace("2013-12-23", "2022-06-09"),
+        FB.replace("<td>FB</td>", "<td>FB</td>").replace(
+            "</table>", "<tr><td>META</td><td>Meta Platforms</td><td>x</td><td>2013-12-23</td><td>?</td></tr></table>"
+        ),
+    ],
+)
+def test_another_company_in_its_place_is_no_rename(page: str) -> None:
+    merged = merge_members(read_at(page, LATER), as_stored(FB, date(2026, 5, 10)))
+    assert merged.renames == ()
+    assert "FB" in {symbol for symbol, _, _ in spells_of(merged.members)}
+
+
+def test_one_of_two_share_classes_that_leaves_is_no_rename() -> None:
+    both = made(("A", "2013-12-23"), ("B", "2013-12-23"), changes="").replace("A Inc.", "X").replace("B Inc.", "X")
+    one = made(("B", "2013-12-23"), changes="").replace("B Inc.", "X")
+    assert merge_members(read_at(one, LATER), as_stored(both, date(2026, 5, 10))).renames == ()
 
 
 @pytest.mark.parametrize("count", [0, 1, FEWEST - 1, MOST + 1])

@@ -18,6 +18,8 @@ from tenacity import wait_none
 from copilot_quant_pipeline.equities.brake import Brake
 from copilot_quant_pipeline.equities.yahoo import ATTEMPTS, Traffic, YahooClient
 from copilot_quant_pipeline.errors import (
+    AnotherCurrency,
+    AnotherInstrument,
     BeforeFirstBar,
     Malformed,
     NotFound,
@@ -36,13 +38,13 @@ DOWN = Answer('{"chart":{"result":null,"error":{"code":"x","description":"y"}}}'
 CHARTS = (
     "chart-AAPL-2020-08-31-to-2020-11-07.json",
     "chart-GOOG-2020-01-01-to-2020-01-03.json",
-    "chart-OCDO.L-2020-01-01-to-2020-01-03.json",
     "historical-via-chart-MSFT-dividends-2021-02-01-to-2022-01-31.json",
     "historical-via-chart-NVDA-split-2021-02-01-to-2022-01-31.json",
     "historical-via-chart-dividends-TSLA-no-dividends.json",
     "history_chart_AAPL.json",
     "history_chart_MSFT.json",
 )
+IN_LONDON = "chart-OCDO.L-2020-01-01-to-2020-01-03.json"
 WEEKEND = "chart-AAPL-2025-02-01-to-2025-02-02-includePrePost-false-interval-1m.json"
 CRUMB = "getCrumb-getcrumb.json"
 
@@ -53,20 +55,26 @@ def recorded_body(recorded: Path, name: str) -> dict[str, Any]:
     return body
 
 
+def anonymous(body: dict[str, Any]) -> dict[str, Any]:
+    """Without the symbol it is of, to be asked for under any."""
+    del body["chart"]["result"][0]["meta"]["symbol"]
+    return body
+
+
 def exchange_days(result: dict[str, Any]) -> list[date]:
     zone = ZoneInfo(result["meta"]["exchangeTimezoneName"])
     return [datetime.fromtimestamp(stamp, zone).date() for stamp in result["timestamp"]]
 
 
 def test_every_recorded_chart_is_covered_by_a_test(recorded: Path) -> None:
-    assert {path.name for path in (recorded / "yahoo" / "chart").iterdir()} == {*CHARTS, WEEKEND, CRUMB}
+    assert {path.name for path in (recorded / "yahoo" / "chart").iterdir()} == {*CHARTS, IN_LONDON, WEEKEND, CRUMB}
 
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_a_recorded_chart_arrives_value_by_value(
     recorded: Path, replay: Replay, client: YahooClient, name: str
 ) -> None:
-    body = recorded_body(recorded, name)
+    body = anonymous(recorded_body(recorded, name))
     replay.answers(Answer(json.dumps(body)))
     result = body["chart"]["result"][0]
     days = exchange_days(result)
@@ -86,11 +94,29 @@ def test_a_recorded_chart_arrives_value_by_value(
     ]
 
 
+@pytest.mark.parametrize(
+    ("meta", "kind"),
+    [
+        ({}, AnotherInstrument),
+        ({"exchangeTimezoneName": None}, AnotherCurrency),
+    ],
+)
+def test_a_recorded_chart_of_london_is_refused(
+    recorded: Path, replay: Replay, client: YahooClient, meta: dict[str, Any], kind: type[VendorError]
+) -> None:
+    body = recorded_body(recorded, IN_LONDON)
+    body["chart"]["result"][0]["meta"].update(meta)
+    replay.answers(Answer(json.dumps(body)))
+    with pytest.raises(kind):
+        client.fetch_bars("OCDO.L", START, END)
+    assert (replay.charts, client.traffic.retries) == (1, 0)
+
+
 @pytest.mark.parametrize("name", CHARTS)
 def test_a_recorded_chart_reads_as_yfinances_own_frame_does(
     recorded: Path, replay: Replay, client: YahooClient, name: str
 ) -> None:
-    body = recorded_body(recorded, name)
+    body = anonymous(recorded_body(recorded, name))
     replay.answers(Answer(json.dumps(body)))
     days = exchange_days(body["chart"]["result"][0])
     # yfinance remembers answers by symbol: one for each body.

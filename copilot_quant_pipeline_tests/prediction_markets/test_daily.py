@@ -60,6 +60,7 @@ def expected(rows: list[Row]) -> Row:
         "volume": sum(known["volume"]),
         "open_interest": last("open_interest"),
         "settlement": None,
+        "kind": "trade",
     }
 
 
@@ -94,13 +95,13 @@ def settled_day(folder: Path, rows: list[Row]) -> Row:
     cell = {"date": START.date(), "key": MARKET, "outcome": "settled", "fetched_at": START + timedelta(9)}
     asked = pa.Table.from_pylist([cell], CELLS)
     warehouse.settle(PRICES, asked, pa.Table.from_pylist(rows, PRICES.arrow), run_id="run")
-    (day,) = warehouse.read("select open, high, low, close, volume from prediction_markets.daily").to_pylist()
+    (day,) = warehouse.read("select open, high, low, close, volume, kind from prediction_markets.daily").to_pylist()
     return day
 
 
 def test_a_price_without_open_high_and_low_stands_for_all_of_them(tmp_path: Path) -> None:
     day = settled_day(tmp_path, [bare(number, price) for number, price in enumerate(["0.29", "0.0005", "0.58"])])
-    assert list(day.values()) == [Decimal("0.29"), Decimal("0.58"), Decimal("0.0005"), Decimal("0.58"), None]
+    assert list(day.values()) == [Decimal("0.29"), Decimal("0.58"), Decimal("0.0005"), Decimal("0.58"), None, "trade"]
 
 
 def test_what_an_outcome_settled_at_is_no_price_of_its_last_day(tmp_path: Path) -> None:
@@ -108,3 +109,20 @@ def test_what_an_outcome_settled_at_is_no_price_of_its_last_day(tmp_path: Path) 
     assert [day[name] for name in ("open", "high", "low", "close")] == [
         Decimal(price) for price in ("0.29", "0.31", "0.29", "0.31")
     ]
+    assert day["kind"] == "settlement"
+
+
+def test_a_day_of_a_settlement_alone_has_no_price_and_says_why(tmp_path: Path) -> None:
+    day = settled_day(tmp_path, [bare(5, "1", price_kind="settlement")])
+    assert (day["close"], day["kind"]) == (None, "settlement")
+
+
+def test_a_price_was_known_when_its_interval_was_over_and_not_as_it_began(tmp_path: Path) -> None:
+    said = ({"stamp": "begins", "service": "data-api"}, {"stamp": "ends"}, {"stamp": "instant"}, {})
+    rows = [{**bare(number, "0.3"), "grain_seconds": 3600, **one} for number, one in enumerate(said)]
+    settled_day(tmp_path, rows)
+    told = Warehouse(tmp_path / "warehouse.duckdb").read(
+        "select date_diff('minute', stamped_at, known_at) as later from prediction_markets.known_prices"
+        " order by stamped_at"
+    )
+    assert told.column("later").to_pylist() == [60, 0, 0, None]

@@ -13,11 +13,12 @@ from copilot_quant_pipeline.prediction_markets.following import (
     NOW_CALLED,
     FollowRule,
     keep_keys,
+    keep_outcomes,
     plan_followed,
     plan_keys,
     plan_retired,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Market
+from copilot_quant_pipeline.prediction_markets.venue import Broken, Market, Outcome
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 SMALL = Market(
@@ -98,6 +99,38 @@ def test_what_a_market_belongs_to_stays_known_when_its_venue_does_not_say_it_any
     full = replace(SMALL, event="E", series="S")
     assert keep_keys([replace(SMALL, category=None)], [full]) == [full]
     assert keep_keys([replace(SMALL, category="sports")], [full])[0].category == "sports"
+
+
+def _with(**outcomes: str) -> Market:
+    return replace(OTHER, outcomes=tuple(Outcome(name, token) for name, token in outcomes.items()))
+
+
+def test_a_contract_that_joins_a_yes_no_market_does_not_make_its_no_a_yes() -> None:
+    pair, contracts = _with(Yes="7", No="7"), _with(Alice="7", Bob="8")
+    assert isinstance(keep_outcomes(contracts, pair), Broken)
+    assert isinstance(keep_outcomes(pair, contracts), Broken)
+
+
+def test_outcomes_may_join_leave_or_get_their_first_token() -> None:
+    known = _with(A="1", B="2")
+    for described in (_with(A="1", B="2", C="3"), _with(B="2"), _with(B="2", A="1")):
+        assert keep_outcomes(described, known) == described
+    assert keep_outcomes(known, _with(A="", B="")) == known
+    assert keep_outcomes(known, None) == known
+
+
+@given(st.permutations("123"), st.permutations("ABC"))
+def test_a_token_keeps_its_outcome_or_the_record_is_broken(tokens: list[str], names: list[str]) -> None:
+    known = _with(A="1", B="2", C="3")
+    kept = keep_outcomes(_with(**dict(zip(names, tokens, strict=True))), known)
+    is_same = dict(zip(names, tokens, strict=True)) == {"A": "1", "B": "2", "C": "3"}
+    assert isinstance(kept, Market) is is_same
+
+
+def test_a_number_is_a_markets_id_before_it_is_an_outcomes() -> None:
+    first, second = replace(OTHER, id="7", slug="x", outcomes=_with(Yes="8").outcomes), replace(OTHER, id="8", slug="y")
+    assert plan_keys([second, first], ["polymarket:8"]) == {"polymarket:8": "polymarket:y"}
+    assert plan_keys([first], ["polymarket:8"]) == {"polymarket:8": "polymarket:8"}
 
 
 slugs = st.sampled_from("abcd")

@@ -11,6 +11,7 @@ import pytest
 from tenacity import RetryCallState
 
 from copilot_quant_pipeline.errors import (
+    Denied,
     Malformed,
     NoSuchRoute,
     NotFound,
@@ -63,10 +64,10 @@ def test_a_post_sends_its_body_as_json_and_a_clients_headers_go_with_every_reque
     ("status", "body", "kind"),
     [
         (400, {"error": "id is invalid"}, Rejected),
-        (401, {"detail": "who are you"}, Rejected),
+        (401, {"detail": "who are you"}, Denied),
         (404, {"message": "Contract not found"}, NotFound),
         (422, {"type": "validation error"}, Rejected),
-        (451, "unavailable for legal reasons", Rejected),
+        (451, "unavailable for legal reasons", Denied),
     ],
 )
 def test_a_refusal_is_told_in_the_venues_words_and_not_repeated(

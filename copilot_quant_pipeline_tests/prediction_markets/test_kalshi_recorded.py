@@ -61,7 +61,7 @@ def always(body: Any) -> Callable[[dict[str, list[str]], Any], Answer]:
 
 
 def list_and_store(sources: MarketSources, *ids: str) -> list[str]:
-    catalog = sources.fetch_catalog("kalshi", FollowRule(("kalshi",), top=1000, ids=ids))
+    catalog = sources.look("kalshi", FollowRule(("kalshi",), top=1000, ids=ids), (), ())
     assert not catalog.broken
     record_markets(sources.warehouse, catalog_rows(catalog.markets, NOW, "test"))
     return [market.key for market in catalog.markets]
@@ -203,4 +203,4 @@ def test_471_recorded_fed_markets_are_stored_with_their_events_and_series(
     # Cut out of the ticker, the series of the older ones would be FED.
     assert sum(not row["id"].startswith("KXFED") for row in stored) > 100
     # Both tiers are asked for a hundred at once, and each event once.
-    assert len(venue.requests) <= 5 + 4 + len(fed["events"])
+    assert len(venue.requests) <= 5 + 4 + 5 + len(fed["events"])  # nor is a list of events served here

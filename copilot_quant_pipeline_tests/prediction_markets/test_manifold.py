@@ -11,6 +11,7 @@ from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Reje
 from copilot_quant_pipeline.prediction_markets import manifold
 from copilot_quant_pipeline.prediction_markets.http import Pace
 from copilot_quant_pipeline.prediction_markets.manifold import Manifold, parse_market, parse_prices
+from copilot_quant_pipeline.prediction_markets.prices import settlements_of
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, Market, MarketQuery
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarket, SimulatedMarkets
@@ -197,6 +198,60 @@ def test_only_an_outcome_that_won_is_a_result(changed: dict[str, Any], result: s
     assert (market.status, market.result) == ("resolved", result)
 
 
+def answers_of(*told: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"id": name, "text": name.upper(), **one} for name, one in zip("abc", told, strict=False)]
+
+
+ONE_YES_ONE_NO = answers_of({"resolution": "YES"}, {"resolution": "YES"}, {"resolution": "NO"})
+PARTS = answers_of(*({"resolution": "MKT", "resolutionProbability": Decimal(part)} for part in ("0.5", "0.5", "0")))
+MANY = {"outcomeType": "MULTIPLE_CHOICE"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "settled"),
+    [
+        ({"resolution": "MKT", "resolutionProbability": Decimal("0.37")}, {"Yes": "0.370000", "No": "0.630000"}),
+        ({"resolution": "MKT", "resolutionProbability": 1}, {"Yes": "1", "No": "0"}),
+        ({"resolution": "CANCEL", "resolutionProbability": Decimal("0.37")}, None),
+        ({"resolution": "MKT"}, None),
+        (
+            MANY | {"answers": PARTS, "resolution": "CHOOSE_MULTIPLE"},
+            {"A": "0.5", "B": "0.5", "C": "0"},
+        ),
+        (
+            MANY | {"answers": answers_of({}, {}, {}), "resolution": "MKT", "resolutions": {"a": 50, "b": 50}},
+            {"A": "0.5", "B": "0.5", "C": "0"},
+        ),
+        (
+            MANY | {"answers": ONE_YES_ONE_NO, "resolution": ..., "shouldAnswersSumToOne": False},
+            {"A": "1", "B": "1", "C": "0"},
+        ),
+        (
+            MANY | {"answers": ONE_YES_ONE_NO, "resolution": "CHOOSE_MULTIPLE", "shouldAnswersSumToOne": True},
+            {"A": "0.5", "B": "0.5", "C": "0"},
+        ),
+        (
+            MANY | {"answers": answers_of({"resolution": "YES"}, {"resolution": "CANCEL"}, {"resolution": "NO"})},
+            {"A": "1", "C": "0"},
+        ),
+        (MANY | {"answers": PARTS, "resolution": "CANCEL"}, None),
+    ],
+)
+def test_every_end_settles_each_outcome_at_what_it_was_worth(
+    changed: dict[str, Any], settled: dict[str, str] | None
+) -> None:
+    told = settlements_of(parse_market(record(**changed), NOW))
+    assert (told and {name: Decimal(worth) for name, worth in told.items()}) == (
+        settled and {name: Decimal(worth) for name, worth in settled.items()}
+    )
+
+
+def test_the_only_one_of_independent_answers_that_came_true_is_the_result() -> None:
+    told = answers_of({"resolution": "NO"}, {"resolution": "YES"}, {"resolution": "NO"})
+    market = parse_market(record(answers=told, resolution=..., shouldAnswersSumToOne=False, **MANY), NOW)
+    assert market.result == "B"
+
+
 def test_a_far_off_close_is_open_ended_and_a_passed_one_closes() -> None:
     unresolved = {"isResolved": False, "resolution": ...}
     assert parse_market(record(closeTime=253402300799000, **unresolved), NOW).closes_at is None
@@ -264,8 +319,8 @@ def test_a_broken_market_of_a_page_is_named_and_the_others_are_kept() -> None:
 def test_a_list_that_loops_is_told() -> None:
     with Loopback() as stub:
         stub.answers = [answer(200, [record()])]
-        with pytest.raises(Malformed, match="loops"):
-            client(stub.url).fetch_markets(MarketQuery())
+        catalog = client(stub.url).fetch_markets(MarketQuery())
+    assert "runs in a circle" in catalog.incomplete[0]
 
 
 def test_a_foreign_answer_is_malformed() -> None:

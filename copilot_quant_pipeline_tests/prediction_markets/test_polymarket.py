@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Rejected, Unavailable
+from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Unavailable
 from copilot_quant_pipeline.prediction_markets.polymarket import Polymarket
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, Market, MarketQuery, MissingAtSource
 from copilot_quant_pipeline.sandbox import Sandbox
@@ -123,18 +123,21 @@ def test_a_deleted_market_is_not_found_and_a_renamed_one_keeps_its_id(sandbox: S
     assert venue.fetch_market("better-name").id == renamed.id == venue.fetch_market(renamed.id).id
 
 
-def test_a_cursor_that_loops_is_named(sandbox: Sandbox, venue: Polymarket) -> None:
+def test_a_cursor_that_loops_ends_an_incomplete_list(sandbox: Sandbox, venue: Polymarket) -> None:
     sandbox.fault("polymarket_cursor_loop")
-    with pytest.raises(Malformed, match=r"/markets/keyset goes in circles: cursor '.{40}' came twice"):
-        venue.fetch_markets(MarketQuery())
+    catalog = venue.fetch_markets(MarketQuery())
+    assert catalog.markets
+    assert not catalog.complete
+    assert all("/markets/keyset runs in a circle" in why for why in catalog.incomplete)
 
 
 def test_a_listing_whose_cursor_expires_is_begun_anew(sandbox: Sandbox, venue: Polymarket) -> None:
     sandbox.fault("polymarket_cursor_expired", times=1)
     assert len(venue.fetch_markets(MarketQuery()).markets) == len(LISTED)
     sandbox.fault("polymarket_cursor_expired")
-    with pytest.raises(Rejected, match="after_cursor is invalid"):
-        venue.fetch_markets(MarketQuery())
+    catalog = venue.fetch_markets(MarketQuery())
+    assert catalog.markets
+    assert "after_cursor is invalid" in catalog.incomplete[0]
 
 
 @pytest.mark.parametrize("how", ["cut", "no_id", "nan", "one_token"])

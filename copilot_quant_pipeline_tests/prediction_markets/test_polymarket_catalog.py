@@ -17,6 +17,7 @@ from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
     parse_markets,
     parse_page,
 )
+from copilot_quant_pipeline.prediction_markets.prices import settlements_of
 
 
 def read(path: Path) -> Any:
@@ -43,10 +44,11 @@ def record(**changes: Any) -> dict[str, Any]:
 
 def test_the_recorded_page_of_open_markets(recorded: Path) -> None:
     page = parse_page(read(recorded / "polymarket/keyset/markets-keyset-limit-1.json"), "markets")
-    assert page.next_cursor
-    assert page.next_cursor.startswith("3CqzoHMPAqWjKOebnJ9W0")
-    assert not page.catalog.broken
-    (market,) = page.catalog.markets
+    assert page.after
+    assert page.after.startswith("3CqzoHMPAqWjKOebnJ9W0")
+    catalog = parse_markets(page.records)
+    assert not catalog.broken
+    (market,) = catalog.markets
     assert (market.id, market.slug, market.status) == ("540817", "new-rhianna-album-before-gta-vi-926", "open")
     assert market.category == "politics"
     assert market.event == "what-will-happen-before-gta-vi"
@@ -58,7 +60,7 @@ def test_the_recorded_page_of_open_markets(recorded: Path) -> None:
 
 def test_the_recorded_page_of_resolved_markets(recorded: Path) -> None:
     page = parse_page(read(recorded / "polymarket/keyset/resolved-markets-keyset-limit-1.json"), "markets")
-    (market,) = page.catalog.markets
+    (market,) = parse_markets(page.records).markets
     assert (market.id, market.status, market.result) == ("240379", "resolved", "No")
     assert market.closes_at == datetime(2024, 7, 18, 0, 10, 37, 491895, tzinfo=UTC)
     assert market.volume == Decimal("490480.591708")
@@ -67,8 +69,9 @@ def test_the_recorded_page_of_resolved_markets(recorded: Path) -> None:
 
 def test_the_recorded_page_of_events(recorded: Path) -> None:
     page = parse_page(read(recorded / "polymarket/keyset/events-keyset-limit-1.json"), "events")
-    assert not page.catalog.broken
-    found = {market.id: market for market in page.catalog.markets}
+    catalog = parse_events(page.records)
+    assert not catalog.broken
+    found = {market.id: market for market in catalog.markets}
     assert {key: one.status for key, one in found.items()} == {
         "516950": "resolved",
         "678876": "resolved",
@@ -141,6 +144,26 @@ def test_a_market_resolved_in_parts_says_what_they_are_worth() -> None:
     split = parse_market(record(closed=True, umaResolutionStatus="resolved", outcomePrices='["0.5", "0.5"]'))
     assert (split.result, split.facts["settlement"]) == (None, "0.5")
     assert "settlement" not in parse_market(record()).facts
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "prices", "settled"),
+    [
+        (["Long", "Short"], ["0.37", "0.63"], ["0.37", "0.63"]),
+        (["A", "B", "C"], ["0.3333", "0.3333", "0.3333"], ["0.333333", "0.333333", "0.333333"]),
+        (["Yes", "No"], ["0.37", "0.63"], None),
+        (["Long", "Short"], ["0", "0"], None),
+    ],
+)
+def test_a_scalar_settles_where_it_ended_and_equal_parts_at_their_share(
+    outcomes: list[str], prices: list[str], settled: list[str] | None
+) -> None:
+    told = {"outcomes": json.dumps(outcomes), "outcomePrices": json.dumps(prices)}
+    tokens = json.dumps([str(number) for number in range(len(outcomes))])
+    ended = parse_market(record(closed=True, umaResolutionStatus="resolved", clobTokenIds=tokens, **told))
+    worth = settlements_of(ended)
+    assert ended.status == ("resolved" if settled else "closed")
+    assert (worth and [str(one) for one in worth.values()]) == settled
 
 
 def test_outcomes_are_matched_by_position() -> None:

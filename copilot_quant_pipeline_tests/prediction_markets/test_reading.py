@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, Unavailable
+from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets.reading import (
     SIX_DIGITS,
     Point,
-    fits_the_axis,
     gather,
     hourly,
     parsed,
@@ -63,12 +63,12 @@ def test_an_instant_is_read_in_its_unit_only() -> None:
 
 @pytest.mark.parametrize("slug", ["will-it-rain", "KXFED-24NOV-T4.75", "Überraschung", "a/b?c"])
 def test_most_slugs_can_be_part_of_a_key(slug: str) -> None:
-    assert fits_the_axis(slug)
+    assert is_slug(slug)
 
 
 @pytest.mark.parametrize("slug", ["", "a b", "a|b", "a[1]", "a,b", "a\nb"])
 def test_a_slug_that_would_break_a_key_cannot(slug: str) -> None:
-    assert not fits_the_axis(slug)
+    assert not is_slug(slug)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["Yes", "No"]), st.integers(-90, 290)), max_size=60))
@@ -90,7 +90,7 @@ def test_of_each_outcome_and_hour_the_last_point_is_left(given_points: list[tupl
 
 
 def test_one_that_cannot_be_had_is_named_and_the_others_are_kept() -> None:
-    def fetch(name: str) -> Market:
+    def fetch(name: str, attempts: int) -> Market:
         if name == "gone":
             raise NotFound("no such market")
         return parsed(lambda record: a_market(record[name]), {"1": "1", "2": "2"})
@@ -104,8 +104,25 @@ def test_one_that_cannot_be_had_is_named_and_the_others_are_kept() -> None:
 
 
 def test_a_venue_that_is_down_breaks_no_market() -> None:
-    def fetch(name: str) -> Market:
+    def fetch(name: str, attempts: int) -> Market:
         raise Unavailable("down")
 
     with pytest.raises(Unavailable):
-        gather("bazaar", ["1"], fetch)
+        gather("bazaar", ["1", "2"], fetch)
+
+
+def test_records_that_are_not_answered_for_are_named_and_too_many_in_a_row_end_the_asking() -> None:
+    asked: list[int] = []
+
+    def fetch(name: str, attempts: int) -> Market:
+        asked.append(attempts)
+        if int(name) in (2, 3, 4) or int(name) > 5:
+            raise Unavailable(f"500 to {name}")
+        return a_market(name)
+
+    catalog = gather("bazaar", map(str, range(1, 40)), fetch)
+    assert [market.id for market in catalog.markets] == ["1", "5"]
+    assert [broken.id for broken in catalog.broken[:3]] == ["2", "3", "4"]
+    assert asked[:6] == [5, 5, 1, 1, 1, 5]
+    assert len(asked) == 15
+    assert not catalog.complete

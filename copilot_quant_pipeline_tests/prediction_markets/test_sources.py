@@ -52,6 +52,7 @@ def sources(tmp_path: Path) -> Iterator[MarketSources]:
         venue.answers = [answer(404, {"error": "not found"})]
         venue.routes |= {
             "/markets/slug/draw": lambda query, sent: answer(200, json.dumps(RECORD)),
+            "/markets/1": lambda query, sent: answer(200, json.dumps(RECORD)),
             "/batch-prices-history": batch,
             "/v2/prices-history": lambda query, sent: answer(200, {"data": None}),
         }
@@ -96,3 +97,12 @@ def test_a_draw_is_told_as_a_half_each_on_every_day(sources: MarketSources) -> N
     told = sources.warehouse.read("select distinct outcome, settlement from prediction_markets.daily order by outcome")
     assert told.to_pylist() == [{"outcome": name, "settlement": Decimal("0.5")} for name in "AB"]
     assert sources.warehouse.read("select count(*) as n from prediction_markets.daily").to_pylist() == [{"n": 8}]
+
+
+def test_a_key_that_is_another_name_of_a_market_gets_no_market_of_its_own(sources: MarketSources) -> None:
+    asked = Rectangle((date(2026, 3, 5),), ("polymarket:1",))  # as somebody may put it on the axis in Dagit
+    harvest = sources.harvest_prices(asked, refresh=True, backfill=None)
+    (cell,) = harvest.cells.to_pylist()
+    assert (cell["outcome"], cell["reason"]) == ("failed", "unknown_market")
+    assert "polymarket:draw" in cell["detail"]
+    assert sources.warehouse.read("from prediction_markets.markets").num_rows == 0

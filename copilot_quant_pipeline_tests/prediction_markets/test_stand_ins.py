@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -559,6 +560,18 @@ def test_an_empty_live_answer_for_a_settled_market_falls_through(venue: Loopback
     assert kalshi.fetch_prices(market, START, START + timedelta(hours=6)).num_rows == 12
 
 
+@pytest.mark.parametrize("live", [always(404), always(200, {"ticker": TICKER, "candlesticks": []})])
+def test_a_settled_market_is_not_quiet_by_one_tier_while_the_other_does_not_answer(
+    venue: Loopback, kalshi: Kalshi, live: Route
+) -> None:
+    batch = always(200, {"markets": [{"market_ticker": TICKER, "candlesticks": []}]})
+    venue.routes |= {f"{V2}/markets/candlesticks": batch, SERIES_CANDLES: live, LATE_CANDLES: always(500)}
+    venue.routes[f"{V2}/markets"] = always(200, {"markets": [], "cursor": ""})
+    market = kalshi_market(status="finalized", settlement_ts="2026-03-12T00:00:00Z")
+    found = kalshi.fetch_prices_of([market], START, START + timedelta(hours=6))
+    assert isinstance(found[market.key], Unavailable)
+
+
 @pytest.mark.parametrize("trouble", [answer(502, "<html>"), answer(429, {"error": "too many requests"})])
 def test_a_trouble_that_passes_is_got_over(venue: Loopback, kalshi: Kalshi, trouble: Answer) -> None:
     troubles = [trouble, trouble]
@@ -579,3 +592,46 @@ def test_recorded_pages_are_read_over_the_wire(recorded: Path, venue: Loopback, 
     venue.routes["/markets/keyset"] = listed
     (market,) = polymarket.fetch_markets(MarketQuery(with_ended=False)).markets
     assert (market.id, market.volume) == ("540817", Decimal("858688.426815"))
+
+
+# Silence
+
+
+def test_silent_days_of_many_markets_cost_few_requests(venue: Loopback, polymarket: Polymarket) -> None:
+    venue.routes["/batch-prices-history"] = lambda _, sent: answer(200, {"history": dict.fromkeys(sent["markets"], [])})
+    venue.routes |= {"/prices-history": always(200, {"history": []}), "/v2/prices-history": NO_DATA}
+    silent = [a_market(number) for number in range(100, 244)]
+    found = polymarket.fetch_prices_of(silent, START, START + DAY)
+    assert {type(answer) for answer in found.values()} == {MissingAtSource}
+    # 288 outcomes twenty at once, at two grains; one outcome of each market at the service that takes one at a time.
+    assert len(venue.requests) <= 2 * 15 + 144
+
+
+def test_a_silent_sibling_is_asked_for_where_the_other_outcome_has_prices(
+    venue: Loopback, polymarket: Polymarket
+) -> None:
+    venue.routes["/batch-prices-history"] = lambda _, sent: answer(200, {"history": dict.fromkeys(sent["markets"], [])})
+    venue.routes |= {"/prices-history": always(200, {"history": []}), "/v2/prices-history": data()}
+    found = polymarket.fetch_prices_of([a_market(1), a_market(2)], START, START + DAY)
+    assert {table(answer).num_rows for answer in found.values()} == {48}
+
+
+@pytest.mark.parametrize("left_out", [True, False])
+def test_quiet_markets_that_the_live_tier_knows_are_not_asked_for_one_by_one(
+    venue: Loopback, kalshi: Kalshi, left_out: bool
+) -> None:
+    quiet = [replace(kalshi_market(), id=f"KXQ-{n}", slug=f"KXQ-{n}", series="KXQ") for n in range(185)]
+
+    def candles(query: dict[str, list[str]], _: Any) -> Answer:
+        tickers = [] if left_out else query["market_tickers"][0].split(",")
+        return answer(200, {"markets": [{"market_ticker": one, "candlesticks": []} for one in tickers]})
+
+    def listed(query: dict[str, list[str]], _: Any) -> Answer:
+        records = [{"ticker": one} for one in query["tickers"][0].split(",") if one != "KXQ-7"]
+        return answer(200, {"markets": records, "cursor": ""})
+
+    venue.routes |= {f"{V2}/markets/candlesticks": candles, f"{V2}/markets": listed}
+    found = kalshi.fetch_prices_of(quiet, START, START + 2 * DAY)
+    assert {key for key, one in found.items() if isinstance(one, VendorError)} == {"kalshi:KXQ-7"}
+    # Twenty at once, who is known a hundred at once, and who is not in both tiers.
+    assert len(venue.requests) <= 10 + 2 + 3

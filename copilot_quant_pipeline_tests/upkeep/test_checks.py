@@ -336,7 +336,9 @@ def test_a_bar_that_contradicts_what_was_told_is_an_error_once_it_is_final(obser
     told = [{"symbol": "AAPL", "date": WEDNESDAY, "dividend": 0.25}]
     observatory.store(bar(WEDNESDAY, "AAPL", confirmed_at=None), actions=told)
     assert observatory.check(CONSISTENT, at("2024-03-29 14:00")).passed
-    observatory.store(bar(WEDNESDAY, "AAPL", confirmed_at=at("2024-03-29 12:00")))
+    # A settle would have the bar say what is known of its action.
+    with observatory.warehouse.transaction() as connection:
+        connection.execute("update equities.bars set dividend = 0, confirmed_at = '2024-03-29 12:00:00+00'")
     wrong = observatory.check(CONSISTENT, at("2024-03-29 14:00"))
     assert said(wrong) == (False, ERROR)
     assert "2024-03-27 AAPL: bar: dividend 0.0, split 1.0; told: dividend 0.25, split 1.0" in numbers(wrong)["first"]

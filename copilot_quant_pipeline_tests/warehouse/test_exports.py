@@ -68,6 +68,7 @@ def test_every_table_is_there_with_its_columns_and_rows(warehouse: Warehouse, tm
         "markets": 0,
         "prices": 1,
         "daily": 1,
+        "lives": 0,
         "coverage": 4,
     }
     for name, one in written.items():
@@ -107,7 +108,12 @@ def test_parquet_keeps_every_type(warehouse: Warehouse, tmp_path: Path) -> None:
 
 def test_symbols_and_dates_choose_and_leave_out_what_has_no_symbols(warehouse: Warehouse, tmp_path: Path) -> None:
     written = export(warehouse, "csv", tmp_path, symbols=["B"], start=TUE, end=WED)
-    assert [(one.table, one.rows) for one in written] == [("bars", 1), ("adjusted_bars", 1), ("coverage", 1)]
+    assert [(one.table, one.rows) for one in written] == [
+        ("bars", 1),
+        ("adjusted_bars", 1),
+        ("lives", 0),
+        ("coverage", 1),
+    ]
     # Adjusted by all that is stored, not by what is shown.
     export(warehouse, "csv", tmp_path, tables=["adjusted_bars"], symbols=["B"], end=MON)
     assert [float(row["close"]) for row in read(tmp_path, "csv", "adjusted_bars")] == [400.1 / 4]

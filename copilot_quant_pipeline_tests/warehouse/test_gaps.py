@@ -155,6 +155,31 @@ def test_a_markets_cells_outside_a_life_that_was_moved_since_are_gaps(warehouse:
     assert gaps_of_life(datetime(2024, 3, 19, 23, tzinfo=UTC), midnight, "resolved") == [Cell(DAYS[1], MARKET)]
 
 
+def test_a_result_that_is_taken_back_makes_its_day_and_those_since_gaps(warehouse: Warehouse) -> None:
+    end, seen = datetime(2024, 3, 20, 15, tzinfo=UTC), datetime(2024, 3, 21, 1, tzinfo=UTC)
+    opened = datetime(2024, 3, 1, tzinfo=UTC)
+    _record_market(warehouse, status="resolved", result="Yes", opened_at=opened, closes_at=end, last_seen_at=seen)
+    asked_at = datetime(2024, 3, 27, tzinfo=UTC)
+    reasons = ("no_trade", "no_trade", "no_trade", "closed", "closed")
+    asked = [cell(day, MARKET, reason=why, fetched_at=asked_at) for day, why in zip(DAYS, reasons, strict=True)]
+    warehouse.settle(PRICES, cells(*asked), PRICES.arrow.empty_table(), run_id="run")
+    assert _gaps(warehouse, keys=[MARKET], grid="markets") == []
+    again = datetime(2024, 3, 28, tzinfo=UTC)
+    _record_market(
+        warehouse, status="open", opened_at=opened, closes_at=datetime(2024, 4, 9, tzinfo=UTC), last_seen_at=again
+    )
+    assert {one.date for one in _gaps(warehouse, keys=[MARKET], grid="markets")} == set(DAYS[2:])
+    _record_market(warehouse, status="resolved", result="No", opened_at=opened, closes_at=end, last_seen_at=again)
+    changes = warehouse.read(
+        "select status, result from prediction_markets.market_changes order by seen_at"
+    ).to_pylist()
+    assert [(row["status"], row["result"]) for row in changes] == [
+        ("resolved", "Yes"),
+        ("open", None),
+        ("resolved", "No"),
+    ]
+
+
 def _record_market(warehouse: Warehouse, **facts: Any) -> None:
     now = datetime(2024, 3, 22, tzinfo=UTC)
     plain = {field.name: "" for field in MARKETS.arrow if not field.nullable and field.type == pa.string()}

@@ -218,6 +218,7 @@ def test_a_dividend_that_is_told_otherwise_is_known_as_of_both_instants(warehous
         told = pa.Table.from_pylist([{**action, "first_seen_at": at(number)}], ACTIONS.arrow)
         asked = cells(cell(MON, "A", fetched_at=at(number)))
         warehouse.settle(BARS, asked, rows, run_id=str(number), actions=told)
+    accept(warehouse, Choice(), now=at(1))
     known = [read_as_of(warehouse, ACTIONS, at(number)).to_pylist()[0]["dividend"] for number in range(2)]
     assert known == [0.5, 0.51]
 
@@ -225,6 +226,11 @@ def test_a_dividend_that_is_told_otherwise_is_known_as_of_both_instants(warehous
 def test_only_tables_of_values_are_read_as_of_an_instant(warehouse: Warehouse) -> None:
     with pytest.raises(ValueError, match="ops.coverage keeps no history"):
         read_as_of(warehouse, COVERAGE, LATER)
+
+
+def told_of_points(warehouse: Warehouse) -> dict[str, tuple[str | None, int | None, str | None]]:
+    rows = warehouse.read("select market, service, grain_seconds, stamp from prediction_markets.prices").to_pylist()
+    return {row["market"]: (row["service"], row["grain_seconds"], row["stamp"]) for row in rows}
 
 
 def test_a_file_of_the_version_before_keeps_its_values_and_says_since_when_history_is_known(tmp_path: Path) -> None:
@@ -238,8 +244,15 @@ def test_a_file_of_the_version_before_keeps_its_values_and_says_since_when_histo
         "select symbol, close, confirmed_at, first_seen_at from equities.bars order by all"
     ).to_pylist()
     assert [tuple(row.values()) for row in rows] == [("A", 100.0, FETCHED, FETCHED), ("B", 20.0, None, FETCHED)]
-    (point,) = warehouse.read("from prediction_markets.prices").to_pylist()
+    (point,) = warehouse.read("from prediction_markets.prices where market = 'kalshi:A'").to_pylist()
     assert (point["stamped_at"], point["service"], point["first_seen_at"]) == (FETCHED, None, FETCHED)
+    assert told_of_points(warehouse) == {
+        "kalshi:A": (None, 3600, "ends"),
+        "manifold:A": ("bets", 3600, "instant"),
+        "polymarket:sample": ("clob", None, "instant"),
+        "polymarket:on-the-hour": (None, None, None),
+        "polymarket:settled": ("data-api", 0, "instant"),
+    }
     (market,) = warehouse.read("from prediction_markets.markets").to_pylist()
     assert (market["listed_at"], market["first_seen_at"]) == (FETCHED, LATER)
     (member,) = warehouse.read("from equities.members").to_pylist()
@@ -263,9 +276,15 @@ _ROWS_OF_VERSION_2 = """
     from equities.bars b where symbol = 'B';
     insert into equities.members values ('A', 'Alpha', 'IT', null, null, 'list', '2024-03-28 22:00:00+00');
     insert into prediction_markets.prices by name
-    select date '2024-03-25' as date, 'kalshi:A' as market, 'Yes' as outcome, 0.5 as price, 'trade' as price_kind,
-        timestamptz '2024-03-28 22:00:00+00' as "at", 'kalshi' as source,
-        timestamptz '2024-03-28 22:00:00+00' as fetched_at;
+    select date '2024-03-25' as date, market, 'Yes' as outcome, 0.5 as price, price_kind, "at"::timestamptz as "at",
+        'test' as source, timestamptz '2024-03-28 22:00:00+00' as fetched_at
+    from (values
+        ('kalshi:A', 'trade', '2024-03-28 22:00:00+00'),
+        ('manifold:A', 'trade', '2024-03-28 22:00:07+00'),
+        ('polymarket:sample', 'quote', '2024-03-28 22:00:41+00'),
+        ('polymarket:on-the-hour', 'quote', '2024-03-28 22:00:00+00'),
+        ('polymarket:settled', 'settlement', '2024-03-28 22:20:00+00')
+    ) points(market, price_kind, "at");
     insert into prediction_markets.markets by name
     select 'kalshi:A' as market, 'kalshi' as venue, 'A' as id, 'A' as slug, 'A?' as title, '[]' as outcomes,
         'open' as status, '{}' as facts, timestamptz '2024-03-28 22:00:00+00' as first_seen_at,

@@ -41,6 +41,8 @@ class Model:
         self.rejected: set[tuple[Cell, float]] = set()
 
     def settle(self, harvest: dict[Cell, float | str], beside: dict[Cell, float]) -> None:
+        # A green cell without rows is settled anew by an answer that has some.
+        harvest = {place: close for place, close in beside.items() if self._is_green_and_empty(place)} | harvest
         seen = {place: close for place, close in beside.items() if place in self.rows and place not in harvest}
         told = seen | {place: answer for place, answer in harvest.items() if isinstance(answer, float)}
         changed = [key for (day, key), close in told.items() if self._is_change((day, key), close)]
@@ -58,6 +60,9 @@ class Model:
                 self._fail(place, "vanished_at_source")
             else:
                 self.coverage[place] = ("settled", 0, answer, 0)
+
+    def _is_green_and_empty(self, place: Cell) -> bool:
+        return self.coverage.get(place, ("", 1))[:2] == ("settled", 0)
 
     def _is_change(self, place: Cell, close: float) -> bool:
         return self.rows.get(place, close) != close and (place, close) not in self.rejected

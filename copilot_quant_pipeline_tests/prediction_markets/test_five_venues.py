@@ -1,0 +1,186 @@
+"""Claims that hold of each of the five venues: a broken record, a denial, an outage cost what they must and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from copilot_quant_pipeline.errors import Denied, Unavailable, VendorError
+from copilot_quant_pipeline.grid.cells import Rectangle
+from copilot_quant_pipeline.prediction_markets import http
+from copilot_quant_pipeline.prediction_markets.sources import MarketSources
+from copilot_quant_pipeline.prediction_markets.venue import MarketQuery
+from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline_tests.prediction_markets.five_venues import NOW, VENUES, FiveVenues
+from copilot_quant_pipeline_tests.prediction_markets.loopback import answer
+
+HTML = answer(403, "<html><title>Attention Required! | Cloudflare</title></html>")
+TODAY = NOW.date()
+LISTS = ("/api/posts/", "/v0/markets", "/v2/events", "/markets/keyset", "/time")
+
+
+@pytest.fixture
+def stand_in() -> Iterator[FiveVenues]:
+    with FiveVenues() as running:
+        yield running
+
+
+def reached(stand_in: FiveVenues, home: Path) -> MarketSources:
+    """The sources of a new process, with clients that do not pace themselves."""
+    settings = Settings(home=home, markets_start=date(2026, 1, 1), pinned_now=NOW, source="live")
+    sources = MarketSources.reached_by(settings)
+    sources._made.update({venue: stand_in.client(venue) for venue in VENUES})
+    return sources
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_all_is_well_at_each(stand_in: FiveVenues, venue: str) -> None:
+    client = stand_in.client(venue)
+    names = tuple(stand_in.name(venue, number) for number in stand_in.numbers)
+    for query in (MarketQuery(with_ended=False), MarketQuery(ids=names)):
+        catalog = client.fetch_markets(query)
+        assert {market.id for market in catalog.markets} == set(names)
+        assert (catalog.broken, catalog.incomplete) == ((), ())
+
+
+@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("trouble", [answer(500), HTML, answer(451, "no"), None])
+def test_a_record_that_fails_in_a_batch_of_ids_is_named_alone(
+    stand_in: FiveVenues, venue: str, trouble: tuple[int, str, dict[str, str]] | None
+) -> None:
+    stand_in.fault = lambda path, about: trouble if 3 in about else False
+    client = stand_in.client(venue)
+    names = tuple(stand_in.name(venue, number) for number in stand_in.numbers)
+    catalog = client.fetch_markets(MarketQuery(ids=names))
+    bad = stand_in.name(venue, 3)
+    assert {market.id for market in catalog.markets} == set(names) - {bad}
+    assert [one.id for one in catalog.broken] == [bad]
+    assert not catalog.broken[0].unknown
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_four_records_side_by_side_that_fail_leave_the_others(stand_in: FiveVenues, venue: str) -> None:
+    stand_in.numbers = list(range(1, 13))
+    stand_in.fault = lambda path, about: answer(500) if about & {3, 4, 5, 6} else False
+    names = tuple(stand_in.name(venue, number) for number in stand_in.numbers)
+    catalog = stand_in.client(venue).fetch_markets(MarketQuery(ids=names))
+    assert len(catalog.markets) == 8
+    assert {one.id for one in catalog.broken} == {stand_in.name(venue, number) for number in (3, 4, 5, 6)}
+
+
+def test_an_event_of_kalshi_that_fails_costs_its_market_no_place(stand_in: FiveVenues) -> None:
+    stand_in.fault = lambda path, about: answer(500) if path.endswith("/events/KXE-3") else False
+    catalog = stand_in.client("kalshi").fetch_markets(MarketQuery(ids=tuple(f"KX-{number}" for number in range(1, 7))))
+    assert len(catalog.markets) == 6
+    assert [one.id for one in catalog.broken] == ["KXE-3"]
+
+
+def test_a_market_of_manifolds_list_that_fails_is_named_alone(stand_in: FiveVenues) -> None:
+    stand_in.fault = lambda path, about: answer(500) if path == "/v0/market/m3" else False
+    catalog = stand_in.client("manifold").fetch_markets(MarketQuery(with_ended=False))
+    assert len(catalog.markets) == 5
+    assert [one.id for one in catalog.broken] == ["m3"]
+
+
+@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("status", [401, 403, 407, 451])
+def test_a_venue_that_denies_everything_is_out_of_reach_for_all_cells_and_asked_a_handful_of_times(
+    stand_in: FiveVenues, tmp_path: Path, venue: str, status: int
+) -> None:
+    stand_in.numbers = list(range(1, 61))
+    keys = [f"{venue}:{stand_in.name(venue, number)}" for number in stand_in.numbers]
+    reached(stand_in, tmp_path).harvest_prices(Rectangle((TODAY,), keys), refresh=False, backfill=None)
+    stand_in.requests.clear()
+    stand_in.fault = lambda path, about: answer(status, "<html>denied</html>")
+    asked = Rectangle((TODAY,), keys)
+    # No clients of the run before.
+    cells = reached(stand_in, tmp_path).harvest_prices(asked, refresh=True, backfill=None).cells.to_pylist()
+    assert {(cell["outcome"], cell["reason"]) for cell in cells} == {("failed", "unavailable")}
+    assert len(cells) == 60
+    assert len(stand_in.requests) <= 12
+    # It ends, and all is asked for again.
+    stand_in.fault = lambda path, about: False
+    cells = reached(stand_in, tmp_path).harvest_prices(asked, refresh=True, backfill=None).cells.to_pylist()
+    assert {cell["outcome"] for cell in cells} == {"settled"}
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_a_lone_cell_of_a_venue_that_denies_everything_is_no_records_fault(
+    stand_in: FiveVenues, tmp_path: Path, venue: str
+) -> None:
+    key = f"{venue}:{stand_in.name(venue, 1)}"
+    asked = Rectangle((TODAY,), (key,))
+    reached(stand_in, tmp_path).harvest_prices(asked, refresh=False, backfill=None)
+    stand_in.fault = lambda path, about: HTML
+    (cell,) = reached(stand_in, tmp_path).harvest_prices(asked, refresh=True, backfill=None).cells.to_pylist()
+    assert (cell["outcome"], cell["reason"]) == ("failed", "unavailable")
+    assert "403" in cell["detail"]
+
+
+@pytest.mark.parametrize("venue", ["kalshi", "manifold", "metaculus", "polymarket"])
+def test_a_record_that_is_denied_while_others_are_answered_is_its_own(
+    stand_in: FiveVenues, tmp_path: Path, venue: str
+) -> None:
+    keys = [f"{venue}:{stand_in.name(venue, number)}" for number in stand_in.numbers]
+    asked = Rectangle((TODAY,), keys)
+    reached(stand_in, tmp_path).harvest_prices(asked, refresh=False, backfill=None)
+    stand_in.fault = lambda path, about: HTML if 3 in about and path != "/" and not path.endswith(LISTS) else False
+    cells = reached(stand_in, tmp_path).harvest_prices(asked, refresh=True, backfill=None).cells.to_pylist()
+    failed = {cell["key"]: cell["reason"] for cell in cells if cell["outcome"] == "failed"}
+    assert failed == {f"{venue}:{stand_in.name(venue, 3)}": "rejected"}
+
+
+@pytest.mark.parametrize(
+    ("venue", "route"),
+    [
+        ("polymarket", "/batch-prices-history"),
+        ("kalshi", "/markets/candlesticks"),
+        ("predictit", "/api/marketdata/all/"),
+    ],
+)
+def test_one_route_that_is_denied_is_gone_round(stand_in: FiveVenues, tmp_path: Path, venue: str, route: str) -> None:
+    keys = [f"{venue}:{stand_in.name(venue, number)}" for number in stand_in.numbers]
+    asked = Rectangle((TODAY,), keys)
+    stand_in.fault = lambda path, about: answer(451, "no") if path.endswith(route) else False
+    cells = reached(stand_in, tmp_path).harvest_prices(asked, refresh=True, backfill=None).cells.to_pylist()
+    assert {cell["outcome"] for cell in cells} == {"settled"}
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_a_venue_that_is_down_costs_few_requests(stand_in: FiveVenues, venue: str, tmp_path: Path) -> None:
+    stand_in.numbers = list(range(1, 61))
+    keys = [f"{venue}:{stand_in.name(venue, number)}" for number in stand_in.numbers]
+    asked = Rectangle((TODAY,), keys)
+    reached(stand_in, tmp_path).harvest_prices(asked, refresh=False, backfill=None)
+    stand_in.requests.clear()
+    stand_in.fault = lambda path, about: answer(503)
+    cells = reached(stand_in, tmp_path).harvest_prices(asked, refresh=True, backfill=None).cells.to_pylist()
+    assert {cell["reason"] for cell in cells} == {"unavailable"}
+    assert len(stand_in.requests) <= 45
+
+
+def test_a_denial_is_the_records_until_the_next_other_request_is_denied_too(stand_in: FiveVenues) -> None:
+    client = http.HttpClient("bazaar", stand_in.url, http.Pace(1000), wait=lambda _: 0.0)
+    stand_in.fault = lambda path, about: HTML if "denied" in path else answer(200, {})
+
+    def denied(path: str) -> Denied:
+        with pytest.raises(Denied) as raised:
+            client.get(path)
+        return raised.value
+
+    one, again = denied("/denied/1"), denied("/denied/1")
+    assert not one.transient
+    assert not again.transient
+    client.get("/good")
+    two = denied("/denied/2")
+    assert not two.transient
+    three = denied("/denied/3")
+    assert two.transient
+    assert three.transient
+    assert two.reason == three.reason == Unavailable.reason
+    assert isinstance(three, VendorError)
+    assert not one.transient
+    assert client.traffic.retries == 0
