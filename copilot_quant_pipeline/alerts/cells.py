@@ -7,7 +7,8 @@ Not here: asking again (upkeep), deciding on a quarantined value, acknowledging 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from copilot_quant_pipeline.alerts.incidents import Trouble
@@ -111,8 +112,12 @@ _WARNINGS = """
 Row = Mapping[str, Any]
 
 
-def find_in_warehouse(warehouse: Warehouse) -> list[Trouble]:
+def find_in_warehouse(
+    warehouse: Warehouse, on_axes: Mapping[str, Collection[str]] = MappingProxyType({})
+) -> list[Trouble]:
     """What is wrong with cells, one trouble per grid, venue and cause.
+
+    Cells of keys that somebody took off their axis (`on_axes`, by grid) are nobody's trouble any more.
 
     Raises:
         UserError: The warehouse cannot be opened.
@@ -130,6 +135,7 @@ def find_in_warehouse(warehouse: Warehouse) -> list[Trouble]:
         waiting = connection.execute(_QUARANTINE).to_arrow_table().to_pylist() if has_quarantine else []
         named = connection.execute(_INSTRUMENTS).to_arrow_table().to_pylist()
         warnings = connection.execute(_WARNINGS).to_arrow_table().to_pylist()
+    red = [row for row in red if row["key"] in on_axes.get(row["grid"], {row["key"]})]
     incidents = _grouped(red, lambda row: (row["grid"], row["venue"], row["cause"]))
     quarantined = _grouped(waiting, lambda row: _asset_of(row["table"]))
     companies = _grouped(named, lambda row: row["begun"])

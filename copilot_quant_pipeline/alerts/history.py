@@ -1,4 +1,4 @@
-"""Troubles Dagster knows of: failed runs, failed checks, assets that are stale.
+"""Troubles Dagster knows of: failed runs, failed checks, assets that are stale, keys that can be none.
 
 Here: the questions to the instance, and their answers as troubles.
 Not here: red cells (cells.py), what becomes of a failed run over time (runs.py).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -29,7 +29,8 @@ from copilot_quant_pipeline.alerts.book import Book
 from copilot_quant_pipeline.alerts.cells import spelled_out
 from copilot_quant_pipeline.alerts.incidents import Trouble
 from copilot_quant_pipeline.alerts.runs import FinishedRun
-from copilot_quant_pipeline.alerts.wording import shortened
+from copilot_quant_pipeline.alerts.wording import counted, shortened
+from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, BadKey, bad_keys
 from copilot_quant_pipeline.upkeep.checks import ACTIONS_CONSISTENT
 from copilot_quant_pipeline.warehouse.io_manager import FAILED_CELLS
 
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 CHECKS = "checks"
 FRESHNESS = "freshness"
+AXES = "axes"
+ASSET_OF_AXIS = {SYMBOL: "equity_bars", MARKET: "prediction_market_prices"}
 
 # A home that alerting sees for the first time is not told of failures of long ago. By Dagster's clock, as runs are
 # stamped by it whatever clock the platform works at.
@@ -141,6 +144,32 @@ def _why_run(events: Sequence[EventLogEntry]) -> str:
             error = data.error if isinstance(data, JobFailureData) else None
             return _innermost(error) if error else shortened(found.message or event.user_message)
     return "it ended without a word"
+
+
+def find_bad_keys(instance: dg.DagsterInstance) -> list[Trouble]:
+    """What somebody has put on an axis that can be no key of it; each is told once."""
+    found = {axis: bad_keys(instance, axis) for axis in ASSET_OF_AXIS}
+    return [_axis_trouble(axis, bad) for axis, bad in found.items() if bad]
+
+
+def _axis_trouble(axis: str, bad: Mapping[str, BadKey]) -> Trouble:
+    times = [one.put_at for one in bad.values()]
+    asset = ASSET_OF_AXIS[axis]
+    return Trouble(
+        key=f"axis/{axis}",
+        source=AXES,
+        asset=asset,
+        what=f"has {counted(len(bad), 'key')} on its axis that can be no {axis}",
+        since=min(times),
+        last=max(times),
+        examples=spelled_out([one.wrong for one in bad.values()]),
+        next_step=(
+            "every run passes over it. Add what it should be, where that is not on the axis yet;"
+            " `copilot-quant reconcile` takes it off."
+        ),
+        page=f"/assets/{asset}?view=partitions",
+        failure=False,
+    )
 
 
 def find_failed_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey]) -> list[Trouble]:

@@ -14,8 +14,10 @@ from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from copilot_quant_pipeline.alerts.book import Book
 from copilot_quant_pipeline.alerts.cells import WAREHOUSE, find_in_warehouse
 from copilot_quant_pipeline.alerts.history import (
+    AXES,
     CHECKS,
     FRESHNESS,
+    find_bad_keys,
     find_failed_checks,
     find_finished_runs,
     find_stale_assets,
@@ -23,7 +25,9 @@ from copilot_quant_pipeline.alerts.history import (
 from copilot_quant_pipeline.alerts.incidents import Trouble
 from copilot_quant_pipeline.alerts.runs import RUNS, note_runs, run_trouble
 from copilot_quant_pipeline.alerts.telling import Found, Looked, look, tell
+from copilot_quant_pipeline.grid.axes import keys_on_axis
 from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.upkeep.healing import GRIDS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 # Dagster ends a tick after 60 s: a warehouse that is being written for longer is looked at in the next one.
@@ -39,8 +43,9 @@ def build_alerts(settings: Settings) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Tells the channels of COPILOT_QUANT_ALERT_URLS what is wrong, once per incident, and once that it is over:"
-            " runs that failed, red cells, cells given up, changed values that wait for a decision, failed checks,"
-            " stale assets. The words of a tick say what it told and what is open."
+            " runs that failed, red cells, cells given up, changed values that wait for a decision, what may be"
+            " wrong at the source, failed checks, stale assets, keys that can be none."
+            " The words of a tick say what it told and what is open."
         ),
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
@@ -69,14 +74,21 @@ def find(settings: Settings, instance: dg.DagsterInstance, graph: AssetGraph, bo
     runs: list[Looked] = []
     sources: dict[str, Callable[[], Sequence[Trouble]]] = {
         WAREHOUSE: lambda: find_in_warehouse(
-            Warehouse(settings.warehouse_path, min(settings.lock_timeout, LOCK_TIMEOUT))
+            Warehouse(settings.warehouse_path, min(settings.lock_timeout, LOCK_TIMEOUT)), _on_axes(instance)
         ),
         RUNS: lambda: _find_failed_runs(instance, [key.to_user_string() for key in keys], book, runs.append),
         CHECKS: lambda: find_failed_checks(instance, graph.asset_check_keys),
         FRESHNESS: lambda: find_stale_assets(instance, keys),
+        AXES: lambda: find_bad_keys(instance),
     }
     troubles, unseen = look(sources, settings.now())
     return Found(tuple(troubles), frozenset(unseen), runs[0] if runs else None)
+
+
+def _on_axes(instance: dg.DagsterInstance) -> dict[str, frozenset[str]]:
+    """By grid the keys on its axis; none of a grid whose axis is empty, as after Dagster's folder was lost."""
+    keys = {grid.name: frozenset(keys_on_axis(instance, grid.axis)) for grid in GRIDS}
+    return {grid: on_axis for grid, on_axis in keys.items() if on_axis}
 
 
 def _find_failed_runs(

@@ -226,13 +226,13 @@ def listed(text: str | None) -> tuple[str, ...]:
 
 
 def _asked_market(text: str, venues: Sequence[str], where: str = "") -> str:
-    from copilot_quant_pipeline.prediction_markets.reading import fits_the_axis
+    from copilot_quant_pipeline.grid.keys import is_slug
     from copilot_quant_pipeline.prediction_markets.registry import venue_names
 
     venue, colon, slug = text.partition(":")
     if not colon and len(venues) == 1:
         venue, slug = venues[0], text
-    if venue not in venue_names() or not fits_the_axis(slug):
+    if venue not in venue_names() or not is_slug(slug):
         raise UserError(
             f"{text!r}{where} is no market id; write the venue before it, such as kalshi:KXFED-24NOV-T4.75"
             f" (venues: {', '.join(venue_names())})."

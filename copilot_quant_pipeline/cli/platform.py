@@ -7,9 +7,9 @@ Not here: what is done with them (settling, upkeep), how the instance is set up 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -40,15 +40,15 @@ class Platform:
 
     def symbols(self) -> tuple[str, ...]:
         """The symbols on the axis."""
-        from copilot_quant_pipeline.grid.axes import SYMBOL
+        from copilot_quant_pipeline.grid.axes import SYMBOL, keys_on_axis
 
-        return tuple(self.instance.get_dynamic_partitions(SYMBOL))
+        return tuple(keys_on_axis(self.instance, SYMBOL))
 
     def markets(self, rule: FollowRule | None = None) -> tuple[str, ...]:
         """The keys of the markets on the axis; of a rule those of its venues and categories."""
-        from copilot_quant_pipeline.grid.axes import MARKET
+        from copilot_quant_pipeline.grid.axes import MARKET, keys_on_axis
 
-        keys = tuple(self.instance.get_dynamic_partitions(MARKET))
+        keys = tuple(keys_on_axis(self.instance, MARKET))
         return keys if rule is None else tuple(one.key for one in self._covered(rule, keys))
 
     def ended_since(self, day: date, rule: FollowRule) -> tuple[str, ...]:
@@ -136,6 +136,40 @@ def open_ledger(settings: Settings, command: str, verbose: bool) -> Iterator[dg.
     ):
         release_dead_runs(instance)
         yield instance
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What is on the axes: the keys by grid (none of a grid whose axis is empty), and in words what can be no key."""
+
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    bad: tuple[str, ...] = ()
+
+
+def read_axes(settings: Settings) -> Axes:
+    """What is on the axes of a home; nothing where Dagster was never opened in it, or cannot be."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from copilot_quant_pipeline.ledger.instance import open_instance
+
+    if not (settings.dagster_home / "dagster.yaml").exists():
+        return Axes()
+    try:
+        with open_instance(settings.dagster_home, capture_output=False) as instance:
+            return axes_of(instance)
+    except (OSError, SQLAlchemyError) as error:  # a home that may only be read
+        log.debug("the axes of %s cannot be read: %s", settings.dagster_home, error)
+        return Axes()
+
+
+def axes_of(instance: dg.DagsterInstance) -> Axes:
+    """What is on the axes of an open instance."""
+    from copilot_quant_pipeline.grid.axes import bad_keys, keys_on_axis
+    from copilot_quant_pipeline.upkeep.healing import GRIDS
+
+    keys = {grid.name: tuple(keys_on_axis(instance, grid.axis)) for grid in GRIDS}
+    bad = (one.wrong for grid in GRIDS for one in bad_keys(instance, grid.axis).values())
+    return Axes({grid: on_axis for grid, on_axis in keys.items() if on_axis}, tuple(bad))
 
 
 def tell_closed(warehouse: Warehouse, settings: Settings) -> None:

@@ -27,9 +27,10 @@ from copilot_quant_pipeline.cli.asking import (
     newest_days,
     newest_sessions,
 )
-from copilot_quant_pipeline.cli.platform import Platform, open_platform
+from copilot_quant_pipeline.cli.platform import Platform, axes_of, open_platform
 from copilot_quant_pipeline.cli.telling import (
     healed_json,
+    print_bad_keys,
     print_changes,
     print_healed,
     print_json,
@@ -242,15 +243,16 @@ def heal(
     with open_platform(settings, "heal", as_json, verbose) as platform:
         healed = [_heal(platform, grid, force=force) for grid in ("equities", "markets")]
         waiting = {grid.grid: _waiting(platform, grid.grid) for grid in healed}
+        warnings, bad = count_open(platform.warehouse), axes_of(platform.instance).bad
     if as_json:
         grids = {grid.grid: {**healed_json(grid), "waiting_for_decision": waiting[grid.grid]} for grid in healed}
-        warnings = count_open(platform.warehouse)
-        print_json({**grids, "warnings": warnings, "warehouse": str(settings.warehouse_path)})
+        print_json({**grids, "bad keys": bad, "warnings": warnings, "warehouse": str(settings.warehouse_path)})
     else:
         for grid in healed:
             print_healed(grid)
             print_changes(grid.outcome.restated, waiting[grid.grid])
-        print_warnings(count_open(platform.warehouse))
+        print_bad_keys(bad)
+        print_warnings(warnings)
     if any(grid.outcome.failed for grid in healed):
         raise typer.Exit(1)
 
@@ -351,11 +353,13 @@ def _report(
     from copilot_quant_pipeline.warehouse.warnings import count_open
 
     warnings, waiting = count_open(platform.warehouse), _waiting(platform, grid)
+    bad = axes_of(platform.instance).bad
     if not platform.as_json:
         print_outcome(platform.settings, asked, outcome)
         if healed:
             print_healed(healed)
         print_changes(outcome.restated + (healed.outcome.restated if healed else 0), waiting)
+        print_bad_keys(bad)
         print_warnings(warnings)
     also: dict[str, Any] = {"healed": healed_json(healed)} if healed else {}
     also["waiting_for_decision"] = waiting
@@ -364,6 +368,7 @@ def _report(
             **asdict(outcome),
             **also,
             **({"faults": list(faults)} if faults else {}),
+            "bad keys": bad,
             "warnings": warnings,
             "warehouse": str(platform.settings.warehouse_path),
         },

@@ -145,6 +145,12 @@ def print_changes(restated: int, waiting: int) -> None:
         typer.echo(f"{waiting:,} changes too large to be believed wait: see `copilot-quant quarantine list`")
 
 
+def print_bad_keys(bad: Sequence[str]) -> None:
+    """What is on an axis and can be no key, and what to write instead."""
+    for wrong in bad:
+        typer.echo(f"passed over: {wrong} (`copilot-quant reconcile` takes it off the axis)")
+
+
 def print_warnings(count: int) -> None:
     """How much a person should look at once, where there is anything."""
     if count:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from copilot_quant_pipeline.cli.asking import HomeOption, JsonOption, SourceOption, VerboseOption
-from copilot_quant_pipeline.cli.platform import open_ledger, tell_closed
+from copilot_quant_pipeline.cli.platform import open_ledger, read_axes, tell_closed
 from copilot_quant_pipeline.cli.telling import (
     Bar,
+    print_bad_keys,
     print_changes,
     print_json,
     print_table,
@@ -31,6 +32,7 @@ from copilot_quant_pipeline.settings import Settings
 if TYPE_CHECKING:
     from copilot_quant_pipeline.upkeep.reconcile import Reconciled
     from copilot_quant_pipeline.upkeep.schedules import Timing
+    from copilot_quant_pipeline.warehouse.progress import Progress
 
 alerts_app = typer.Typer(help="Who is told when something is wrong.", no_args_is_help=True)
 
@@ -52,13 +54,20 @@ def status(
     tell_closed(warehouse, settings)
     barless = read_barless(warehouse)
     axes = {"equities": sessions_on_axis(settings), "markets": days_on_axis(settings)}
-    progress = [read_progress(warehouse, grid, dates) for grid, dates in axes.items()]
+    on_axes = read_axes(settings)
+    progress = [read_progress(warehouse, grid, dates, on_axes.keys.get(grid)) for grid, dates in axes.items()]
     warnings = count_open(warehouse)
     if as_json:
         schedules = [{"name": timing.name, "next": at.isoformat()} for timing, at in upcoming]
         grids = [asdict(grid) for grid in progress]
         closed = [str(session.date) for session in barless]
-        found = {"grids": grids, "warnings": warnings, "closed?": closed, "schedules": schedules}
+        found = {
+            "grids": grids,
+            "bad keys": on_axes.bad,
+            "warnings": warnings,
+            "closed?": closed,
+            "schedules": schedules,
+        }
         print_json({"warehouse": str(settings.warehouse_path), **found})
         return
     columns = ("settled", "coarse", "failed", "missing", "keys", "newest", "freshness", "restated", "waiting")
@@ -67,12 +76,22 @@ def status(
         [(p.grid, *(getattr(p, name) for name in columns)) for p in progress],
     )
     print_changes(sum(p.restated for p in progress), sum(p.waiting for p in progress))
+    _tell_off_axis(progress)
+    print_bad_keys(on_axes.bad)
     print_warnings(warnings)
     print_table(("schedule", "next run, while copilot-quant ui is up"), _planned(upcoming))
     for session in barless:
         typer.echo(told_barless(session))
     nothing = "" if settings.warehouse_path.exists() else " (nothing is stored there yet)"
     typer.echo(f"warehouse: {settings.warehouse_path}{nothing}")
+
+
+def _tell_off_axis(progress: Sequence[Progress]) -> None:
+    for grid in progress:
+        if grid.off_axis:
+            typer.echo(
+                f"{grid.grid}: {grid.off_axis:,} keys with cells are no longer on the axis; what is stored stays"
+            )
 
 
 def _planned(upcoming: Sequence[tuple[Timing, datetime]]) -> list[tuple[str, str]]:
@@ -100,8 +119,8 @@ def reconcile(
     if as_json:
         print_json({"warehouse": str(settings.warehouse_path), "grids": [asdict(grid) for grid in grids]})
     else:
-        columns = ("grid", "settled", "painted green", "wiped", "keys put back", "still different")
-        print_table(columns, [(g.grid, g.settled, g.painted, g.wiped, g.returned, g.left) for g in grids])
+        columns = ("grid", "settled", "painted green", "wiped", "keys put back", "keys taken off", "still different")
+        print_table(columns, [(g.grid, g.settled, g.painted, g.wiped, g.returned, g.taken_off, g.left) for g in grids])
         _tell_reconciled(grids)
     if any(grid.left for grid in grids):
         raise typer.Exit(1)

@@ -22,7 +22,7 @@ from copilot_quant_pipeline.equities.sources import EquitySources
 from copilot_quant_pipeline.equities.universe import current_symbols, merge_members
 from copilot_quant_pipeline.equities.verifying import part_of_week, plan_part
 from copilot_quant_pipeline.errors import NotFound
-from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid
+from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid, keys_on_axis
 from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.settings import Settings
@@ -120,7 +120,7 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
             return harvest_within_lives(warehouse, cells, asked, source=equity_sources.bars_source)
 
         cells = cells_of_run(context, grid)
-        axis = context.instance.get_dynamic_partitions(SYMBOL)
+        axis = keys_on_axis(context.instance, SYMBOL)
         harvest = harvest_with_delisted(
             warehouse, cells, harvested, now=settings.now(), refresh=config.refresh, axis=axis
         )
@@ -168,7 +168,7 @@ def _history_verified(settings: Settings) -> dg.AssetsDefinition:
             context.op_execution_context.get_step_execution_context(), dg.AssetKey("equity_bars"), BARS, settled
         )
         unknown = [symbol for symbol, error in reread.refused.items() if isinstance(error, NotFound)]
-        axis = context.instance.get_dynamic_partitions(SYMBOL)
+        axis = keys_on_axis(context.instance, SYMBOL)
         outage = told_as_outage(warehouse, unknown, axis, settings.now()) if unknown else None
         _expect_all_read(reread, outage, metadata := _verification(reread, settled))
         return dg.MaterializeResult(metadata=metadata)

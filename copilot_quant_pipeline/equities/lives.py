@@ -65,9 +65,29 @@ def is_whole(answer: VendorBars, grid_start: date) -> bool:
 
 
 def is_tail_of_another(answer: VendorBars, life: Life) -> bool:
-    """Whether the tail's company was listed after the last bar stored, so that only its whole history can tell."""
+    """Whether only a whole history can tell if the tail is of the same company.
+
+    It was listed after the last bar stored, or it has that bar at another price.
+    """
+    return _is_listed_later(answer, life) or _has_other_price(answer, life)
+
+
+def _is_listed_later(answer: VendorBars, life: Life) -> bool:
     listed = answer.first_trade_date
     return life.last_bar is not None and listed is not None and listed > life.last_bar
+
+
+def _has_other_price(answer: VendorBars, life: Life) -> bool:
+    """Whether the last bar stored has a close that differs from the stored one by more than 20 %, as traded."""
+    if life.last_bar is None or life.last_close is None:
+        return False
+    dates = answer.bars.column("date").to_numpy()
+    at = np.flatnonzero(dates == np.datetime64(life.last_bar))
+    if len(at) == 0:
+        return False
+    splits = answer.bars.column("split_ratio").to_numpy()[at[-1] + 1 :]
+    came = answer.bars.column("close").to_numpy()[at[-1]] * np.prod(splits)
+    return bool(abs(came - life.last_close) > DIFFERS_BY * life.last_close)
 
 
 def judge(answer: VendorBars, life: Life, *, whole: bool) -> Judged:
@@ -77,7 +97,7 @@ def judge(answer: VendorBars, life: Life, *, whole: bool) -> Judged:
     if asked and after_all and answer.first_trade_date is None:
         # It does not say when it was listed, which contradicts nothing.
         return Judged(None, life)
-    if not is_tail_of_another(answer, life) or life.is_same("another_life", begins, answer.first_trade_date):
+    if not _is_listed_later(answer, life) or life.is_same("another_life", begins, answer.first_trade_date):
         return _own(answer, life, whole=whole)
     if not whole or begins is None:
         return Judged(None, life)

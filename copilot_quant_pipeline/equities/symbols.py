@@ -1,16 +1,13 @@
 """Symbols of US equities: the platform writes share classes with a dot, Yahoo with a dash.
 
 Here: reading a symbol a user typed or a page lists, and its spelling at Yahoo.
-Not here: which symbols there are (universe.py).
+Not here: which symbols there are (universe.py), what can be one (grid/keys.py).
 """
 
 from __future__ import annotations
 
-import re
-
 from copilot_quant_pipeline.errors import UserError
-
-_SYMBOL = re.compile(r"[A-Z][A-Z0-9]{0,7}(\.[A-Z0-9]{1,3})?")
+from copilot_quant_pipeline.grid.keys import canonical_symbol
 
 
 def parse_symbol(text: str) -> str:
@@ -22,8 +19,8 @@ def parse_symbol(text: str) -> str:
     Raises:
         UserError: It is no symbol; the line says what to write.
     """
-    symbol = text.strip().upper().replace("-", ".")
-    if not _SYMBOL.fullmatch(symbol):
+    symbol = canonical_symbol(text)
+    if symbol is None:
         raise UserError(
             f"{text!r} is not a symbol; write letters and digits with at most one dot, like AAPL or BRK.B, "
             "and put commas between symbols."

@@ -6,18 +6,22 @@ Not here: which cells were asked for (grid/runs.py) or settled (warehouse).
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
 import dagster as dg
 
 from copilot_quant_pipeline.calendar import NEW_YORK, holidays, last_known_date, sessions_in_range
 from copilot_quant_pipeline.grid.cells import Cell
+from copilot_quant_pipeline.grid.keys import MARKET as MARKET
+from copilot_quant_pipeline.grid.keys import SYMBOL as SYMBOL
+from copilot_quant_pipeline.grid.keys import judge_key
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.closures import read_closures
 
 DATE = "date"
-SYMBOL = "symbol"
-MARKET = "market"
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 # The second axis of each grid.
 AXIS_OF = {"equities": SYMBOL, "markets": MARKET}
@@ -87,6 +91,29 @@ def days_on_axis(settings: Settings) -> list[date]:
     """The UTC days that are on the axis now, ascending, today included."""
     days = (settings.now().date() - settings.markets_start).days + 1
     return [settings.markets_start + timedelta(days=n) for n in range(days)]
+
+
+def keys_on_axis(instance: dg.DagsterInstance, axis: str) -> list[str]:
+    """The keys on an axis, in its order, without those that can be none."""
+    return [key for key in instance.get_dynamic_partitions(axis) if judge_key(axis, key) is None]
+
+
+class BadKey(NamedTuple):
+    """What is wrong with a key and what to write instead; when it was put on its axis, aware UTC."""
+
+    wrong: str
+    put_at: datetime
+
+
+def bad_keys(instance: dg.DagsterInstance, axis: str) -> dict[str, BadKey]:
+    """What somebody has put on an axis that can be no key of it."""
+    read_all = getattr(instance.event_log_storage, "get_put_on_axis", None)
+    # Another event-log storage does not say when.
+    put: Mapping[str, datetime] = (
+        read_all(axis) if read_all else dict.fromkeys(instance.get_dynamic_partitions(axis), EARLIEST)
+    )
+    judged = ((key, judge_key(axis, key), at) for key, at in put.items())
+    return {key: BadKey(wrong, at) for key, wrong, at in judged if wrong}
 
 
 def partition_key(cell: Cell) -> str:

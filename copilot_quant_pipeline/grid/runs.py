@@ -20,6 +20,7 @@ from dagster._core.storage.tags import (
 
 from copilot_quant_pipeline.grid.axes import DATE, partition_key
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle
+from copilot_quant_pipeline.grid.keys import judge_key
 from copilot_quant_pipeline.landing import InBackfill
 
 
@@ -39,22 +40,33 @@ def cells_of_run(context: dg.AssetExecutionContext, grid: dg.MultiPartitionsDefi
     They are exactly the cells Dagster itself counts as this run's, in the order of the axes.
 
     Raises:
-        dg.Failure: The run was launched without partitions.
+        dg.Failure: The run was launched without partitions, or names a cell of what can be no key.
     """
-    corners = _corners(context.run.tags)
+    corners = corners_of_run(context.run.tags)
     if corners is None:
         raise dg.Failure(
             "This run names no cells. Launch it from the asset's partitions, or with `copilot-quant backfill`.",
             allow_retries=False,
         )
-    first, last = (grid.get_partition_key_from_str(corner).keys_by_dimension for corner in corners)
-    sides = {}
+    first, last = corners
+    (other,) = set(grid.partition_dimension_names) - {DATE}
+    _expect_sound(other, first, last)
     with partition_loading_context(dynamic_partitions_store=context.instance):
-        for name in grid.partition_dimension_names:
-            axis = grid.get_partitions_def_for_dimension(name)
-            sides[name] = axis.get_partition_keys_in_range(dg.PartitionKeyRange(first[name], last[name]))
-    (other,) = sides.keys() - {DATE}
-    return Rectangle(tuple(_dates(sides[DATE])), tuple(sides[other]))
+        dates, keys = (
+            grid.get_partitions_def_for_dimension(name).get_partition_keys_in_range(dg.PartitionKeyRange(low, high))
+            for name, low, high in (
+                (DATE, first.date.isoformat(), last.date.isoformat()),
+                (other, first.key, last.key),
+            )
+        )
+    return Rectangle(tuple(_dates(dates)), tuple(key for key in keys if judge_key(other, key) is None))
+
+
+def _expect_sound(axis: str, *corners: Cell) -> None:
+    """What names cells of something that can be no key asks for nothing that could be there."""
+    for corner in corners:
+        if wrong := judge_key(axis, corner.key):
+            raise dg.Failure(f"This run asks for cells that cannot be: {wrong}.", allow_retries=False)
 
 
 def corners_of_run(tags: Mapping[str, str]) -> tuple[Cell, Cell] | None:

@@ -10,8 +10,9 @@ import itertools
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,16 @@ import filelock
 from alembic.script import ScriptDirectory
 from dagster import AssetKey, DagsterInstance
 from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import (
+    AssetEventTagsTable,
+    DynamicPartitionsTable,
+    SqlEventLogStorageTable,
+)
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.sql import create_engine, get_alembic_config
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._core.types.pagination import PaginatedResults
 from dagster._serdes import ConfigurableClassData
 from dagster._utils.concurrency import ConcurrencyClaimStatus
 from dagster_shared.record import copy
@@ -37,6 +43,7 @@ from sqlalchemy.schema import CreateTable
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.grid.keys import judge_key
 from copilot_quant_pipeline.ledger.events import CELLS_A_BATCH, Batch, CellEvents, Row, chunks
 from copilot_quant_pipeline.ledger.forgetting import find_events_of, forget, forget_last
 
@@ -105,6 +112,37 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
     def add_dynamic_partitions(self, partitions_def_name: str, partition_keys: Sequence[str]) -> None:
         """As Dagster's own, which looks which keys are there and then adds: two processes may come between."""
         super().add_dynamic_partitions(partitions_def_name, partition_keys)
+
+    def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
+        """The keys of an axis in its order; Dagit takes any text for one, and what can be no key has no cells."""
+        return _sound(partitions_def_name, super().get_dynamic_partitions(partitions_def_name))
+
+    def get_put_on_axis(self, partitions_def_name: str) -> dict[str, datetime]:
+        """All that was put on an axis and not taken off, and when, aware UTC; what can be no key, too."""
+        columns = DynamicPartitionsTable.c
+        chosen = select(columns.partition, columns.create_timestamp).order_by(columns.id)
+        with self.index_connection() as connection:
+            rows = connection.execute(chosen.where(columns.partitions_def_name == partitions_def_name)).fetchall()
+        return {key: at.replace(tzinfo=UTC) for key, at in rows}
+
+    def get_existing_dynamic_partitions(
+        self, partitions_def_name: str, partition_keys: Sequence[str]
+    ) -> AbstractSet[str]:
+        """Which of these are keys of an axis."""
+        return super().get_existing_dynamic_partitions(partitions_def_name, _sound(partitions_def_name, partition_keys))
+
+    def get_paginated_dynamic_partitions(
+        self, partitions_def_name: str, limit: int, ascending: bool, cursor: str | None = None
+    ) -> PaginatedResults[str]:
+        """The keys of an axis, some at once; a page may hold fewer than its limit."""
+        page = super().get_paginated_dynamic_partitions(partitions_def_name, limit, ascending, cursor)
+        return copy(page, results=_sound(partitions_def_name, page.results))
+
+    def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
+        """Whether it is a key of an axis."""
+        if judge_key(partitions_def_name, partition_key):
+            return False
+        return super().has_dynamic_partition(partitions_def_name, partition_key)
 
     def claim_concurrency_slot(
         self, concurrency_key: str, run_id: str, step_key: str, priority: int | None = None
@@ -279,3 +317,7 @@ def _insert_tags(conn: Connection, batch: Batch, first_id: int) -> None:
 def _written(timestamp: datetime) -> str:
     """A time as SQLAlchemy writes it to SQLite."""
     return timestamp.isoformat(sep=" ", timespec="microseconds")
+
+
+def _sound(axis: str, keys: Sequence[str]) -> list[str]:
+    return [key for key in keys if judge_key(axis, key) is None]

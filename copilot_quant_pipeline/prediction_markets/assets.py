@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from copilot_quant_pipeline.grid.axes import MARKET, markets_grid
+from copilot_quant_pipeline.grid.axes import MARKET, keys_on_axis, markets_grid
 from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.prediction_markets.following import (
     CHOSEN,
@@ -80,7 +80,7 @@ def _prediction_markets(settings: Settings) -> dg.AssetsDefinition:
         venue's list stays here; one that closed long ago leaves the axis once its whole life is settled. One that its
         venue renames stays under its key; one that its venue knows no more is told of once, and stays as it was.
         """
-        known, axis = read_catalog(warehouse), context.instance.get_dynamic_partitions(MARKET)
+        known, axis = read_catalog(warehouse), keys_on_axis(context.instance, MARKET)
         rule = _rule(settings, config)
         seen = _seen(market_sources, _asked(rule, known, axis, settings), known, axis)
         source = "venues" if settings.source == "live" else "venues (sandbox)"
@@ -166,11 +166,11 @@ def _seen(sources: MarketSources, rule: FollowRule, known: Sequence[Market], axi
 
 
 def _retire(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings) -> list[str]:
-    on_axis = set(instance.get_dynamic_partitions(MARKET))
+    on_axis = set(keys_on_axis(instance, MARKET))
     retired = plan_retired(
         read_catalog(warehouse, sorted(on_axis)),
         on_axis,
-        read_settled_lives(warehouse, settings.markets_start),
+        read_settled_lives(warehouse, settings.markets_start, settings.now().date()),
         settings.now(),
         timedelta(days=settings.markets_retire_days),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets.polymarket_catalog import SECTION_OF_WORD
 from copilot_quant_pipeline.prediction_markets.venue import Broken, Market
 
@@ -73,8 +74,9 @@ def plan_followed(markets: Iterable[Market], rule: FollowRule) -> list[Market]:
 def keep_keys(markets: Iterable[Market], known: Iterable[Market]) -> list[Market]:
     """The markets under the keys they are `known` by: a venue may rename a market, its id stays.
 
-    What it is called now is a fact of it. Another market that takes over a known one's name goes by its id. What a
-    market belongs to stays known when its venue does not say it any more (an event that was deleted).
+    What it is called now is a fact of it. Another market that takes over a known one's name, and one whose name can be
+    no key, goes by its id. What a market belongs to stays known when its venue does not say it any more (an event that
+    was deleted).
     """
     stored = {(market.venue, market.id): market for market in known}
     owners = {market.key: market.id for market in stored.values()}
@@ -86,7 +88,7 @@ def _as_known(market: Market, known: Market | None, owner: str | None) -> Market
         belongs = {name: getattr(market, name) or getattr(known, name) for name in ("category", "event", "series")}
         market, slug = replace(market, **belongs), known.slug
     else:
-        slug = market.slug if owner in (None, market.id) else market.id
+        slug = market.slug if owner in (None, market.id) and is_slug(market.slug) else market.id
     if slug == market.slug:
         return market
     return replace(market, slug=slug, facts={**market.facts, NOW_CALLED: market.slug})

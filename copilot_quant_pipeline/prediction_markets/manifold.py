@@ -24,13 +24,13 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
+from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.reading import (
     SIX_DIGITS,
     Point,
     expect_distinct,
-    fits_the_axis,
     gather,
     hourly,
     named,
@@ -205,7 +205,7 @@ def _market(record: dict[str, Any], now: datetime) -> Market:
     return Market(
         venue=Manifold.name,
         id=str(record["id"]),
-        slug=slug if fits_the_axis(slug) else str(record["id"]),
+        slug=slug if is_slug(slug) else str(record["id"]),
         title=f"{record['question']} (play money)",
         category=next(iter(topics), None),
         outcomes=outcomes,

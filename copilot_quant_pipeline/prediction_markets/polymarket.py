@@ -420,9 +420,11 @@ class Polymarket:
     def _filled(self, token: _Token, known: _Found, window: Stretch, coarse: Answer | None = None) -> _Found:
         """With what data-api has, and CLOB at its coarsest grain: `coarse`, where that was asked for already."""
         attempts, is_at_clob = (FEW_ATTEMPTS if known.is_down else ATTEMPTS), known.blame is None
-        # What is kept for ever tells whether there is anything to be had more finely.
-        for grain in (OF_THREE_HOURS, HOURLY) if known.is_empty else (HOURLY, OF_THREE_HOURS):
-            if self._lacks(token, known, window) or self._is_thin(token, known, window):
+        # What is kept for ever tells whether there is anything to be had more finely; where there is, it is asked for.
+        was_empty = known.is_empty
+        for grain in (OF_THREE_HOURS, HOURLY) if was_empty else (HOURLY, OF_THREE_HOURS):
+            is_finer = was_empty and grain == HOURLY
+            if is_finer or self._lacks(token, known, window) or self._is_thin(token, known, window):
                 known = known.with_other(self._from_data(token, window, grain, attempts), DATA)
             if grain == OF_THREE_HOURS and known.is_empty:
                 break

@@ -27,8 +27,6 @@ SIX_DIGITS = Decimal("0.000001")
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 # So many records in a row that are not answered for, and their venue is down; a few may be broken side by side.
 UNANSWERED_IN_A_ROW = 10
-# What the key of a market on the grid's axis cannot hold.
-ODD_IN_A_SLUG = frozenset("|[],")
 
 
 @dataclass(frozen=True)
@@ -102,11 +100,6 @@ def expect_distinct(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
     if not names or len(set(names)) < len(names):
         raise Malformed(f"outcomes {names} are not told apart")
     return outcomes
-
-
-def fits_the_axis(slug: str) -> bool:
-    """Whether a slug can be part of a key on the grid's axis."""
-    return slug.isprintable() and bool(slug) and not any(one.isspace() or one in ODD_IN_A_SLUG for one in slug)
 
 
 def parsed(parse: Callable[[T], R], record: T) -> R:

@@ -47,7 +47,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.catalog import read_listed, read_markets, record_listed, record_markets
 from copilot_quant_pipeline.warehouse.harvest import CELLS, COARSE, WINDOWS, Harvest, SeenAgain
-from copilot_quant_pipeline.warehouse.progress import read_empty
+from copilot_quant_pipeline.warehouse.progress import read_coarse, read_empty
 from copilot_quant_pipeline.warehouse.tables import MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -96,6 +96,8 @@ class _Ask:
     days: tuple[date, ...]
     # An earlier look found the venue silent on some of them: it is to be asked, and of later days, too.
     was_silent: bool = False
+    # When some of them last came coarsely; what was kept before does not refine them.
+    coarse_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,12 @@ class MarketSources:
         markets = self._markets(spans, backfill)
         pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
         hearing, beside = Hearing.of(self.warehouse, self._now), list[Settled]()
-        asks = [self._ask(span, market, hearing) for span in spans if isinstance(market := markets[span.key], Market)]
+        coarse = read_coarse(self.warehouse, PRICES.grid, [span.key for span in spans])
+        asks = [
+            self._ask(span, market, hearing, coarse.get(span.key, {}))
+            for span in spans
+            if isinstance(market := markets[span.key], Market)
+        ]
         for some in _by_venue(asks):
             # What is asked before midnight and stored after it is not that day's last word.
             stored, asked_at = self._stored(some), self._now
@@ -253,9 +260,10 @@ class MarketSources:
                 self.landing, folder, key, error, of=backfill, window=window, at=self._now, payload=payload, more=more
             )
 
-    def _ask(self, span: Span, market: Market, hearing: Hearing) -> _Ask:
+    def _ask(self, span: Span, market: Market, hearing: Hearing, coarse: Mapping[date, datetime]) -> _Ask:
         days = days_of_life(market, span, self._now.date())
-        return _Ask(span, market, days, hearing.was_silent(market, days))
+        coarse_at = max((coarse[day] for day in days if day in coarse), default=None)
+        return _Ask(span, market, days, hearing.was_silent(market, days), coarse_at)
 
     def _refuting(
         self, asks: Sequence[_Ask], answers: Mapping[str, _Answer], stored: _Extents, now: datetime
@@ -324,6 +332,8 @@ class MarketSources:
             return _Answer(told or refused.error, self._window(ask, whole_life=True))
         kept = self.landing.read(folder, key)
         if kept is None or kept.payload.schema != POINTS:  # kept by a program that read less of it
+            return None
+        if ask.coarse_at is not None and kept.fetched_at <= ask.coarse_at:
             return None
         if refresh and (backfill is None or kept.fetched_at < backfill.since):
             return None

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from copilot_quant_pipeline.errors import Unavailable, UserError, VendorError
+from copilot_quant_pipeline.grid.axes import keys_on_axis
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
 from copilot_quant_pipeline.grid.runs import range_tags
 from copilot_quant_pipeline.ledger.instance import PROCESS_TAG, this_process
@@ -121,7 +122,7 @@ class Backfill:
         """
         started = time.monotonic()
         self.instance.add_dynamic_partitions(self.axis, list(self.asked.keys))
-        keys = self.instance.get_dynamic_partitions(self.axis)
+        keys = keys_on_axis(self.instance, self.axis)
         missing = self._missing(self.asked)
         already = len(self.asked) - len(missing)
         left, runs = set(missing), list[str]()

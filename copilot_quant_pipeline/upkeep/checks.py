@@ -19,7 +19,7 @@ from datetime import date, datetime, timedelta
 import dagster as dg
 
 from copilot_quant_pipeline.calendar import FIRST_DATE, NEW_YORK, last_known_date, sessions_in_range
-from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, days_on_axis, sessions_on_axis
+from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, days_on_axis, keys_on_axis, sessions_on_axis
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.freshness import (
     Verdict,
@@ -55,7 +55,7 @@ class Evidence:
 
     def axis(self, name: str) -> Sequence[str]:
         """The keys on an axis."""
-        return self.instance.get_dynamic_partitions(name)
+        return keys_on_axis(self.instance, name)
 
 
 Judge = Callable[[Evidence], Verdict]
@@ -85,11 +85,14 @@ def followed_venues(settings: Settings) -> list[str]:
 def _equities_fresh(evidence: Evidence) -> Verdict:
     """The session that closed at least 12 hours ago is settled for 99 % of the S&P 500's members.
 
-    Where no list of members was read yet, of the symbols on the axis. Weekends and holidays have no session.
+    Where no list of members was read yet, of the symbols on the axis; a member that somebody took off it is asked for
+    by nobody. Weekends and holidays have no session.
     """
     session = session_due(evidence.now, evidence.settings)
-    members = read_current_members(evidence.warehouse)
-    symbols, whose = (members, "members") if members else (evidence.axis(SYMBOL), "symbols on the axis")
+    axis = evidence.axis(SYMBOL)
+    known = set(axis) or None
+    members = [member for member in read_current_members(evidence.warehouse) if known is None or member in known]
+    symbols, whose = (members, "members") if members else (axis, "symbols on the axis")
     found = inspection.read_unsettled(evidence.warehouse, "equities", session, symbols) if session else Found(0, ())
     return judge_equities(session, symbols, whose, found)
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.grid.axes import keys_on_axis
 from copilot_quant_pipeline.grid.cells import Rectangle, plan_runs
 from copilot_quant_pipeline.grid.runs import range_tags
 from copilot_quant_pipeline.ledger.instance import release_dead_runs
@@ -77,7 +78,7 @@ def _plan_tick(
     under_way = runs_under_way(instance, grid)
     if waits_for := _in_the_way(instance, grid, under_way):
         return [], waits_for
-    keys = instance.get_dynamic_partitions(grid.axis)
+    keys = keys_on_axis(instance, grid.axis)
     extent = extent_of(grid, settings, keys, patient=True)
     if extent is None:
         return [], "nothing was asked for yet"

@@ -18,7 +18,7 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from copilot_quant_pipeline.calendar import last_completed_session
 from copilot_quant_pipeline.equities.delisting import read_forgotten
-from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, days_on_axis, sessions_on_axis
+from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, days_on_axis, keys_on_axis, sessions_on_axis
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
 from copilot_quant_pipeline.grid.runs import corners_of_run, range_tags
 from copilot_quant_pipeline.settings import Settings
@@ -201,7 +201,7 @@ def heal_grid(
     Raises:
         UserError: The warehouse cannot be read or written.
     """
-    axis = instance.get_dynamic_partitions(grid.axis)
+    axis = keys_on_axis(instance, grid.axis)
     keys = [key for key in axis if key in set(only)] if only else axis
     extent = extent_of(grid, settings, keys, patient=False)
     if extent is None:

@@ -16,7 +16,7 @@ from datetime import date
 import dagster as dg
 
 from copilot_quant_pipeline.errors import UserError
-from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, days_on_axis, sessions_on_axis
+from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, days_on_axis, keys_on_axis, sessions_on_axis
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN
 from copilot_quant_pipeline.upkeep.healing import backfill_under_way
@@ -57,7 +57,7 @@ def _sensor(name: str, grid: _Grid, settings: Settings) -> dg.SensorDefinition:
         if backfill := backfill_under_way(context.instance, grid.prices):
             # It asks for long windows, which are kept: newest cells asked for beside it may be asked for twice.
             return dg.SkipReason(f"Backfill {backfill} is running; who is new to it has their turn after it.")
-        keys = context.instance.get_dynamic_partitions(grid.axis)
+        keys = keys_on_axis(context.instance, grid.axis)
         try:
             asked = read_keys_asked(brief_warehouse(settings), grid.name)
         except UserError as error:

@@ -21,8 +21,18 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import DagsterEvent
 
 from copilot_quant_pipeline.errors import UserError
-from copilot_quant_pipeline.grid.axes import DATE, MARKET, SYMBOL, days_on_axis, partition_key, sessions_on_axis
+from copilot_quant_pipeline.grid.axes import (
+    DATE,
+    MARKET,
+    SYMBOL,
+    bad_keys,
+    days_on_axis,
+    keys_on_axis,
+    partition_key,
+    sessions_on_axis,
+)
 from copilot_quant_pipeline.grid.cells import Cell
+from copilot_quant_pipeline.grid.keys import judge_key
 from copilot_quant_pipeline.ledger.instance import PROCESS_TAG, this_process
 from copilot_quant_pipeline.ledger.picture import Picture, read_picture
 from copilot_quant_pipeline.ledger.recording import materialization_of
@@ -85,6 +95,7 @@ class Reconciled:
         painted: of these, how many were made green.
         wiped: cells that were green and are not settled; they are blank now.
         returned: symbols or markets put back on their axis.
+        taken_off: what was on it and can be no key.
         left: cells that still differ, as others kept changing them.
     """
 
@@ -93,6 +104,7 @@ class Reconciled:
     painted: int
     wiped: int
     returned: int
+    taken_off: int
     left: int
 
 
@@ -141,6 +153,7 @@ def reconcile(
         )
     canvases = [_Canvas(instance, warehouse, grid) for grid in grids_of(settings)]
     returned = [canvas.return_keys(_keys_on_axis(warehouse, settings, canvas.grid)) for canvas in canvases]
+    taken_off = [canvas.take_off_bad_keys() for canvas in canvases]
     plans = [canvas.plan() for canvas in canvases]
     done = [_Done() for _ in canvases]
     if any(map(len, plans)):
@@ -148,8 +161,8 @@ def reconcile(
         _run_recorded(instance, lambda context: _apply(context, canvases, plans, done, on_cells))
         plans = [canvas.plan() for canvas in canvases]
     return [
-        Reconciled(canvas.grid.name, len(canvas.settled()), one.painted, one.wiped, back, len(plan))
-        for canvas, one, back, plan in zip(canvases, done, returned, plans, strict=True)
+        Reconciled(canvas.grid.name, len(canvas.settled()), one.painted, one.wiped, back, off, len(plan))
+        for canvas, one, back, off, plan in zip(canvases, done, returned, taken_off, plans, strict=True)
     ]
 
 
@@ -172,19 +185,25 @@ class _Canvas:
         return dg.AssetKey(self.grid.asset)
 
     def return_keys(self, keys: Sequence[str]) -> int:
-        on_axis = set(self.instance.get_dynamic_partitions(self.grid.axis))
+        on_axis = set(keys_on_axis(self.instance, self.grid.axis))
         missing = [key for key in keys if key not in on_axis]
         self.instance.add_dynamic_partitions(self.grid.axis, missing)
         return len(missing)
 
+    def take_off_bad_keys(self) -> int:
+        bad = bad_keys(self.instance, self.grid.axis)
+        for key in bad:
+            self.instance.delete_dynamic_partition(self.grid.axis, key)
+        return len(bad)
+
     def settled(self) -> dict[str, tuple[Cell, Origin]]:
-        keys = self.instance.get_dynamic_partitions(self.grid.axis)
+        keys = keys_on_axis(self.instance, self.grid.axis)
         return {partition_key(cell): (cell, origin) for cell, origin in _rows(self._stored(keys))}
 
     def plan(self) -> Repaint:
         # The picture first: data are committed before they are shown, so what it has as green is settled by then.
         picture = read_picture(self.instance, self.asset)
-        return plan_repaint(self.settled(), picture, set(self.instance.get_dynamic_partitions(self.grid.axis)))
+        return plan_repaint(self.settled(), picture, set(keys_on_axis(self.instance, self.grid.axis)))
 
     def _stored(self, keys: Sequence[str]) -> pa.Table:
         return read_settled_cells(self.warehouse, self.grid.name, self.grid.dates, keys)
@@ -192,13 +211,13 @@ class _Canvas:
 
 def _keys_on_axis(warehouse: Warehouse, settings: Settings, grid: Grid) -> list[str]:
     """The keys that belong on an axis: symbols ever asked for or listed, by name; markets still followed, by age."""
-    asked = read_keys_asked(warehouse, grid.name)
+    sound = [key for key in read_keys_asked(warehouse, grid.name) if judge_key(grid.axis, key) is None]
     if grid.axis == SYMBOL:
-        return sorted({*asked, *read_current_members(warehouse)})
+        return sorted({*sound, *read_current_members(warehouse)})
     keep = timedelta(days=settings.markets_retire_days)
-    lives = read_settled_lives(warehouse, settings.markets_start)
-    retired = set(plan_retired(read_catalog(warehouse, asked), asked, lives, settings.now(), keep))
-    return [key for key in asked if key not in retired]
+    lives = read_settled_lives(warehouse, settings.markets_start, settings.now().date())
+    retired = set(plan_retired(read_catalog(warehouse, sound), sound, lives, settings.now(), keep))
+    return [key for key in sound if key not in retired]
 
 
 def _rows(stored: pa.Table) -> Iterator[tuple[Cell, Origin]]:

@@ -18,7 +18,7 @@ import dagster as dg
 from copilot_quant_pipeline.calendar import NEW_YORK
 from copilot_quant_pipeline.equities.verifying import part_of_week
 from copilot_quant_pipeline.errors import UserError
-from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL
+from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, keys_on_axis
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle
 from copilot_quant_pipeline.grid.runs import range_tags
 from copilot_quant_pipeline.settings import Settings
@@ -120,7 +120,7 @@ def _equities_after_close(settings: Settings) -> dg.ScheduleDefinition:
     def requests(context: dg.ScheduleEvaluationContext) -> Requests:
         tick = context.scheduled_execution_time
         sessions = newest_sessions(tick, settings)
-        symbols = context.instance.get_dynamic_partitions(SYMBOL)
+        symbols = keys_on_axis(context.instance, SYMBOL)
         planned = plan_sessions(sessions, symbols, _outcomes(context, settings, sessions, symbols))
         if isinstance(planned, Nothing):
             return dg.SkipReason(why_no_session(tick) + planned.why)
@@ -133,7 +133,7 @@ def _equities_after_close(settings: Settings) -> dg.ScheduleDefinition:
 def _prediction_markets_refresh(settings: Settings) -> dg.ScheduleDefinition:
     def requests(context: dg.ScheduleEvaluationContext) -> Requests:
         tick = context.scheduled_execution_time
-        markets = context.instance.get_dynamic_partitions(MARKET)
+        markets = keys_on_axis(context.instance, MARKET)
         newest = _newest_asked(context, settings)
         planned = plan_days(utc_day(tick), settings.markets_start, newest, markets)
         # Two runs: a venue that is down fails the catalog's, which must not keep the others' prices from coming.

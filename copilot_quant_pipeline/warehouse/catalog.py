@@ -152,6 +152,7 @@ _SETTLED_LIVES = """
     select m.market
     from prediction_markets.markets m join ops.coverage c on c.grid = 'markets' and c.key = m.market
     where m.closes_at is not null and m.status in ('closed', 'resolved', 'gone') and c.outcome = 'settled'
+        and (c.finer_until is null or c.finer_until < $today::date)
         and c.date between greatest(coalesce(m.opened_at::date, $start::date), $start::date) and m.closes_at::date
     group by m.market, m.opened_at, m.closes_at
     having count(*) = datediff(
@@ -159,6 +160,6 @@ _SETTLED_LIVES = """
 """
 
 
-def read_settled_lives(warehouse: Warehouse, start: date) -> set[str]:
-    """The markets every day of whose life (from the grid's `start` on) is settled."""
-    return set(warehouse.read(_SETTLED_LIVES, {"start": start}).column("market").to_pylist())
+def read_settled_lives(warehouse: Warehouse, start: date, today: date) -> set[str]:
+    """The markets every day of whose life (from the grid's `start` on) is settled, and will not be had finer."""
+    return set(warehouse.read(_SETTLED_LIVES, {"start": start, "today": today}).column("market").to_pylist())

@@ -11,12 +11,15 @@ readers cannot starve a writer.
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -27,6 +30,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_ran
 from copilot_quant_pipeline.errors import UserError
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 # What DuckDB raises for a file it cannot read or write, as against a mistake in a statement.
 _STORAGE_ERRORS = (
@@ -47,6 +52,10 @@ _NO_LOG = "set wal_autocheckpoint = '0KB'"
 
 class _BusyError(Exception):
     """Somebody else has the file; the message says who, where that is known."""
+
+
+class _LogError(Exception):
+    """The log beside the file cannot be put into it; the message says why."""
 
 
 class BusyWarehouseError(UserError):
@@ -72,11 +81,11 @@ class Gate:
             turn = self._patiently(self._take_turn, deadline)
         except OSError:
             # Who may not write beside the file reads without a turn; turns are among those who can write.
-            connection = self._patiently(lambda: self._connect(read_only=True), deadline)
+            connection = self._patiently(self._connect_to_look, deadline)
         else:
             with turn:
                 self._absorb_log(deadline)
-                connection = self._patiently(lambda: self._connect(read_only=True), deadline)
+                connection = self._patiently(self._connect_to_look, deadline)
         with self._used(connection):
             yield connection
 
@@ -99,7 +108,7 @@ class Gate:
         with turn:
             self._expect_room()
             self._absorb_log(deadline)
-            with self._used(self._patiently(lambda: self._connect(read_only=False), deadline)) as connection:
+            with self._used(self._patiently(self._connect_to_change, deadline)) as connection:
                 yield connection
 
     def _take_turn(self) -> AbstractContextManager[object]:
@@ -108,14 +117,30 @@ class Gate:
         except filelock.Timeout as error:
             raise _BusyError from error
 
-    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    def _connect_to_look(self) -> duckdb.DuckDBPyConnection:
         try:
-            if not read_only and not self.path.exists():
-                self._create()
-            connection = duckdb.connect(self.path, read_only=read_only)
+            return self._connect(self.path, read_only=True)
+        except _LogError:
+            # Only whoever may not lay the log aside comes here. DuckDB finds it whatever name leads to the file.
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(shutil.copyfile(self.path, Path(folder) / self.path.name))
+                return self._connect(copy, read_only=True)
+
+    def _connect_to_change(self) -> duckdb.DuckDBPyConnection:
+        if not self.path.exists():
+            self._create()
+        return self._connect(self.path, read_only=False)
+
+    def _connect(self, path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        try:
+            connection = duckdb.connect(path, read_only=read_only)
         except duckdb.ConnectionException as error:  # this process has it open the other way round
             raise _BusyError from error
-        except _STORAGE_ERRORS as error:
+        except duckdb.Error as error:
+            if "replaying WAL" in str(error):
+                raise _LogError(str(error).splitlines()[0]) from error
+            if not isinstance(error, _STORAGE_ERRORS):
+                raise
             holder = re.search(r"Conflicting lock is held in .*?\(PID \d+\)", str(error))
             if holder is None:
                 self._refuse(error)
@@ -128,10 +153,36 @@ class Gate:
         return connection
 
     def _absorb_log(self, deadline: float) -> None:
-        """Put into the file what another program that was killed has left in a log beside it."""
-        if self.path.exists() and self._log.exists():
-            with self._used(self._patiently(lambda: self._connect(read_only=False), deadline)) as connection:
+        """Put into the file what another program that was killed has left in a log beside it.
+
+        The platform's own commits are in the file already, so a log that cannot be put there is laid aside.
+        """
+        if not (self.path.exists() and self._log.exists()):
+            return
+        try:
+            with self._used(self._patiently(self._connect_to_change, deadline)) as connection:
                 connection.execute("checkpoint")
+        except _LogError as error:
+            with suppress(PermissionError):  # then it is read beside it
+                self._lay_log_aside(str(error))
+
+    def _lay_log_aside(self, why: str) -> None:
+        aside = self._log.with_name(f"{self._log.name}.not-replayed-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+        self._log.replace(aside)
+        try:
+            with suppress(_BusyError):
+                self._connect(self.path, read_only=True).close()
+        except UserError:
+            aside.replace(self._log)  # it is the file that is broken
+            raise
+        log.warning(
+            "%s was left by another program and cannot be put into %s (%s): it is laid aside as %s; what the"
+            " platform has stored is in the file.",
+            self._log.name,
+            self.path,
+            why,
+            aside.name,
+        )
 
     @property
     def _log(self) -> Path:
@@ -166,10 +217,23 @@ class Gate:
     def _give_up(self, state: RetryCallState) -> NoReturn:
         busy = state.outcome.exception() if state.outcome else None
         who = f" ({busy})" if str(busy or "") else ""
+        if state.fn == self._connect_to_change and self._can_be_read():
+            raise BusyWarehouseError(
+                f"another process has been reading {self.path} for more than {self.timeout:g} s{who}: "
+                "close its connection, such as a notebook's, or raise COPILOT_QUANT_LOCK_TIMEOUT."
+            ) from busy
         raise BusyWarehouseError(
             f"another process has been writing to {self.path} for more than {self.timeout:g} s{who}: "
             "wait for it or raise COPILOT_QUANT_LOCK_TIMEOUT."
         ) from busy
+
+    def _can_be_read(self) -> bool:
+        """Whether who has the file only reads it: others may then, too."""
+        try:
+            self._connect_to_look().close()
+        except (_BusyError, _LogError, UserError, duckdb.Error):
+            return False
+        return True
 
     def _expect_room(self) -> None:
         free = shutil.disk_usage(self.path.parent).free

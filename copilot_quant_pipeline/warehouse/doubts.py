@@ -2,8 +2,8 @@
 
 Here: the statements that judge what came inside a settle's transaction, hold back what is not believed, and keep it as
 proposals in quarantine.
-Not here: which rows changed at all (warehouse/settling.py), the rules for actions (warehouse/actions.py) and what bars
-show of splits (warehouse/splits.py), a person's decisions (warehouse/quarantine.py).
+Not here: which rows changed at all (warehouse/settling.py), what becomes of an action (warehouse/disputes.py), what a
+person decides (warehouse/quarantine.py).
 
 The frames are those of warehouse/settling.py. `judge_actions` runs before anything is compared: it makes the frames say
 what is believed. `hold_bars` runs on the temporary table `changed`, of bars with the stored row `s` and the row `i`
@@ -13,27 +13,17 @@ that came. Both add to the temporary table `doubted`, which `record_doubts` puts
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from functools import cache
+from datetime import date
 from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
-from copilot_quant_pipeline.calendar import is_session, last_completed_session
-from copilot_quant_pipeline.warehouse.actions import (
-    Recalled,
-    Told,
-    is_same_dividend,
-    judge_dividend,
-    judge_split,
-)
+from copilot_quant_pipeline.warehouse.actions import Recalled
 from copilot_quant_pipeline.warehouse.comparing import any_differs, differs
-from copilot_quant_pipeline.warehouse.splits import SplitDispute, SplitTrace, trace_splits
+from copilot_quant_pipeline.warehouse.disputes import JUDGED, Closes, judge_dispute, session_of
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, Column, Table
 
 # A price that moves by more than this, of the stored one, is not believed; rounding alone does not make it more.
@@ -50,19 +40,6 @@ VOLUME_FACTORS = (0.67, 1.5)
 _PRICES = ("open", "high", "low", "close")
 _PRICE_COLUMNS = tuple(BARS.column(name) for name in _PRICES)
 _NOTES = tuple(column.name for column in BARS.notes)
-
-JUDGED = pa.schema(
-    [
-        ("symbol", pa.string()),
-        ("date", pa.date32()),
-        ("dividend", pa.float64()),
-        ("split_ratio", pa.float64()),
-        *((name, pa.string()) for name in ("dividend_fate", "split_fate")),
-        *((name, pa.float64()) for name in ("told_dividend", "told_split")),
-        ("divided", pa.bool_()),
-        ("factor", pa.float64()),
-    ]
-)
 
 _FACTORS = pa.schema([("symbol", pa.string()), ("date", pa.date32()), ("factor", pa.float64())])
 
@@ -142,18 +119,18 @@ def _decide(connection: duckdb.DuckDBPyConnection) -> _Decided:
         return _Decided(JUDGED.empty_table(), _FACTORS.empty_table(), changes_bars=False)
     disputed = connection.execute("from disputed where judged order by symbol, date").to_arrow_table().to_pylist()
     recalled = _recalled_actions(connection)
+    for row in disputed:
+        row["recalled"] = recalled.get((row["symbol"], row["date"]), ())
     closes_of = _read_closes(connection, disputed)
-    judged = [
-        _judged(row, closes_of[row["symbol"]], recalled.get((row["symbol"], row["date"]), ())) for row in disputed
-    ]
-    factors = pa.concat_tables([closes.factors(symbol) for symbol, closes in closes_of.items()])
+    judged = [judge_dispute(row, closes_of[row["symbol"]]) for row in disputed]
+    factors = pa.concat_tables([_factors(symbol, closes) for symbol, closes in closes_of.items()])
     changes_bars = factors.num_rows > 0 or any(
         (row["dividend_fate"], row["split_fate"]) != ("store", "store") for row in judged
     )
     return _Decided(pa.Table.from_pylist(judged, schema=JUDGED), factors, changes_bars)
 
 
-def _read_closes(connection: duckdb.DuckDBPyConnection, disputed: Sequence[Mapping[str, Any]]) -> dict[str, _Closes]:
+def _read_closes(connection: duckdb.DuckDBPyConnection, disputed: Sequence[Mapping[str, Any]]) -> dict[str, Closes]:
     """By symbol; every one that has something to be judged has stored bars."""
     by_symbol: dict[str, list[Mapping[str, Any]]] = {}
     for row in disputed:
@@ -161,133 +138,36 @@ def _read_closes(connection: duckdb.DuckDBPyConnection, disputed: Sequence[Mappi
     found = connection.execute(_CLOSES).to_arrow_table()
     lists = {
         name: [one.values.to_numpy(zero_copy_only=False) for one in found.column(name)]
-        for name in ("days", "stored", "came")
+        for name in ("days", "stored", "came", "confirmed")
     }
     splits = [
         dict(zip(days or (), ratios or (), strict=True))
         for days, ratios in zip(*(found.column(name).to_pylist() for name in ("split_days", "ratios")), strict=True)
     ]
-    columns = zip(
-        found.column("symbol").to_pylist(), lists["days"], lists["stored"], lists["came"], splits, strict=True
-    )
-    return {
-        symbol: _Closes.of(days, stored, came, split, by_symbol[symbol])
-        for symbol, days, stored, came, split in columns
-    }
+    columns = zip(found.column("symbol").to_pylist(), zip(*lists.values(), strict=True), splits, strict=True)
+    return {symbol: Closes.of(arrays, split, by_symbol[symbol]) for symbol, arrays, split in columns}
 
 
-@dataclass(frozen=True)
-class _Closes:
-    """One symbol's closes, what they show of its disputed splits, and all its splits."""
-
-    days: Any
-    prices: Any
-    trace: SplitTrace
-    splits: Mapping[date, float]
-
-    @classmethod
-    def of(
-        cls, days: Any, stored: Any, came: Any, splits: Mapping[date, float], disputed: Sequence[Mapping[str, Any]]
-    ) -> _Closes:
-        """`stored` and `came` are NaN where there is no bar."""
-        trace = trace_splits(days, stored, came, [one for row in disputed if (one := _split_of(row))])
-        return cls(days, np.where(np.isnan(stored), came / trace.factors, stored), trace, splits)
-
-    def factors(self, symbol: str) -> pa.Table:
-        """The bars that came too high, and by how much."""
-        high = self.trace.factors != 1
-        columns = [pa.repeat(symbol, int(high.sum())), pa.array(self.days[high], pa.date32())]
-        return pa.table([*columns, pa.array(self.trace.factors[high])], schema=_FACTORS)
-
-    def price_before(self, day: date) -> float | None:
-        """The last close before `day`."""
-        at = int(np.searchsorted(self.days, np.datetime64(day)))
-        return float(self.prices[at - 1]) if at else None
-
-    def factor_at(self, day: date) -> float:
-        """By how much a value of `day` came too high."""
-        at = int(np.searchsorted(self.days, np.datetime64(day), side="right"))
-        return float(self.trace.factors[at - 1]) if at else 1.0
-
-    def later(self, day: date) -> float:
-        """The product of all splits after `day`."""
-        return math.prod(ratio for at, ratio in self.splits.items() if at > day)
-
-
-def _split_of(row: Mapping[str, Any]) -> SplitDispute | None:
-    """What bars may show of the split of a row of `disputed`: of one that is known, that they came undivided by it."""
-    told, known = row["told_split"], row["split_ratio"]
-    if abs(told / known - 1) > 1e-6:
-        return SplitDispute(row["date"], told, known)
-    return SplitDispute(row["date"], told, 1.0) if abs(told - 1) > 1e-6 else None
-
-
-def _judged(row: Mapping[str, Any], closes: _Closes, recalled: Sequence[tuple[str, Recalled]]) -> dict[str, Any]:
-    """The row of `JUDGED` for a row of `disputed`."""
-    day, known, known_split = row["date"], row["dividend"], row["split_ratio"]
-    session = _session_of(row["seen_at"])
-    own = row["has_new_bar"] or (row["is_after_all"] and is_session(day))
-    # Before the first stored bar there is nothing that a split could contradict.
-    divided = closes.trace.divided.get(day) if row["has_before"] else True
-    split = judge_split(
-        Told(day, row["told_split"], known_split, session, own, divided=divided, recalled=_of("split", recalled))
-    )
-    later = closes.later(day)
-    told = _undone(row["told_dividend"], known, closes.factor_at(day), later)
-    price = closes.price_before(day)
-    ratio = row["told_split"] if split == "store" else known_split
-    dividend = judge_dividend(
-        Told(
-            day,
-            told,
-            known,
-            session,
-            own,
-            price=None if price is None else price / ratio,
-            later=later,
-            recalled=_of("dividend", recalled),
-        )
-    )
-    return {
-        "symbol": row["symbol"],
-        "date": day,
-        "dividend": told if dividend == "store" else known,
-        "split_ratio": ratio,
-        "dividend_fate": dividend,
-        "split_fate": split,
-        "told_dividend": told,
-        "told_split": row["told_split"],
-        "divided": divided,
-        "factor": closes.trace.rescaling.get(day),
-    }
-
-
-def _undone(told: float, known: float, factor: float, later: float) -> float:
-    """A dividend as paid, where the bars beside it came too high by `factor`."""
-    if factor == 1 or is_same_dividend(told, known, later):
-        return told
-    return float(f"{told / factor:.7g}")
-
-
-def _of(kind: str, recalled: Iterable[tuple[str, Recalled]]) -> list[Recalled]:
-    return [one for of, one in recalled if of == kind]
+def _factors(symbol: str, closes: Closes) -> pa.Table:
+    """The bars that came too high, and by how much."""
+    high = closes.trace.factors != 1
+    columns = [pa.repeat(symbol, int(high.sum())), pa.array(closes.days[high], pa.date32())]
+    return pa.table([*columns, pa.array(closes.trace.factors[high])], schema=_FACTORS)
 
 
 def _recalled_actions(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, date], list[tuple[str, Recalled]]]:
     found: dict[tuple[str, date], list[tuple[str, Recalled]]] = {}
     for row in connection.execute(_RECALLED_ACTIONS).to_arrow_table().to_pylist():
-        one = Recalled(row["state"], row["value"], _session_of(row["seen_at"]), row["divided"])
+        one = Recalled(row["state"], row["value"], session_of(row["seen_at"]), row["divided"])
         found.setdefault((row["key"], row["date"]), []).append((row["kind"], one))
     return found
 
 
-@cache
-def _session_of(instant: datetime) -> date:
-    return last_completed_session(instant)
-
-
 def _mended(frame: str) -> str:
-    """The bars of a frame with what is known of their actions, and as they were traded."""
+    """The bars of a frame with what is known of their actions, and as they were traded.
+
+    A venue may have multiplied volumes by a split that it has not divided prices by.
+    """
     prices = ", ".join(
         f"round(b.{name} / coalesce(f.factor, 1), 6 - cast(floor(log10(b.{name} / coalesce(f.factor, 1))) as integer))"
         f" as {name}"
@@ -299,10 +179,12 @@ def _mended(frame: str) -> str:
         union all
         select b.* replace (
             {prices},
-            cast(round(b.volume * coalesce(f.factor, 1)) as bigint) as volume,
+            case when f.factor is null or abs(b.volume - s.volume) < abs(b.volume * f.factor - s.volume) then b.volume
+                else cast(round(b.volume * f.factor) as bigint) end as volume,
             coalesce(j.dividend, b.dividend) as dividend, coalesce(j.split_ratio, b.split_ratio) as split_ratio
         )
         from {frame} b left join split_factors f using (symbol, date) left join judged_actions j using (symbol, date)
+        left join equities.bars s using (symbol, date)
         where f.symbol is not null or j.symbol is not null
     """
 
@@ -357,8 +239,12 @@ _DISPUTED = f"""
         from equities.actions s join spans p on p.symbol = s.symbol and s.date between p.first and p.last
         anti join told t on t.symbol = s.symbol and t.date = s.date
     ), stored as (
-        select symbol, min(date) as first, max(date) as last
-        from equities.bars semi join otherwise using (symbol) group by symbol
+        -- Of one company: what another's bars were worth says nothing of its splits.
+        select b.symbol, min(b.date) as first, max(b.date) as last,
+            coalesce(any_value(l.since), '0001-01-01') as since, coalesce(any_value(l.until), '9999-12-31') as until
+        from equities.bars b semi join otherwise using (symbol)
+        left join equities.lives l on l.symbol = b.symbol and b.date between l.since and l.until
+        group by b.symbol, l.since
     ), own as (
         select symbol, date from incoming semi join otherwise using (symbol, date)
         anti join equities.bars using (symbol, date)
@@ -369,7 +255,7 @@ _DISPUTED = f"""
     select o.*, o.stored_rowid is not null or coalesce(k.first <= o.date, false) as judged,
         coalesce(k.first < o.date, false) as has_before, coalesce(o.date > k.last, true) as is_after_all,
         n.symbol is not null as has_new_bar, o.stored_rowid is not null or a.key is not null as restated
-    from otherwise o left join stored k using (symbol)
+    from otherwise o left join stored k on k.symbol = o.symbol and o.date between k.since and k.until
     left join own n on n.symbol = o.symbol and n.date = o.date
     left join answered a on a.key = o.symbol and a.date = o.date
 """
@@ -382,8 +268,9 @@ _CLOSES = """
         select symbol, date, close from incoming semi join asked using (symbol)
         union all select symbol, date, close from seen semi join asked using (symbol)
     ), closes as (
-        select symbol, coalesce(s.date, c.date) as date, s.close as stored, c.close as came
-        from (select symbol, date, close from equities.bars semi join asked using (symbol)) s
+        select symbol, coalesce(s.date, c.date) as date, s.close as stored, c.close as came,
+            s.confirmed_at is not null as confirmed
+        from (select symbol, date, close, confirmed_at from equities.bars semi join asked using (symbol)) s
         full join came c using (symbol, date)
     ), splits as (
         select symbol, list(date order by date) as split_days, list(split_ratio order by date) as ratios from (
@@ -393,7 +280,7 @@ _CLOSES = """
     )
     select symbol, list(date order by date) as days,
         list(coalesce(stored, 'nan'::double) order by date) as stored,
-        list(coalesce(came, 'nan'::double) order by date) as came,
+        list(coalesce(came, 'nan'::double) order by date) as came, list(confirmed order by date) as confirmed,
         any_value(split_days) as split_days, any_value(ratios) as ratios
     from closes left join splits using (symbol) group by symbol
 """

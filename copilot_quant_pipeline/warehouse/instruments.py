@@ -43,6 +43,7 @@ class Life:
         after: the last day of the company that had the symbol before; its bars and all before are of others.
         first_bar: the first bar of this one; None where none is stored.
         last_bar: its last one.
+        last_close: that bar's close, USD as traded.
         names: later symbols of the same company.
         questions: those that wait, and those that a person has answered with "the same".
     """
@@ -50,6 +51,7 @@ class Life:
     after: date | None = None
     first_bar: date | None = None
     last_bar: date | None = None
+    last_close: float | None = None
     names: frozenset[str] = frozenset()
     questions: tuple[Question, ...] = ()
 
@@ -79,7 +81,8 @@ current as (
     select symbol, max(coalesce(valid_until, until)) as after from equities.lives semi join asked using (symbol)
     where until < '9999-12-31' group by symbol
 ), bars as (
-    select b.symbol, min(b.date) as first_bar, max(b.date) as last_bar
+    select b.symbol, min(b.date) as first_bar, max(b.date) as last_bar,
+        arg_max(b.close, b.date) as last_close
     from equities.bars b semi join asked using (symbol) left join former f using (symbol)
     where f.after is null or b.date > f.after group by b.symbol
 ), renamed as (
@@ -88,7 +91,7 @@ current as (
         on l.instrument = c.instrument and l.symbol <> c.symbol and coalesce(l.valid_from, '-infinity') > c.named_from
     group by c.symbol
 )
-select a.symbol, f.after, b.first_bar, b.last_bar, coalesce(r.names, []) as names
+select a.symbol, f.after, b.first_bar, b.last_bar, b.last_close, coalesce(r.names, []) as names
 from asked a left join former f using (symbol) left join bars b using (symbol) left join renamed r using (symbol)
 """
 
@@ -120,6 +123,7 @@ def read_lives(warehouse: Warehouse, symbols: Collection[str]) -> dict[str, Life
             row["after"],
             row["first_bar"],
             row["last_bar"],
+            row["last_close"],
             frozenset(row["names"]),
             tuple(questions.get(row["symbol"], ())),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal, TypedDict, cast
 
 import pyarrow as pa
@@ -29,24 +29,28 @@ with asked as (
         count(*) filter (where c.outcome = 'settled') as settled,
         count(*) filter (where c.outcome = 'failed') as failed,
         count(*) filter (where c.outcome = 'settled' and c.finer_until >= $newest::date) as coarse,
-        max(c.date) filter (where c.outcome = 'settled') as newest_settled
+        max(c.date) filter (where c.outcome = 'settled') as newest_settled,
+        any_value(m.closed) is not null as has_ended
     from ops.coverage c left join (
         select market, closes_at::date as closed from prediction_markets.markets
         where status in ('closed', 'resolved', 'gone')
     ) m on $grid = 'markets' and m.market = c.key
     where c.grid = $grid and c.date <= $newest::date
     group by c.key
+), judged as (
+    select *, $on_axis::varchar[] is null or key in (select unnest($on_axis::varchar[])) as is_on_axis from asked
 )
 select
     coalesce(sum(settled), 0)::bigint as settled,
-    coalesce(sum(failed), 0)::bigint as failed,
-    coalesce(sum(coarse), 0)::bigint as coarse,
+    coalesce(sum(failed) filter (where is_on_axis), 0)::bigint as failed,
+    coalesce(sum(coarse) filter (where is_on_axis), 0)::bigint as coarse,
     coalesce(sum(greatest(0, (select count(*) from unnest($dates::date[]) as axis(day) where day between first and last)
-        - settled - failed)), 0)::bigint as missing,
-    count(*) as keys,
-    count(*) filter (where newest_settled >= last) as fresh_keys,
+        - settled - failed)) filter (where is_on_axis), 0)::bigint as missing,
+    count(*) filter (where is_on_axis or has_ended) as keys,
+    count(*) filter (where newest_settled >= last and (is_on_axis or has_ended)) as fresh_keys,
+    count(*) filter (where not is_on_axis and not has_ended) as off_axis,
     max(newest_settled) as newest
-from asked
+from judged
 """
 
 
@@ -66,8 +70,9 @@ class Progress:
 
     `coarse` are settled ones that are asked for again, since a service that may have them finer did not answer.
     `missing` are cells nobody asked for that lie after their key's first asked one; `newest` is the newest date with
-    a settled cell. `fresh`: 99 % of the keys have the newest date of the axis; `stale`: fewer; `empty`: no keys.
-    `restated` are stored rows whose values the venue has ever changed, `waiting` those whose change waits for a person.
+    a settled cell. `fresh`: 99 % of the keys have the newest date of the axis; `stale`: fewer; `empty`: no keys. Keys
+    that somebody took off the axis count as `off_axis` and with their settled cells only. `restated` are stored rows
+    whose values the venue has ever changed, `waiting` those whose change waits for a person.
     """
 
     grid: str
@@ -80,11 +85,16 @@ class Progress:
     freshness: Literal["fresh", "stale", "empty"]
     restated: int = 0
     waiting: int = 0
+    off_axis: int = 0
 
 
-def read_progress(warehouse: Warehouse, grid: str, dates: Sequence[date]) -> Progress:
-    """The progress of `grid`, whose date axis is `dates`, ascending and not empty."""
-    answer = warehouse.read(_COUNTS, {"grid": grid, "newest": dates[-1], "dates": list(dates)})
+def read_progress(
+    warehouse: Warehouse, grid: str, dates: Sequence[date], on_axis: Collection[str] | None = None
+) -> Progress:
+    """The progress of `grid`, whose date axis is `dates`, ascending and not empty; None is any key."""
+    keys = None if on_axis is None else list(on_axis)
+    asked = {"grid": grid, "newest": dates[-1], "dates": list(dates), "on_axis": keys}
+    answer = warehouse.read(_COUNTS, asked)
     (row,) = answer.to_pylist()
     return Progress(
         grid=grid,
@@ -95,6 +105,7 @@ def read_progress(warehouse: Warehouse, grid: str, dates: Sequence[date]) -> Pro
         keys=row["keys"],
         newest=row["newest"],
         freshness=_freshness(row["fresh_keys"], row["keys"]),
+        off_axis=row["off_axis"],
         **_changes(warehouse, grid),
     )
 
@@ -221,6 +232,20 @@ def read_empty(warehouse: Warehouse, grid: str, keys: Sequence[str]) -> dict[str
     for day, key in zip(*(answer.column(name).to_pylist() for name in ("date", "key")), strict=True):
         dates.setdefault(key, set()).add(day)
     return {key: frozenset(days) for key, days in dates.items()}
+
+
+_COARSE = """
+    select date, key, fetched_at from ops.coverage
+    where grid = $grid and outcome = 'settled' and finer_until is not null and key in (select unnest($keys::varchar[]))
+"""
+
+
+def read_coarse(warehouse: Warehouse, grid: str, keys: Sequence[str]) -> dict[str, dict[date, datetime]]:
+    """By key the dates that came coarsely, with when they were last asked for (aware UTC); without keys of none."""
+    coarse: dict[str, dict[date, datetime]] = {}
+    for row in warehouse.read(_COARSE, {"grid": grid, "keys": list(keys)}).to_pylist():
+        coarse.setdefault(row["key"], {})[row["date"]] = row["fetched_at"]
+    return coarse
 
 
 _SETTLED_EMPTY = """

@@ -127,11 +127,11 @@ _CHOSEN = """
             from named o where o.date = n.date and o.instrument = n.instrument and o.is_valid and o.symbol <> n.symbol
         )
     )
-    select bars.* replace (date::timestamp as date) from equities.bars as bars
+    select bars.* replace (date::timestamp as date)
+    from equities.bars as bars anti join superseded using (symbol, date)
     where ($symbols::varchar[] is null or list_contains($symbols::varchar[], symbol))
         and ($start::date is null or date >= $start::date)
         and ($end::date is null or date <= $end::date)
-        and not exists (from superseded s where s.symbol = bars.symbol and s.date = bars.date)
     order by symbol, date
 """
 

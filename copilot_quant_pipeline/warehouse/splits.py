@@ -35,11 +35,15 @@ _MOST_TOGETHER = 3
 
 @dataclass(frozen=True)
 class SplitDispute:
-    """A split of which an answer tells otherwise than is known; 1 is none."""
+    """A split of which an answer tells otherwise than is known; 1 is none.
+
+    `is_undivided`: as an earlier answer showed it, which holds where this one has nothing that could tell.
+    """
 
     day: date
     told: float
     known: float
+    is_undivided: bool = False
 
     @property
     def ratio(self) -> float:
@@ -64,10 +68,13 @@ class SplitTrace:
     rescaling: Mapping[date, float]
 
 
-def trace_splits(days: Dates, stored: Floats, came: Floats, disputes: Sequence[SplitDispute]) -> SplitTrace:
+def trace_splits(
+    days: Dates, stored: Floats, came: Floats, confirmed: Flags, disputes: Sequence[SplitDispute]
+) -> SplitTrace:
     """Read one symbol's closes: `days` ascending, `stored` NaN where no bar is stored, `came` as traded.
 
-    From the newest split back. Where no bar between two splits is stored, those before the older one tell of both.
+    From the newest split back. Where no bar between two splits is stored, those before the older one tell of both. A
+    bar that is not `confirmed` may be revised for reasons of its own, and tells nothing where others do.
     """
     factors, moved = np.ones(len(days)), came / stored
     ordered = sorted(disputes, key=lambda dispute: dispute.day, reverse=True)
@@ -79,7 +86,8 @@ def trace_splits(days: Dates, stored: Floats, came: Floats, disputes: Sequence[S
         pending.append(dispute)
         if not np.isfinite(moved[piece]).any():
             continue
-        judged = _judged(moved[piece] / newer, pending)
+        sure = np.where(confirmed, moved, np.nan)[piece] / newer
+        judged = _judged(sure if np.isfinite(sure).any() else moved[piece] / newer, pending)
         for one, verdict in judged.verdicts.items():
             divided[one.day], whole[one.day] = verdict, verdict is False and bool(judged.undivided.all())
         for one in pending:
@@ -88,6 +96,9 @@ def trace_splits(days: Dates, stored: Floats, came: Floats, disputes: Sequence[S
         factors[piece] *= np.where(judged.undivided, judged.ratio, 1.0)
         newer *= judged.ratio if judged.is_mostly_undivided else 1.0
         pending = []
+    for one in (one for one in pending if one.is_undivided):
+        divided[one.day] = False
+        factors[days < np.datetime64(one.day)] *= one.ratio
     for one in ordered:
         if divided[one.day] and _is_divided_after(days, moved / factors, one):
             divided[one.day] = None

@@ -756,7 +756,7 @@ QUARANTINE = Table(
         Column(
             "divided",
             pa.bool_(),
-            "Of a split: whether the bars before it came divided by it when it was first told; null if none could tell.",
+            "Of a split: whether the bars before it came divided when it was first told; null where none could tell.",
             nullable=True,
         ),
         Column(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from copilot_quant_pipeline.warehouse.instruments import (
     read_questions,
     separate,
 )
-from copilot_quant_pipeline.warehouse.progress import read_stored_beside
+from copilot_quant_pipeline.warehouse.progress import read_settled_empty, read_stored_beside
 from copilot_quant_pipeline.warehouse.reading import read_bars
 from copilot_quant_pipeline.warehouse.tables import BARS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -59,7 +59,9 @@ class Town:
 
         def harvest(cells: Rectangle, lives: Any) -> Any:
             beside = read_stored_beside(self.warehouse, cells)
+            empty = read_settled_empty(self.warehouse, cells.keys)
             how = Fetching(START, self.now, timedelta(hours=6), "yahoo", refresh, stored_beside=beside, lives=lives)
+            how = replace(how, settled_empty=empty)
             return fetch_spans(self.client, self.landing, plan_fetches(cells), how)
 
         harvested = harvest_within_lives(self.warehouse, cells, harvest, source="yahoo")
@@ -227,6 +229,25 @@ def test_a_history_of_other_prices_is_held_whole_until_it_agrees_again(town: Tow
     assert (read_questions(town.warehouse), set(town.cells().values())) == ([], {None})
 
 
+def test_a_tail_of_other_prices_asks_for_the_whole_history_before_anything_of_it_is_stored(town: Town) -> None:
+    """META was an ETF before it was FB, which was listed long before."""
+    old = town.bars()
+    town.names["ZZ"] = Company(date(2012, 5, 18), 300.0, slope=-0.02, listed=date(2012, 5, 18))
+    for day in (date(2024, 2, 15), date(2024, 2, 16)):
+        town.ask(day)
+        assert town.bars() == old
+    assert town.cells()[date(2024, 2, 15)] == "another_instrument"
+    assert len(read_questions(town.warehouse)) == 1
+
+
+def test_a_tail_with_a_split_is_compared_as_traded(town: Town) -> None:
+    town.names["ZZ"].last = None
+    town.names["ZZ"].splits = {date(2024, 2, 14): 2}
+    asked = town.yahoo.charts
+    town.ask(date(2024, 2, 15))
+    assert (town.yahoo.charts, town.cells()[date(2024, 2, 14)]) == (asked + 1, None)
+
+
 def test_a_renamed_company_may_answer_under_its_new_name(town: Town) -> None:
     """Where two names of it hold a day, the one valid that day is read."""
 
@@ -265,3 +286,14 @@ def test_a_renamed_company_may_answer_under_its_new_name(town: Town) -> None:
 )
 def test_one_factor_is_a_split_and_a_few_that_last_are_some(factors: np.ndarray[Any, Any], other: bool) -> None:
     assert is_of_another(factors) is other
+
+
+def test_a_tail_that_tells_of_an_earlier_listing_has_the_sessions_before_settled_anew(town: Town) -> None:
+    short = date(2024, 1, 22)
+    town.names["YY"] = Company(short, 30.0, listed=short)
+    town.ask(date(2024, 2, 14), START, "YY")
+    assert set(town.cells("YY").values()) == {None, "not_listed"}
+    town.names["YY"] = Company(START, 30.0, listed=START)
+    town.ask(date(2024, 2, 15), symbol="YY", refresh=False)
+    assert set(town.cells("YY").values()) == {None}
+    assert town.bars("YY").keys() == town.cells("YY").keys()

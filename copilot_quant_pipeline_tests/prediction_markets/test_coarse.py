@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from copilot_quant_pipeline.landing import Landing
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.healing import MARKETS, extent_of, look_for_gaps
+from copilot_quant_pipeline.warehouse.catalog import read_settled_lives
 from copilot_quant_pipeline.warehouse.progress import read_progress
 from copilot_quant_pipeline.warehouse.tables import PRICES
 from copilot_quant_pipeline_tests.prediction_markets.loopback import Answer, Loopback, answer
@@ -47,15 +48,18 @@ class World:
     settings: Settings
     clob: dict[str, int] | Answer = None
     data: int | Answer = None
+    record: dict[str, Any] = field(default_factory=lambda: dict(RECORD))
     runs: int = 0
     until: int = 0
 
-    def ask(self, *days: date, after: timedelta = timedelta()) -> dict[date, tuple[str, str | None]]:
+    def ask(
+        self, *days: date, after: timedelta = timedelta(), refresh: bool = False
+    ) -> dict[date, tuple[str, str | None]]:
         """What becomes of the days' cells."""
         settings = replace(self.settings, pinned_now=NOW + after)
         self.until = int(settings.now().timestamp())
         sources = MarketSources.reached_by(settings)
-        harvest = sources.harvest_prices(Rectangle(days, (KEY,)), refresh=False, backfill=None)
+        harvest = sources.harvest_prices(Rectangle(days, (KEY,)), refresh=refresh, backfill=None)
         self.runs += 1
         sources.warehouse.settle_harvest(PRICES, harvest, run_id=str(self.runs))
         return {row["date"]: (row["reason"] or row["outcome"], row["detail"]) for row in harvest.cells.to_pylist()}
@@ -81,7 +85,10 @@ class World:
         return sources.warehouse.read("from prediction_markets.prices order by outcome, stamped_at").to_pylist()
 
     def _history(self, token: str, start: int, end: int) -> list[dict[str, Any]]:
-        every = 24 * HOUR // self.clob[token]  # type: ignore[call-overload, index]
+        points = self.clob[token]  # type: ignore[call-overload, index]
+        if not points:
+            return []
+        every = 24 * HOUR // points
         return [
             {"t": at + 41, "p": 0.5}
             for at in range(start // every * every, end, every)
@@ -116,7 +123,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         settings = Settings(home=tmp_path, markets_start=date(2026, 1, 1), pinned_now=NOW, source="live")
         made = World(venue, settings.with_venues_at(venue.url))
         venue.routes |= {
-            "/markets/slug/draw": lambda query, sent: answer(200, json.dumps(RECORD)),
+            "/markets/slug/draw": lambda query, sent: answer(200, json.dumps(made.record)),
             "/batch-prices-history": made.batch,
             "/prices-history": made.single,
             "/v2/prices-history": made.newer,
@@ -162,6 +169,13 @@ def test_a_day_that_no_service_has_finer_is_final(world: World, data: Any) -> No
     assert world.gaps(timedelta(days=1)) == 0
 
 
+def test_what_clob_has_lost_is_had_at_the_finest_grain_that_is_kept(world: World) -> None:
+    world.clob, world.data = {"11": 0, "12": 0}, 24
+    assert world.ask(DAY) == {DAY: ("settled", None)}
+    told = {(row["service"], row["grain_seconds"], row["stamp"]) for row in world.stored()}
+    assert (len(world.stored()), told) == (48, {("data-api", HOUR, "begins")})
+
+
 def test_one_thin_outcome_is_enough(world: World) -> None:
     world.clob, world.data = {"11": 24, "12": 3}, DOWN[0]
     assert world.ask(DAY) == {DAY: ("settled", "coarse: 3 points a day")}
@@ -181,6 +195,29 @@ def test_what_the_newer_service_filled_coarsely_is_had_from_clob_once_that_answe
     assert {(row["service"], row["stamp"]) for row in world.stored()} == {("clob", "instant")}
     history = MarketSources.reached_by(world.settings).warehouse.read("from prediction_markets.prices_history")
     assert history.num_rows == 16
+
+
+def test_what_was_kept_before_it_came_coarsely_refines_nothing(world: World) -> None:
+    world.clob, world.data = {"11": 1, "12": 1}, EMPTY
+    assert world.ask(DAY) == {DAY: ("settled", None)}
+    world.clob, world.data = DOWN[0], 8
+    assert world.ask(DAY, after=timedelta(hours=1), refresh=True) == {DAY: ("settled", "coarse: 8 points a day")}
+    world.clob = {"11": 24, "12": 24}
+    assert world.ask(DAY, after=timedelta(hours=2)) == {DAY: ("settled", None)}
+    assert len(world.stored()) == 48
+
+
+def test_a_market_stays_on_the_axis_until_its_days_are_had_finer_or_can_be_no_more(world: World) -> None:
+    world.record |= {"closed": True, "closedTime": "2026-03-11 12:00:00+00"}
+    world.clob, world.data = {"11": 2, "12": 2}, DOWN[0]
+    warehouse = MarketSources.reached_by(world.settings).warehouse
+    assert world.ask(DAY) == {DAY: ("settled", "coarse: 2 points a day")}
+    lives = [read_settled_lives(warehouse, DAY, DAY + timedelta(days=days)) for days in (90, 91)]
+    assert lives == [set(), {KEY}]
+    # It is refined though it has ended.
+    world.data = 24
+    assert world.ask(DAY, after=timedelta(hours=1)) == {DAY: ("settled", None)}
+    assert read_settled_lives(warehouse, DAY, DAY) == {KEY}
 
 
 def test_an_outage_takes_no_finer_points_away(world: World) -> None:

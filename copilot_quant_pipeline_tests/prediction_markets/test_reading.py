@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, Unavailable
+from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets.reading import (
     SIX_DIGITS,
     Point,
-    fits_the_axis,
     gather,
     hourly,
     parsed,
@@ -63,12 +63,12 @@ def test_an_instant_is_read_in_its_unit_only() -> None:
 
 @pytest.mark.parametrize("slug", ["will-it-rain", "KXFED-24NOV-T4.75", "Überraschung", "a/b?c"])
 def test_most_slugs_can_be_part_of_a_key(slug: str) -> None:
-    assert fits_the_axis(slug)
+    assert is_slug(slug)
 
 
 @pytest.mark.parametrize("slug", ["", "a b", "a|b", "a[1]", "a,b", "a\nb"])
 def test_a_slug_that_would_break_a_key_cannot(slug: str) -> None:
-    assert not fits_the_axis(slug)
+    assert not is_slug(slug)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["Yes", "No"]), st.integers(-90, 290)), max_size=60))

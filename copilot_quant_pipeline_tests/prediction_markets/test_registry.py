@@ -14,6 +14,14 @@ from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
 
 NOW = datetime(2024, 3, 29, 14, 0, tzinfo=UTC)
+# Of each point which service told it, its grain in seconds, and what of that its stamp marks.
+TOLD_BY = {
+    "polymarket": ("clob", 3600, "instant"),
+    "kalshi": ("live", 3600, "ends"),
+    "manifold": ("bets", 3600, "instant"),
+    "predictit": ("marketdata", 3600, "instant"),
+    "metaculus": ("posts", 3600, "instant"),
+}
 ALL = ("polymarket", "kalshi", "manifold", "predictit", "metaculus")
 
 
@@ -50,6 +58,8 @@ def test_every_venue_answers_the_protocol_from_the_sandbox(name: str, tmp_path: 
         midnight = NOW.replace(hour=0)
         points = venue.fetch_prices(market, midnight, midnight.replace(day=30))
         assert points.schema == POINTS
+        said = {tuple(row.values()) for row in points.select(["service", "grain_seconds", "stamp"]).to_pylist()}
+        assert said <= {TOLD_BY[name]}
         assert set(points["outcome"].to_pylist()) <= {outcome.name for outcome in market.outcomes}
         assert venue.traffic.requests > 0
         assert venue.traffic.retries == 0

@@ -560,6 +560,18 @@ def test_an_empty_live_answer_for_a_settled_market_falls_through(venue: Loopback
     assert kalshi.fetch_prices(market, START, START + timedelta(hours=6)).num_rows == 12
 
 
+@pytest.mark.parametrize("live", [always(404), always(200, {"ticker": TICKER, "candlesticks": []})])
+def test_a_settled_market_is_not_quiet_by_one_tier_while_the_other_does_not_answer(
+    venue: Loopback, kalshi: Kalshi, live: Route
+) -> None:
+    batch = always(200, {"markets": [{"market_ticker": TICKER, "candlesticks": []}]})
+    venue.routes |= {f"{V2}/markets/candlesticks": batch, SERIES_CANDLES: live, LATE_CANDLES: always(500)}
+    venue.routes[f"{V2}/markets"] = always(200, {"markets": [], "cursor": ""})
+    market = kalshi_market(status="finalized", settlement_ts="2026-03-12T00:00:00Z")
+    found = kalshi.fetch_prices_of([market], START, START + timedelta(hours=6))
+    assert isinstance(found[market.key], Unavailable)
+
+
 @pytest.mark.parametrize("trouble", [answer(502, "<html>"), answer(429, {"error": "too many requests"})])
 def test_a_trouble_that_passes_is_got_over(venue: Loopback, kalshi: Kalshi, trouble: Answer) -> None:
     troubles = [trouble, trouble]

@@ -25,14 +25,15 @@ SESSIONS = sessions_in_range(date(2023, 9, 1), date(2024, 6, 28))
 class Venue:
     """`traded` is the close of each session, `paid` dividends as paid; `told` splits, `divided` those applied.
 
-    Without `divided` the history is divided by what is told. `volumes` and `off` replace a session's volume and factor
-    what it shows of its price; `lost` sessions have no bar.
+    Without `divided` the history is divided by what is told, without `multiplied` volumes are multiplied by the same.
+    `off` multiplies what a session shows of its price; `lost` sessions have no bar.
     """
 
     traded: dict[date, float] = field(default_factory=lambda: dict.fromkeys(SESSIONS, 100.0))
     paid: dict[date, float] = field(default_factory=dict)
     told: dict[date, float] = field(default_factory=dict)
     divided: dict[date, float] | None = None
+    multiplied: dict[date, float] | None = None
     volume: float = 1e6
     off: dict[date, float] = field(default_factory=dict)
     lost: frozenset[date] = frozenset()
@@ -44,13 +45,17 @@ class Venue:
     def answer(self, on: date, start: date = SESSIONS[0]) -> VendorBars:
         """The evening of session `on`, from `start` on."""
         divided = self.told if self.divided is None else self.divided
+        multiplied = divided if self.multiplied is None else self.multiplied
         events = {*self.told, *self.paid}
         days = [
             day
             for day in sorted({*self.traded, *events})
             if start <= day <= on and (day in self.traded or day in events)
         ]
-        later = np.array([math.prod(ratio for day, ratio in divided.items() if one < day <= on) for one in days])
+        later, more = (
+            np.array([math.prod(ratio for day, ratio in splits.items() if one < day <= on) for one in days])
+            for splits in (divided, multiplied)
+        )
         shown = np.array(
             [
                 math.nan if day in self.lost or day not in self.traded else self.traded[day] * self.off.get(day, 1.0)
@@ -63,7 +68,7 @@ class Venue:
             {
                 "date": pa.array(days, pa.date32()),
                 **dict.fromkeys(("open", "high", "low", "close", "adj_close"), pa.array(prices)),
-                "volume": np.where(np.isnan(shown), np.nan, np.rint(self.volume * later)),
+                "volume": np.where(np.isnan(shown), np.nan, np.rint(self.volume * more)),
                 "dividend": dividends,
                 "split_ratio": np.array([self.told.get(day, 1.0) if day <= on else 1.0 for day in days]),
             },

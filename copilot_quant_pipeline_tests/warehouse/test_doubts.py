@@ -70,6 +70,29 @@ def test_a_split_told_before_the_history_is_divided_waits_and_nothing_is_halved(
     assert warehouse.read("from ops.restatements").num_rows == 0
 
 
+def test_volumes_that_are_multiplied_by_a_split_that_waits_are_what_was_traded(warehouse: Warehouse) -> None:
+    settled = splitting.but(divided={}, multiplied={DAY: 2.0}).settle(warehouse, DAY, DAY, start=TAIL)
+    assert (settled.restated, settled.quarantined, waiting(warehouse)) == (0, 1, [A_SPLIT])
+    assert {row[1] for row in traded(warehouse).values()} == {1_000_000}
+
+
+def test_what_is_kept_of_an_answer_holds_a_split_that_nothing_shows(warehouse: Warehouse) -> None:
+    splitting.but(divided={}).settle(warehouse, DAY, DAY, kept=True)
+    assert (waiting(warehouse), traded(warehouse)[DAY][3]) == ([A_SPLIT], 1.0)
+    splitting.settle(warehouse, NEXT, NEXT, start=TAIL)
+    assert set(adjusted(warehouse).values()) == {50.0, 49.75}
+
+
+def test_what_an_answer_showed_of_a_split_holds_for_what_is_kept_of_it(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "gaps.duckdb")
+    unsplit.settle(warehouse, EVE, *BEFORE[50:])
+    undivided = splitting.but(divided={})
+    undivided.settle(warehouse, DAY, DAY)
+    undivided.settle(warehouse, DAY, *BEFORE[:50], kept=True)
+    assert waiting(warehouse) == [A_SPLIT]
+    assert {row[:2] for day, row in traded(warehouse).items() if day < DAY} == {(100.0, 1_000_000)}
+
+
 def test_it_resolves_itself_once_the_venue_divides_the_history(warehouse: Warehouse) -> None:
     splitting.but(divided={}).settle(warehouse, DAY, DAY, start=TAIL)
     splitting.but(divided={}).settle(warehouse, NEXT, NEXT, start=TAIL)

@@ -22,7 +22,7 @@ def shown(disputes: list[tuple[int, float, float, bool]], stored: np.ndarray, no
     for at, told, known, divided in disputes:
         came[:at] *= 1.0 if divided else told / known
     given = [SplitDispute(DAYS[at].item(), told, known) for at, told, known, _ in disputes]
-    return trace_splits(DAYS, stored, came, given)
+    return trace_splits(DAYS, stored, came, np.ones(len(DAYS), dtype=bool), given)
 
 
 @given(st.data())
@@ -78,3 +78,11 @@ def test_an_undivided_split_rescales_where_the_traded_prices_do_not_show_it(afte
     stored = np.where(np.arange(len(DAYS)) < 40, 100.0, after)
     trace = shown([(40, 2.0, 1.0, False)], stored, np.ones(len(DAYS)))
     assert trace.rescaling == {DAYS[40].item(): rescaling}
+
+
+def test_a_provisional_bar_tells_nothing_of_a_split_where_others_do() -> None:
+    stored = np.full(len(DAYS), 100.0)
+    stored[39] = 50.0  # divided before anybody told of it
+    confirmed = np.arange(len(DAYS)) < 39
+    trace = trace_splits(DAYS, stored, np.full(len(DAYS), 100.0), confirmed, [SplitDispute(DAYS[40].item(), 2.0, 1.0)])
+    assert (trace.divided, set(trace.factors)) == ({DAYS[40].item(): True}, {1.0})

@@ -93,7 +93,8 @@ def test_who_has_the_file_open_is_named_when_patience_ends(warehouse: Warehouse,
     hasty = Warehouse(warehouse.path, lock_timeout=0.3)
     with _held(warehouse.path, how) as holder, pytest.raises(UserError) as refused:
         settle_bars(hasty, bar(TUE, "AAPL"))
-    for part in (f"PID {holder.pid}", str(warehouse.path), "0.3 s", "COPILOT_QUANT_LOCK_TIMEOUT"):
+    what = "has been reading" if how == "read" else "has been writing to"
+    for part in (f"PID {holder.pid}", f"{what} {warehouse.path}", "0.3 s", "COPILOT_QUANT_LOCK_TIMEOUT"):
         assert part in str(refused.value)
     assert len(stored(warehouse)) == 1
 
