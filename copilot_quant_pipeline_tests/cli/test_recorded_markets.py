@@ -44,8 +44,8 @@ def test_every_recorded_point_of_92_markets_is_stored_as_it_was_recorded(
     assert {(row["id"], row["outcome"], row["stamped_at"], float(row["price"])) for row in stored} == expected
     assert len(stored) == len(expected) == len(frame)
     answer = json.loads(said.out)
-    # The recording has no price on some days of markets that traded: these cells are red, and no others. Where no market
-    # has one, it is the venue's silence.
+    # The recording has no price on some days of markets that traded: these cells are red, and no others. Where it has
+    # none of any market, it is the venue's silence.
     assert said.code == (1 if answer["failed"] else 0)
     assert {reason["reason"] for reason in coverage if reason["outcome"] == "failed"} <= {
         "missing_at_source",
