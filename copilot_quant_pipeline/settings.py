@@ -92,6 +92,11 @@ class Settings:
         """Refuse what no environment could hand to another process."""
         if not self.markets_venues:
             raise UserError("no venue is followed; write for example COPILOT_QUANT_MARKETS_VENUES=polymarket,kalshi.")
+        if "?" in str(self.home.absolute()):
+            raise UserError(
+                f"the home {self.home} has a ? in its path, after which DuckDB finds no file;"
+                " give another with --home DIR or COPILOT_QUANT_HOME."
+            )
         if self.equities_start < FIRST_DATE:
             raise UserError(
                 f"the grid cannot start on {self.equities_start}: the exchange's holidays are known from {FIRST_DATE}"

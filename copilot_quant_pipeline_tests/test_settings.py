@@ -143,3 +143,8 @@ def test_without_a_proxy_the_environment_stays_as_it_is() -> None:
     environ = {"NO_PROXY": "quant.example"}
     keep_loopback_off_proxies(environ)
     assert environ == {"NO_PROXY": "quant.example"}
+
+
+def test_a_home_that_duckdb_cannot_use_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has a \? in its path.*give another"):
+        Settings.from_environment({"COPILOT_QUANT_HOME": str(tmp_path / "a?b")})

@@ -27,7 +27,7 @@ NOTHING_CAPTURED = {
     "module": "dagster._core.storage.noop_compute_log_manager",
     "class": "NoOpComputeLogManager",
 }
-_LEDGER = {"module": "copilot_quant_pipeline.ledger.sqlite", "class": "GridEventLogStorage"}
+_OURS = "copilot_quant_pipeline.ledger."
 _UNFINISHED = [
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
@@ -57,11 +57,8 @@ def open_instance(dagster_home: Path, *, capture_output: bool = True) -> Dagster
     """
     home = dagster_home.resolve()
     ref = InstanceRef.from_dir(str(home))
-    data = ref.event_storage_data
-    base_dir = data.config_dict.get("base_dir") if data and data.class_name == _LEDGER["class"] else None
     overrides: dict[str, object] = {} if capture_output else {"compute_logs": NOTHING_CAPTURED}
-    if isinstance(base_dir, str):
-        overrides["event_log_storage"] = {**_LEDGER, "config": {"base_dir": str(home / base_dir)}}
+    overrides |= _storages_in(home, ref)
     if overrides:
         ref = InstanceRef.from_dir(str(home), overrides=overrides)
     home.mkdir(parents=True, exist_ok=True)
@@ -70,6 +67,24 @@ def open_instance(dagster_home: Path, *, capture_output: bool = True) -> Dagster
         # Storages are made when first asked for; asked for here, they are made under the lock.
         _ = instance.run_storage, instance.event_log_storage, instance.schedule_storage
     return instance
+
+
+def _storages_in(home: Path, ref: InstanceRef) -> dict[str, object]:
+    """Those of a home's storages that are ours, with their folders below `home`."""
+    named = {
+        "event_log_storage": ref.event_storage_data,
+        "run_storage": ref.run_storage_data,
+        "schedule_storage": ref.schedule_storage_data,
+    }
+    ours = {name: data for name, data in named.items() if data and data.module_name.startswith(_OURS)}
+    return {
+        name: {
+            "module": data.module_name,
+            "class": data.class_name,
+            "config": {"base_dir": str(home / str(data.config_dict["base_dir"]))},
+        }
+        for name, data in ours.items()
+    }
 
 
 def this_process() -> str:

@@ -46,6 +46,7 @@ from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.grid.keys import judge_key
 from copilot_quant_pipeline.ledger.events import CELLS_A_BATCH, Batch, CellEvents, Row, chunks
 from copilot_quant_pipeline.ledger.forgetting import find_events_of, forget, forget_last
+from copilot_quant_pipeline.ledger.places import dagster_home
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
         # An engine without a pool holds no connection, so it can be kept, and survives a fork.
         self._engine = lru_cache(maxsize=16)(self._new_engine)
-        self._home = None if Path(base_dir).is_absolute() else _dagster_home(base_dir)
+        self._home = None if Path(base_dir).is_absolute() else dagster_home(base_dir)
         super().__init__(str((self._home or Path()) / base_dir), inst_data)
 
     @classmethod
@@ -276,13 +277,6 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
                 log.commit()
             except DBAPIError:
                 _log.exception("%s cells are recorded, but not shown in the log of run %s", len(batch.rows), run_id)
-
-
-def _dagster_home(base_dir: str) -> Path:
-    home = os.environ.get("DAGSTER_HOME")
-    if not home:
-        raise UserError(f"base_dir {base_dir!r} of the event log is relative: set DAGSTER_HOME to what it starts from.")
-    return Path(home)
 
 
 @lru_cache(maxsize=1)

@@ -56,6 +56,22 @@ def test_everything_an_instance_writes_stays_under_its_home(
     assert Path(outputs.get_captured_local_path(["x"], "out")).is_relative_to(home)
 
 
+@pytest.mark.parametrize("name", ["a%20b", "a b", "a#b", "a%3Fb%%25", "ü&=;'"])
+def test_a_home_of_any_name_holds_its_files(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / name
+    install_instance_config(home)
+    with open_instance(home) as instance:
+        instance.add_dynamic_partitions("symbol", ["AAPL"])
+    # As Dagster's own processes open it.
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with dg.DagsterInstance.get() as instance:
+        assert instance.get_dynamic_partitions("symbol") == ["AAPL"]
+        assert instance.get_runs_count() == 0
+    files = ["history/runs.db", "history/runs/index.db", "schedules/schedules.db"]
+    assert all((home / file).exists() for file in files)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_the_shipped_configuration_is_what_the_instance_runs_by(ledger: dg.DagsterInstance) -> None:
     assert ledger.get_concurrency_config().run_queue_config is not None
     assert ledger.get_concurrency_config().pool_config.default_pool_limit == 1
@@ -193,7 +209,7 @@ def follow_the_same(home: Path, together: Barrier) -> None:
     with open_instance(home) as instance:
         for n in range(30):
             together.wait(60)
-            instance.add_dynamic_partitions("symbol", [f"S{n}-{key}" for key in range(20)])
+            instance.add_dynamic_partitions("symbol", [f"S{n}K{key}" for key in range(20)])
 
 
 def test_processes_that_add_the_same_keys_at_once_all_succeed(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Where Dagster's SQLite files of a home are: runs and schedules, whatever the home is called.
+
+Here: the storages of runs and of schedules that dagster.yaml names, and how a path is written as a URL.
+Not here: the event log (sqlite.py).
+
+Dagster writes a path into a URL as it is; SQLAlchemy reads `%20` in it as a blank and what follows a `?` as options.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
+from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
+from dagster._serdes import ConfigurableClassData
+
+from copilot_quant_pipeline.errors import UserError
+
+# What else than letters a path may have as it is; both ends of a URL agree on these.
+_AS_IT_IS = "/ !\"#$&'()*+,;:=@[]{}<>|\\^`~"
+
+
+def url_of(base_dir: str, name: str) -> str:
+    """The URL of an SQLite file, in the place of Dagster's `create_db_conn_string`."""
+    path = Path(base_dir).absolute() / f"{name}.db"
+    return f"sqlite:///{''.join(c if not c.isascii() else quote(c, safe=_AS_IT_IS) for c in str(path))}"
+
+
+for _module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+    setattr(_module, "create_db_conn_string", url_of)  # noqa: B010 the module's own name for it is not exported
+
+
+def dagster_home(base_dir: str) -> Path:
+    """What a relative `base_dir` starts from; Path() for an absolute one.
+
+    Raises:
+        UserError: DAGSTER_HOME is not set.
+    """
+    if Path(base_dir).is_absolute():
+        return Path()
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
+        raise UserError(f"base_dir {base_dir!r} in dagster.yaml is relative: set DAGSTER_HOME to what it starts from.")
+    return Path(home)
+
+
+class HomeRunStorage(SqliteRunStorage):
+    """Dagster's SQLite storage of runs; a relative `base_dir` is meant from DAGSTER_HOME."""
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> HomeRunStorage:
+        """What Dagster calls to build the storage that dagster.yaml names."""
+        base_dir = config_value["base_dir"]
+        return cls.from_local(str(dagster_home(base_dir) / base_dir), inst_data)
+
+
+class HomeScheduleStorage(SqliteScheduleStorage):
+    """Dagster's SQLite storage of schedules and sensors; a relative `base_dir` is meant from DAGSTER_HOME."""
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> HomeScheduleStorage:
+        """What Dagster calls to build the storage that dagster.yaml names."""
+        base_dir = config_value["base_dir"]
+        # Dagster's own says that it gives one of its own class.
+        return cls.from_local(str(dagster_home(base_dir) / base_dir), inst_data)  # type: ignore[return-value]
