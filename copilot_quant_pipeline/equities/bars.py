@@ -238,17 +238,17 @@ def _details(
     details: list[str | None] = [None] * len(fates)
     for cell in np.flatnonzero(fates >= _MALFORMED).tolist():
         rows = range(at[cell], at[cell] + count[cell])
-        told = " and ".join(_numbers(bars, row) for row in rows)
-        details[cell] = "; ".join([*_why_spoiled(answer.spoiled, bars["date"][at[cell]].item()), told])
+        why = _why_spoiled(answer.spoiled, bars["date"][at[cell]].item())
+        details[cell] = why or " and ".join(_numbers(bars, row) for row in rows)
     return pa.array(details, pa.string())
 
 
-def _why_spoiled(spoiled: Mapping[date, Spoiled], day: date) -> list[str]:
-    """What else is to be said of a session whose bar cannot be: its own event, or a later split that is not known."""
+def _why_spoiled(spoiled: Mapping[date, Spoiled], day: date) -> str | None:
+    """What is said of a session instead of its numbers: its own event, or a later split, cannot be read."""
     if day in spoiled:
-        return [spoiled[day].words]
-    splits = sorted(later for later, why in spoiled.items() if later > day and why.hides_earlier)
-    return [f"{splits[0]} has {spoiled[splits[0]].words}"] if splits else []
+        return spoiled[day].words
+    split = min((later for later, why in spoiled.items() if later > day and why.hides_earlier), default=None)
+    return f"{split} has {spoiled[split].words}" if split else None
 
 
 def _numbers(bars: Columns, row: int) -> str:

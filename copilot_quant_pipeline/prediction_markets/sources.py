@@ -170,6 +170,8 @@ class MarketSources:
     def harvest_prices(self, cells: Rectangle, *, refresh: bool, backfill: InBackfill | None) -> Harvest:
         """Every asked cell settled or failed, and the points that came; one venue's trouble leaves the others."""
         started_at, before = datetime.now(UTC), self._traffic()
+        for patience in self._patience.values():
+            patience.begin()
         spans = plan_fetches(cells)
         markets = self._markets(spans, backfill)
         pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
@@ -207,11 +209,9 @@ class MarketSources:
     def _label(self) -> str:
         return "" if self.settings.source == "live" else " (sandbox)"
 
-    def _patience_with(self, venue: str) -> Patience:
-        """What this process knows of how a venue's single answers go; a new round tries it once more."""
-        patience = self._patience.setdefault(venue, Patience())
-        patience.begin()
-        return patience
+    def _patience_with(self, venue: str, what: str) -> Patience:
+        """What this process knows of how a venue answers for single markets; a new harvest tries it once more."""
+        return self._patience.setdefault(f"{venue} {what}", Patience())
 
     @property
     def _now(self) -> datetime:
@@ -239,7 +239,9 @@ class MarketSources:
         if refused := read_refusal(self.landing, f"{venue.upper()}-MARKETS", key, of=backfill, window=EVER):
             return refused.error
         try:
-            market = self._reached(venue).fetch_market(slug)
+            market = self._patience_with(venue, "market").ask(partial(self._reached(venue).fetch_market, slug))
+            if isinstance(market, VendorError):
+                raise market
             # A key that somebody put on the axis may be another name of it; a slug of before leads to it unsaid.
             if plan_keys([market], [key])[key] != key:
                 raise NotFound(f"this market is {market.key}; ask for it by that name")
@@ -407,7 +409,7 @@ class MarketSources:
             venue = self._reached(markets[0].venue)
             if isinstance(venue, _ManyAtOnce):
                 return dict(venue.fetch_prices_of(markets, start, end))
-            patience = self._patience_with(venue.name)
+            patience = self._patience_with(venue.name, "prices")
             return {market.key: patience.ask(partial(venue.fetch_prices, market, start, end)) for market in markets}
         except VendorError as error:
             return {market.key: error for market in markets}

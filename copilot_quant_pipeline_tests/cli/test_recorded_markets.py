@@ -36,6 +36,7 @@ def test_every_recorded_point_of_92_markets_is_stored_as_it_was_recorded(
         coverage = desk.warehouse.read(
             "select outcome, reason, count(*) as cells from ops.coverage group by all order by all"
         ).to_pylist()
+        silent = desk.warehouse.read("select detail from ops.coverage where reason = 'unavailable'").to_pylist()
     expected = {
         (str(row.market_id), row.outcome, pd.Timestamp(row.timestamp, tz="UTC").to_pydatetime(), row.price)
         for row in frame.itertuples()
@@ -43,7 +44,12 @@ def test_every_recorded_point_of_92_markets_is_stored_as_it_was_recorded(
     assert {(row["id"], row["outcome"], row["stamped_at"], float(row["price"])) for row in stored} == expected
     assert len(stored) == len(expected) == len(frame)
     answer = json.loads(said.out)
-    # The recording has no price on some days of markets that traded: these cells are red, and no others.
+    # The recording has no price on some days of markets that traded: these cells are red, and no others. Where it has
+    # none of any market, it is the venue's silence.
     assert said.code == (1 if answer["failed"] else 0)
-    assert {reason["reason"] for reason in coverage if reason["outcome"] == "failed"} <= {"missing_at_source"}
+    assert {reason["reason"] for reason in coverage if reason["outcome"] == "failed"} <= {
+        "missing_at_source",
+        "unavailable",
+    }
+    assert all("silent day" in row["detail"] for row in silent)
     assert sum(reason["cells"] for reason in coverage) == answer["asked"]

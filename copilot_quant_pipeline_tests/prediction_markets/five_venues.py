@@ -54,6 +54,11 @@ class FiveVenues(Loopback):
         """The venue's own id of a market."""
         return {"kalshi": f"KX-{number}", "manifold": f"m{number}"}.get(venue, str(number))
 
+    def key(self, venue: str, number: int) -> str:
+        """The key of a market on the axis."""
+        slug = {"kalshi": "KX-{}", "manifold": "rain-m{}", "polymarket": "rain-{}"}.get(venue, "{}")
+        return f"{venue}:{slug.format(number)}"
+
     def asked_of(self, path: str) -> int:
         return sum(path in one for _, one, _, _, _ in self.requests)
 

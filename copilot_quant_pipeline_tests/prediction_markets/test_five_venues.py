@@ -72,7 +72,7 @@ def test_four_records_side_by_side_that_fail_leave_the_others(stand_in: FiveVenu
 
 
 def test_an_event_of_kalshi_that_fails_costs_its_market_no_place(stand_in: FiveVenues) -> None:
-    stand_in.fault = lambda path, about: answer(500) if path.endswith("/events/KXE-3") else False
+    stand_in.fault = lambda path, about: answer(500) if "/events" in path and 3 in about else False
     catalog = stand_in.client("kalshi").fetch_markets(MarketQuery(ids=tuple(f"KX-{number}" for number in range(1, 7))))
     assert len(catalog.markets) == 6
     assert [one.id for one in catalog.broken] == ["KXE-3"]
@@ -91,7 +91,7 @@ def test_a_venue_that_denies_everything_is_out_of_reach_for_all_cells_and_asked_
     stand_in: FiveVenues, tmp_path: Path, venue: str, status: int
 ) -> None:
     stand_in.numbers = list(range(1, 61))
-    keys = [f"{venue}:{stand_in.name(venue, number)}" for number in stand_in.numbers]
+    keys = [stand_in.key(venue, number) for number in stand_in.numbers]
     reached(stand_in, tmp_path).harvest_prices(Rectangle((TODAY,), keys), refresh=False, backfill=None)
     stand_in.requests.clear()
     stand_in.fault = lambda path, about: answer(status, "<html>denied</html>")
@@ -111,7 +111,7 @@ def test_a_venue_that_denies_everything_is_out_of_reach_for_all_cells_and_asked_
 def test_a_lone_cell_of_a_venue_that_denies_everything_is_no_records_fault(
     stand_in: FiveVenues, tmp_path: Path, venue: str
 ) -> None:
-    key = f"{venue}:{stand_in.name(venue, 1)}"
+    key = stand_in.key(venue, 1)
     asked = Rectangle((TODAY,), (key,))
     reached(stand_in, tmp_path).harvest_prices(asked, refresh=False, backfill=None)
     stand_in.fault = lambda path, about: HTML
@@ -124,13 +124,13 @@ def test_a_lone_cell_of_a_venue_that_denies_everything_is_no_records_fault(
 def test_a_record_that_is_denied_while_others_are_answered_is_its_own(
     stand_in: FiveVenues, tmp_path: Path, venue: str
 ) -> None:
-    keys = [f"{venue}:{stand_in.name(venue, number)}" for number in stand_in.numbers]
+    keys = [stand_in.key(venue, number) for number in stand_in.numbers]
     asked = Rectangle((TODAY,), keys)
     reached(stand_in, tmp_path).harvest_prices(asked, refresh=False, backfill=None)
     stand_in.fault = lambda path, about: HTML if 3 in about and path != "/" and not path.endswith(LISTS) else False
     cells = reached(stand_in, tmp_path).harvest_prices(asked, refresh=True, backfill=None).cells.to_pylist()
     failed = {cell["key"]: cell["reason"] for cell in cells if cell["outcome"] == "failed"}
-    assert failed == {f"{venue}:{stand_in.name(venue, 3)}": "rejected"}
+    assert failed == {stand_in.key(venue, 3): "rejected"}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_record_that_is_denied_while_others_are_answered_is_its_own(
     ],
 )
 def test_one_route_that_is_denied_is_gone_round(stand_in: FiveVenues, tmp_path: Path, venue: str, route: str) -> None:
-    keys = [f"{venue}:{stand_in.name(venue, number)}" for number in stand_in.numbers]
+    keys = [stand_in.key(venue, number) for number in stand_in.numbers]
     asked = Rectangle((TODAY,), keys)
     stand_in.fault = lambda path, about: answer(451, "no") if path.endswith(route) else False
     cells = reached(stand_in, tmp_path).harvest_prices(asked, refresh=True, backfill=None).cells.to_pylist()
@@ -152,11 +152,23 @@ def test_one_route_that_is_denied_is_gone_round(stand_in: FiveVenues, tmp_path: 
 @pytest.mark.parametrize("venue", VENUES)
 def test_a_venue_that_is_down_costs_few_requests(stand_in: FiveVenues, venue: str, tmp_path: Path) -> None:
     stand_in.numbers = list(range(1, 61))
-    keys = [f"{venue}:{stand_in.name(venue, number)}" for number in stand_in.numbers]
+    keys = [stand_in.key(venue, number) for number in stand_in.numbers]
     asked = Rectangle((TODAY,), keys)
     reached(stand_in, tmp_path).harvest_prices(asked, refresh=False, backfill=None)
     stand_in.requests.clear()
     stand_in.fault = lambda path, about: answer(503)
+    cells = reached(stand_in, tmp_path).harvest_prices(asked, refresh=True, backfill=None).cells.to_pylist()
+    assert {cell["reason"] for cell in cells} == {"unavailable"}
+    assert len(stand_in.requests) <= 45
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_a_venue_that_is_down_costs_few_requests_for_markets_not_described_before(
+    stand_in: FiveVenues, venue: str, tmp_path: Path
+) -> None:
+    stand_in.numbers = list(range(1, 61))
+    stand_in.fault = lambda path, about: answer(503)
+    asked = Rectangle((TODAY,), [stand_in.key(venue, number) for number in stand_in.numbers])
     cells = reached(stand_in, tmp_path).harvest_prices(asked, refresh=True, backfill=None).cells.to_pylist()
     assert {cell["reason"] for cell in cells} == {"unavailable"}
     assert len(stand_in.requests) <= 45
