@@ -42,7 +42,7 @@ ADVICE = {
     "rate_limited": "the venue wants a pause; run the same command again in some minutes.",
     "unavailable": "the venue cannot be reached; check the network, then run the same command again.",
     "given_up": "it failed for days and is not asked for by itself any more; copilot-quant heal --force asks again.",
-    "vanished_at_source": "the stored rows are kept though the venue no longer has them.",
+    "vanished_at_source": "the venue no longer has what is stored, which is kept; healing asks again.",
 }
 
 

@@ -205,10 +205,13 @@ _RECALLED_ACTIONS = """
 # Which dates an answer can tell of: from its first bar to where it was asked to. A short answer lacks nothing before.
 _SPANS = """
     create temp table spans as
-    with held as (
+    with now_named as (
+        -- No answer tells of a company that had the symbol before.
+        select symbol, since from equities.lives where until = '9999-12-31'
+    ), held as (
         select symbol, min(date) as first, max(date) as last, max(first_seen_at) as seen_at from (
             select symbol, date, first_seen_at from incoming union all select symbol, date, first_seen_at from seen
-        ) group by symbol
+        ) left join now_named using (symbol) where date >= coalesce(since, date) group by symbol
     )
     select symbol, first, greatest(last, coalesce(w.end, last)) as last, seen_at
     from held left join windows w on w.key = symbol

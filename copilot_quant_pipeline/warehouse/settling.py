@@ -228,10 +228,12 @@ _OUTCOMES = """
     with told as (
         select
             a.date, a.key, a.fetched_at,
-            a.outcome = 'settled' and f.rows is null and k.rows is not null as vanished,
+            k.rows is not null and (a.outcome = 'settled' and f.rows is null or a.reason = 'missing_at_source')
+                as vanished,
             vanished or a.outcome = 'failed' as failed,
             case when vanished then 'vanished_at_source' else a.reason end as cause,
-            coalesce(a.detail, case when vanished then 'answered ' || a.reason else r.detail end) as answer,
+            coalesce(a.detail, case when not vanished then r.detail
+                when a.outcome = 'settled' then 'answered ' || a.reason end) as answer,
             coalesce(f.rows, k.rows, 0) as rows,
             case when f.rows is not null then r.finer_until end as finer_until
         from asked a

@@ -184,6 +184,18 @@ def test_each_life_keeps_its_own_actions_and_a_third_one_follows_the_second(town
     assert town.warehouse.read("from ops.restatements").num_rows == 0
 
 
+def test_no_answer_of_the_new_company_lacks_what_the_old_one_paid(town: Town) -> None:
+    town.names["ZZ"].dividends = {date(2024, 2, 5): 0.5}
+    town.ask(date(2024, 2, 15), START)
+    given_on(town)
+    for day in (date(2024, 2, 24), date(2024, 2, 27)):
+        town.ask(day, date(2024, 2, 14))
+    for day in (date(2024, 2, 28), date(2024, 2, 29), date(2024, 3, 1)):
+        town.ask(day, START)
+    assert town.warehouse.read("select date from equities.actions").to_pylist() == [{"date": date(2024, 2, 5)}]
+    assert town.warehouse.read("from ops.quarantine").num_rows == 0
+
+
 def test_a_reread_finds_another_company_too_and_stores_nothing_of_it(town: Town) -> None:
     old = town.bars()
     given_on(town, splits={date(2024, 2, 26): 2}, dividends={LISTED: 1.0})

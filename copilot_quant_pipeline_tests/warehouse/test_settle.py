@@ -116,6 +116,14 @@ def test_an_empty_answer_never_erases_rows(warehouse: Warehouse) -> None:
     assert len(stored(warehouse)) == 2
 
 
+def test_a_session_that_is_stored_and_that_the_venue_has_lost_since_has_vanished(warehouse: Warehouse) -> None:
+    settle_bars(warehouse, bar(MON, "AAPL"))
+    lost = cells(cell(MON, "AAPL", "failed", "missing_at_source"), cell(TUE, "AAPL", "failed", "missing_at_source"))
+    told = warehouse.settle(BARS, lost, bars(), run_id="lost").cells.to_pylist()
+    assert [row["reason"] for row in told] == ["vanished_at_source", "missing_at_source"]
+    assert len(stored(warehouse)) == 1
+
+
 def test_other_cells_are_not_touched(warehouse: Warehouse) -> None:
     settle_bars(warehouse, bar(MON, "AAPL"), bar(TUE, "AAPL"), bar(MON, "MSFT"))
     settle_bars(warehouse, bar(MON, "AAPL", 90.0))
