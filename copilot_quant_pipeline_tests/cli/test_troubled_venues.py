@@ -110,3 +110,21 @@ def test_a_listing_that_breaks_off_is_told_keeps_what_it_has_shown_and_makes_nob
     statuses = {row["status"] for row in rows(desk, "select status from prediction_markets.markets")}
     assert statuses == {"open"}
     assert rows(desk, "from ops.coverage where outcome = 'failed'") == []
+
+
+def test_a_venue_whose_setting_is_missing_is_not_asked_until_it_is_there(desk: Desk, stand_in: FiveVenues) -> None:
+    live = {"COPILOT_QUANT_SOURCE": "live", "COPILOT_QUANT_MARKETS_VENUES": "metaculus"}
+    desk.set(live | {"COPILOT_QUANT_METACULUS_TOKEN": "hush"})
+    assert desk.run("backfill", "markets", "--start", "2026-03-13").code == 0
+    stand_in.requests.clear()
+    later = {"COPILOT_QUANT_NOW": (NOW + timedelta(days=1)).isoformat()}
+    desk.set(later | {"COPILOT_QUANT_METACULUS_TOKEN": ""})
+    assert desk.run("heal").code == 0
+    said = desk.run("update", "markets", "--no-heal")
+    assert (said.code, stand_in.requests) == (1, []), said
+    assert "COPILOT_QUANT_METACULUS_TOKEN" in said.err + said.out
+    red = rows(desk, "select distinct reason, attempts, passing from ops.coverage where outcome = 'failed'")
+    assert red == [{"reason": "unavailable", "attempts": 1, "passing": 1}]
+    desk.set({"COPILOT_QUANT_METACULUS_TOKEN": "hush"})
+    assert desk.run("update", "markets").code == 0
+    assert rows(desk, "from ops.coverage where outcome = 'failed'") == []
