@@ -18,9 +18,9 @@ MARKET = "market"
 VENUES = ("polymarket", "kalshi", "manifold", "predictit", "metaculus")
 
 _SYMBOL = re.compile(r"[A-Z][A-Z0-9]{0,7}(\.[A-Z0-9]{1,3})?")
-# What is printed of ASCII but `|`, which divides cells, brackets and commas, which Dagit and lists of keys use, and
-# quotes. Letters of other scripts look like these and are not.
-_SLUG = re.compile(r"[A-Za-z0-9._:;!@#$%^&*()+=~/?<>{}-]+")
+# `|` divides cells; brackets and commas are Dagit's and those of lists of keys. All else that is printed can be a slug,
+# as venues give them: one that only looks like another is unknown to its venue.
+_ODD_IN_A_SLUG = frozenset("|[],")
 _LONGEST_SLUG = 200
 _SHOWN = 60
 
@@ -40,7 +40,8 @@ def canonical_symbol(text: str) -> str | None:
 
 def is_slug(text: str) -> bool:
     """Whether `text` can follow a venue's name in the key of a market."""
-    return len(text) <= _LONGEST_SLUG and bool(_SLUG.fullmatch(text)) and "..." not in text
+    odd = any(one.isspace() or one in _ODD_IN_A_SLUG for one in text)
+    return 0 < len(text) <= _LONGEST_SLUG and text.isprintable() and not odd and "..." not in text
 
 
 def canonical_market(text: str) -> str | None:

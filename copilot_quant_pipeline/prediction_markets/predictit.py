@@ -90,7 +90,7 @@ class PredictIt:
         with self._lock:
             self._all = None if self._all and isinstance(self._all[1], VendorError) else self._all
         _, records = self._fetch_all()
-        wanted = [record for record in records.values() if query.with_ended or record.get("status") == "Open"]
+        wanted = [record for record in records.values() if query.with_ended or not _has_ended(record)]
         found = gather(self.name, wanted, lambda record, _: parse_market(record))
         return replace(
             found,
@@ -194,6 +194,11 @@ def _market(record: dict[str, Any]) -> Market:
         closes_at=max(ends) if len(ends) == len(dates) else None,
         status=STATUSES[record["status"].lower()],
     )
+
+
+def _has_ended(record: dict[str, Any]) -> bool:
+    """Whether it says so; one that says neither is kept, so that it is named as broken."""
+    return str(record.get("status")).lower() == "closed"
 
 
 def _outcomes(contracts: list[dict[str, Any]]) -> tuple[Outcome, ...]:

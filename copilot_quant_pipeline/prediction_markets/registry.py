@@ -51,6 +51,15 @@ def make_venue(name: str, settings: Settings) -> Venue:
     return _VENUES[name].make(settings)
 
 
+def lacks_setting(name: str, settings: Settings) -> bool:
+    """Whether a known venue cannot be asked for want of a setting."""
+    try:
+        make_venue(name, settings)
+    except UserError:
+        return True
+    return False
+
+
 def _polymarket() -> type[Venue]:
     from copilot_quant_pipeline.prediction_markets.polymarket import Polymarket
 

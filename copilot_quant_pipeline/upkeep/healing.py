@@ -21,6 +21,7 @@ from copilot_quant_pipeline.equities.delisting import read_forgotten
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, days_on_axis, keys_on_axis, sessions_on_axis
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
 from copilot_quant_pipeline.grid.runs import corners_of_run, range_tags
+from copilot_quant_pipeline.prediction_markets.registry import lacks_setting, venue_names
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN, FailedCell, Outcome, run_in_process
 from copilot_quant_pipeline.warehouse.gaps import Busy, Extent, Gaps, Tries, read_gaps, read_tries
@@ -169,16 +170,22 @@ def extent_of(grid: Grid, settings: Settings, keys: Sequence[str], *, patient: b
     """Where gaps of `grid` are looked for; None where it has no dates or keys.
 
     Failed cells count on every date. Blank ones count up to the last completed session, or UTC day; of a `patient`
-    healer, once others have had their time to ask first.
+    healer, once others have had their time to ask first. Markets of a venue whose setting is missing wait for it.
     """
     now = settings.now()
     if grid is EQUITIES:
         dates = sessions_on_axis(settings)
         blank_until = last_completed_session(now - (LEFT_AFTER_CLOSE if patient else timedelta()))
     else:
-        dates = days_on_axis(settings)
+        keys, dates = _askable(keys, settings), days_on_axis(settings)
         blank_until = (now - (LEFT_OF_A_DAY if patient else timedelta())).date() - timedelta(days=1)
     return Extent(grid.name, keys, dates, min(blank_until, dates[-1])) if keys and dates else None
+
+
+def _askable(keys: Sequence[str], settings: Settings) -> Sequence[str]:
+    venues = {key.partition(":")[0] for key in keys} & set(venue_names())
+    lacking = {name for name in venues if lacks_setting(name, settings)}
+    return [key for key in keys if key.partition(":")[0] not in lacking] if lacking else keys
 
 
 def heal_grid(

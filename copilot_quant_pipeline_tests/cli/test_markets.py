@@ -405,8 +405,13 @@ def test_a_lost_market_is_red_with_its_days_and_the_others_are_green(desk: Desk)
     desk.venues.fault("polymarket_no_history", symbol=lost["slug"])
     said = desk.run(*BACKFILL, "--venue", "polymarket", "--limit", "3", "--refresh")
     assert said.code == 1
-    red = desk.warehouse.read("select distinct key, reason from ops.coverage where outcome = 'failed'").to_pylist()
-    assert red == [{"key": f"polymarket:{lost['slug']}", "reason": "missing_at_source"}]
+    red = desk.warehouse.read(
+        "select distinct key, rows > 0 as stored, reason from ops.coverage where outcome = 'failed'"
+    )
+    assert {(row["key"], row["stored"], row["reason"]) for row in red.to_pylist()} == {
+        (f"polymarket:{lost['slug']}", True, "vanished_at_source"),
+        (f"polymarket:{lost['slug']}", False, "missing_at_source"),
+    }
 
 
 def test_a_followed_market_is_seen_to_its_end(desk: Desk) -> None:

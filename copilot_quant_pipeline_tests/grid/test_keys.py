@@ -56,7 +56,7 @@ def test_a_market_written_otherwise_is_told_what_it_should_be(key: str, right: s
 
 @pytest.mark.parametrize(
     "key",
-    ["foo", "kalshi", "kalshi:", ":X", "", "gemini:x", "kalshi:a b", "kalshi:a|b", "kalshi:КX", "kalshi:" + "a" * 300],  # noqa: RUF001
+    ["foo", "kalshi", "kalshi:", ":X", "", "gemini:x", "kalshi:a b", "kalshi:a|b", "kalshi:" + "a" * 300],
 )
 def test_what_is_no_market_is_told_what_one_looks_like(key: str) -> None:
     wrong = judge_key(MARKET, key)

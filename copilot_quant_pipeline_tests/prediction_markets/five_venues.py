@@ -21,6 +21,8 @@ from copilot_quant_pipeline.prediction_markets.venue import Venue
 from copilot_quant_pipeline_tests.prediction_markets.loopback import Answer, Loopback, answer
 
 NOW = datetime(2026, 3, 13, 21, tzinfo=UTC)
+# When its prices end, some time after the present.
+LAST = NOW + timedelta(hours=26)
 OPENED = datetime(2026, 3, 1, tzinfo=UTC)
 V2 = "/trade-api/v2"
 FREELY = Pace(100_000)
@@ -38,6 +40,9 @@ class FiveVenues(Loopback):
         super().__init__()
         self.numbers = list(numbers)
         self.fault: Fault = lambda path, about: False
+        # Whose records cannot be read, and how many a listing shows before it goes in circles.
+        self.spoiled: set[int] = set()
+        self.breaks_off_after: int | None = None
 
     def client(self, venue: str) -> Venue:
         how: dict[str, Any] = {"wait": lambda _: 0.0}
@@ -75,7 +80,34 @@ class FiveVenues(Loopback):
         if not isinstance(told, bool):
             return told
         found = self._found(path, query, sent, [number for number in self.numbers if number in about])
-        return answer(404, {"error": "not found"}) if found is None else answer(200, found)
+        if found is None:
+            return answer(404, {"error": "not found"})
+        return answer(200, self._broken_off(path, query, self._with_spoiled(found)))
+
+    def _with_spoiled(self, found: Any) -> Any:
+        """The answer, with nonsense in every record of a spoiled market."""
+        if isinstance(found, list):
+            return [self._with_spoiled(one) for one in found]
+        if not isinstance(found, dict):
+            return found
+        name = str(found.get("ticker") or found.get("id") or "")
+        if "".join(filter(str.isdigit, name)) in map(str, self.spoiled):
+            return found | dict.fromkeys(("outcomes", "status", "createdTime", "question", "contracts"), 7)
+        return {key: self._with_spoiled(value) for key, value in found.items()}
+
+    def _broken_off(self, path: str, query: dict[str, list[str]], found: Any) -> Any:
+        """A listing that shows its first records again and again, with a cursor that is another each time."""
+        is_listing = path.endswith(("/keyset", "/events", "/posts/", "/v0/markets"))
+        if self.breaks_off_after is None or not is_listing or query.keys() & {"id", "slug", "tickers"}:
+            return found
+        turn, few = len(self.requests), slice(self.breaks_off_after)
+        if isinstance(found, list):
+            records = [manifold(number) for number in self.numbers][few]
+            return records[turn % len(records) :] + records[: turn % len(records)]
+        if "results" in found:
+            return {"results": found["results"][few], "next": f"http://elsewhere.example/api/posts/?offset={turn}"}
+        cut = {name: value[few] for name, value in found.items() if isinstance(value, list)}
+        return cut | {"cursor": f"c{turn}", "next_cursor": f"c{turn}"}
 
     def _about(self, path: str, query: dict[str, list[str]], sent: Any) -> list[int]:
         names = [*query.get("id", []), *query.get("slug", []), *query.get("contractId", [])]
@@ -152,7 +184,7 @@ class FiveVenues(Loopback):
 
 
 def hours(start: int, end: int) -> list[dict[str, Any]]:
-    return [{"t": at + 7, "p": 0.29} for at in range(start // HOUR * HOUR, min(end, int(NOW.timestamp())), HOUR)]
+    return [{"t": at + 7, "p": 0.29} for at in range(start // HOUR * HOUR, min(end, int(LAST.timestamp())), HOUR)]
 
 
 def gamma(number: int) -> dict[str, Any]:
