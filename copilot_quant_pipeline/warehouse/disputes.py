@@ -96,7 +96,7 @@ def judge_dispute(row: Mapping[str, Any], closes: Closes) -> dict[str, Any]:
     )
     later = closes.later(day)
     told = _undone(row["told_dividend"], known, later, (closes.factor_at(day), closes.open_at(day)))
-    price = closes.price_before(day)
+    price = closes.price_before(day) if row["has_before"] else None
     ratio = row["told_split"] if split == "store" else known_split
     dividend = judge_dividend(
         Told(

@@ -246,7 +246,9 @@ _ACTION_PATCHES = f"""
 
 _SCALES = """
     create temp table scales as
-    select key as symbol, date as until, factor, run_id from chosen where factor <> 1
+    select c.key as symbol, coalesce(l.since, '0001-01-01') as since, c.date as until, c.factor, c.run_id
+    from chosen c left join equities.lives l on l.symbol = c.key and c.date between l.since and l.until
+    where c.factor <> 1
 """
 
 
@@ -270,7 +272,8 @@ def _accepted_bar() -> str:
 
 _SCALED = """
     select s.rowid as id, product(factor) as scale, min(run_id) as run_id
-    from {table} s join scales on scales.symbol = s.symbol and s.date < scales.until group by s.rowid
+    from {table} s join scales on scales.symbol = s.symbol
+        and s.date >= scales.since and s.date < scales.until group by s.rowid
 """
 
 _ACCEPTED_BARS = f"""

@@ -143,6 +143,22 @@ def test_accepting_a_split_that_no_price_shows_rescales_all_that_was_before(ware
     assert set(adjusted(warehouse).values()) == {100.0, 99.5}
 
 
+def test_a_split_of_one_company_is_judged_by_its_own_bars_and_rescales_no_others(warehouse: Warehouse) -> None:
+    began = SESSIONS[AT - 20]
+    with warehouse.transaction() as connection:
+        connection.execute(
+            "insert into equities.instruments values ('A', 'A', null, $before, 'yahoo', now()),"
+            " ('A', 'A of later', $began, null, 'yahoo', now())",
+            {"before": SESSIONS[AT - 21], "began": began},
+        )
+    unsplit.but(told={DAY: 2.0}, divided={}).settle(warehouse, DAY, DAY, start=began)
+    assert waiting(warehouse) == [A_SPLIT]
+    accept(warehouse, ALL, now=NOW)
+    prices = traded(warehouse)
+    assert [prices[day][0] for day in (SESSIONS[AT - 21], began, EVE, DAY)] == [100.0, 200.0, 200.0, 100.0]
+    assert actions(warehouse)[PAID] == (0.5, 1.0)
+
+
 def test_a_rejected_split_is_not_asked_about_again_until_the_history_is_divided(warehouse: Warehouse) -> None:
     undivided = splitting.but(divided={})
     undivided.settle(warehouse, DAY, DAY, start=TAIL)
