@@ -11,6 +11,8 @@ import pytest
 from copilot_quant_pipeline.errors import Denied, Unavailable, VendorError
 from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.prediction_markets import http
+from copilot_quant_pipeline.prediction_markets.following import FollowRule
+from copilot_quant_pipeline.prediction_markets.looks import Known, look_at
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
 from copilot_quant_pipeline.prediction_markets.venue import MarketQuery
 from copilot_quant_pipeline.settings import Settings
@@ -85,12 +87,13 @@ def test_a_market_of_manifolds_list_that_fails_is_named_alone(stand_in: FiveVenu
     assert [one.id for one in catalog.broken] == ["m3"]
 
 
-@pytest.mark.parametrize("venue", VENUES)
-@pytest.mark.parametrize("status", [401, 403, 407, 451])
+@pytest.mark.parametrize(
+    ("venue", "status"), [*((venue, 403) for venue in VENUES), ("kalshi", 401), ("kalshi", 407), ("metaculus", 451)]
+)
 def test_a_venue_that_denies_everything_is_out_of_reach_for_all_cells_and_asked_a_handful_of_times(
     stand_in: FiveVenues, tmp_path: Path, venue: str, status: int
 ) -> None:
-    stand_in.numbers = list(range(1, 61))
+    stand_in.numbers = list(range(1, 25))
     keys = [stand_in.key(venue, number) for number in stand_in.numbers]
     reached(stand_in, tmp_path).harvest_prices(Rectangle((TODAY,), keys), refresh=False, backfill=None)
     stand_in.requests.clear()
@@ -99,7 +102,7 @@ def test_a_venue_that_denies_everything_is_out_of_reach_for_all_cells_and_asked_
     # No clients of the run before.
     cells = reached(stand_in, tmp_path).harvest_prices(asked, refresh=True, backfill=None).cells.to_pylist()
     assert {(cell["outcome"], cell["reason"]) for cell in cells} == {("failed", "unavailable")}
-    assert len(cells) == 60
+    assert len(cells) == 24
     assert len(stand_in.requests) <= 12
     # It ends, and all is asked for again.
     stand_in.fault = lambda path, about: False
@@ -151,7 +154,7 @@ def test_one_route_that_is_denied_is_gone_round(stand_in: FiveVenues, tmp_path: 
 
 @pytest.mark.parametrize("venue", VENUES)
 def test_a_venue_that_is_down_costs_few_requests(stand_in: FiveVenues, venue: str, tmp_path: Path) -> None:
-    stand_in.numbers = list(range(1, 61))
+    stand_in.numbers = list(range(1, 25))
     keys = [stand_in.key(venue, number) for number in stand_in.numbers]
     asked = Rectangle((TODAY,), keys)
     reached(stand_in, tmp_path).harvest_prices(asked, refresh=False, backfill=None)
@@ -159,19 +162,88 @@ def test_a_venue_that_is_down_costs_few_requests(stand_in: FiveVenues, venue: st
     stand_in.fault = lambda path, about: answer(503)
     cells = reached(stand_in, tmp_path).harvest_prices(asked, refresh=True, backfill=None).cells.to_pylist()
     assert {cell["reason"] for cell in cells} == {"unavailable"}
-    assert len(stand_in.requests) <= 45
+    assert len(stand_in.requests) <= 30
 
 
 @pytest.mark.parametrize("venue", VENUES)
 def test_a_venue_that_is_down_costs_few_requests_for_markets_not_described_before(
     stand_in: FiveVenues, venue: str, tmp_path: Path
 ) -> None:
-    stand_in.numbers = list(range(1, 61))
+    stand_in.numbers = list(range(1, 25))
     stand_in.fault = lambda path, about: answer(503)
     asked = Rectangle((TODAY,), [stand_in.key(venue, number) for number in stand_in.numbers])
     cells = reached(stand_in, tmp_path).harvest_prices(asked, refresh=True, backfill=None).cells.to_pylist()
     assert {cell["reason"] for cell in cells} == {"unavailable"}
-    assert len(stand_in.requests) <= 45
+    assert len(stand_in.requests) <= 30
+
+
+# What is claimed of one venue elsewhere, at each.
+
+
+def rule_of(stand_in: FiveVenues, venue: str, *numbers: int) -> FollowRule:
+    return FollowRule((venue,), ids=tuple(f"{venue}:{stand_in.name(venue, number)}" for number in numbers))
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_lists_that_are_cut_short_make_nothing_gone(stand_in: FiveVenues, venue: str) -> None:
+    client = stand_in.client(venue)
+    known = client.fetch_markets(MarketQuery(with_ended=False)).markets
+    stand_in.most = 2
+    look = look_at(stand_in.client(venue), rule_of(stand_in, venue, *stand_in.numbers), Known(known))
+    assert look.gone == ()
+    assert len(look.markets) == len(known)
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_a_record_that_cannot_be_had_gets_no_key(stand_in: FiveVenues, venue: str) -> None:
+    stand_in.fault = lambda path, about: answer(500) if 3 in about else False
+    look = look_at(stand_in.client(venue), rule_of(stand_in, venue, 1, 3), Known())
+    assert set(look.waiting) == {f"{venue}:{stand_in.name(venue, 3)}"}
+    assert {market.key for market in look.markets} >= {stand_in.key(venue, 1)}
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_a_listing_that_loses_many_is_told(stand_in: FiveVenues, venue: str) -> None:
+    stand_in.numbers = list(range(1, 61))
+    rule = FollowRule((venue,), top=1000)
+    before = look_at(stand_in.client(venue), rule, Known())
+    assert before.faults == ()
+    assert len(before.shown or ()) == 60
+    stand_in.most = 20
+    # PredictIt's one list is all it has: who is not in it is asked for alone.
+    after = look_at(stand_in.client(venue), rule, Known(before.markets, listed=before.shown or ()))
+    assert after.shown is None
+    assert any("has lost many" in fault for fault in after.faults)
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_each_point_says_which_service_told_it_its_grain_and_what_its_stamp_marks(
+    stand_in: FiveVenues, tmp_path: Path, venue: str
+) -> None:
+    asked = Rectangle((TODAY,), [stand_in.key(venue, 1)])
+    rows = reached(stand_in, tmp_path).harvest_prices(asked, refresh=False, backfill=None).rows
+    assert rows.num_rows
+    for name in ("service", "grain_seconds", "stamp"):
+        assert rows.column(name).null_count == 0
+    assert set(rows.column("stamp").to_pylist()) == {"ends" if venue == "kalshi" else "instant"}
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_a_result_that_is_taken_back_is_seen_where_a_venue_tells_of_results(stand_in: FiveVenues, venue: str) -> None:
+    ended = {
+        "polymarket": {"closed": True, "umaResolutionStatus": "resolved", "outcomePrices": '["1", "0"]'},
+        "kalshi": {"status": "finalized", "result": "yes"},
+        "manifold": {"isResolved": True, "resolution": "YES"},
+        "predictit": {"status": "Closed"},
+        "metaculus": {"status": "resolved", "resolution": "yes"},
+    }[venue]
+    rule, statuses = rule_of(stand_in, venue, 1), []
+    for changed in ({}, ended, {}):
+        stand_in.changes = {1: changed}
+        (market,) = (one for one in look_at(stand_in.client(venue), rule, Known()).markets if one.id[-1] == "1")
+        statuses.append((market.status, market.result))
+    end = ("closed", None) if venue == "predictit" else ("resolved", "Yes")
+    assert statuses == [("open", None), end, ("open", None)]
 
 
 def test_a_denial_is_the_records_until_the_next_other_request_is_denied_too(stand_in: FiveVenues) -> None:
