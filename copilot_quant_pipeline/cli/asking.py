@@ -22,6 +22,7 @@ from copilot_quant_pipeline.settings import Settings
 if TYPE_CHECKING:
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
 
+SymbolOption = Annotated[str | None, typer.Option("--symbol", help="Comma-separated, such as AAPL,BRK.B.")]
 SourceOption = Annotated[str | None, typer.Option("--source", help="sandbox (simulated venues) or live.")]
 HomeOption = Annotated[Path | None, typer.Option("--home", help="Folder of everything stored.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]

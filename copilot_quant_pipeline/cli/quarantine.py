@@ -16,6 +16,7 @@ from copilot_quant_pipeline.cli.asking import (
     HomeOption,
     JsonOption,
     SourceOption,
+    SymbolOption,
     VerboseOption,
     asked_date,
     asked_symbols,
@@ -36,7 +37,6 @@ quarantine_app = typer.Typer(
 DateOption = Annotated[str | None, typer.Option("--date", help="Only what is of this date, such as 2024-01-31.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Everything.")]
 IdOption = Annotated[str | None, typer.Option("--id", help="Numbers of proposals, comma-separated, such as 3,4.")]
-SymbolOption = Annotated[str | None, typer.Option("--symbol", help="Comma-separated, such as AAPL,BRK.B.")]
 
 
 @quarantine_app.command("list", short_help="Show what waits.")

@@ -16,6 +16,7 @@ from copilot_quant_pipeline.cli.asking import (
     HomeOption,
     JsonOption,
     SourceOption,
+    SymbolOption,
     VerboseOption,
     asked_date,
     asked_symbols,
@@ -34,7 +35,6 @@ warnings_app = typer.Typer(
 )
 
 DateOption = Annotated[str | None, typer.Option("--date", help="Only of this date, such as 2018-07-10.")]
-SymbolOption = Annotated[str | None, typer.Option("--symbol", help="Comma-separated, such as AAPL,BRK.B.")]
 
 
 @warnings_app.command("list", short_help="Show what was found.")
