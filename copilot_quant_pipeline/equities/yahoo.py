@@ -6,9 +6,7 @@ Not here: what an answer means (chart.py), which window to ask and what is kept 
 
 from __future__ import annotations
 
-import logging
 import threading
-import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -21,6 +19,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from copilot_quant_pipeline.equities.brake import Brake
 from copilot_quant_pipeline.equities.chart import VendorBars, parse_chart, parse_error
 from copilot_quant_pipeline.equities.symbols import to_yahoo
+from copilot_quant_pipeline.equities.yahoo_state import yfinance_of
 from copilot_quant_pipeline.errors import Denied, RateLimited, Unavailable, VendorError, retry_after
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Traffic:
 class YahooClient:
     """Fetches daily bars from Yahoo, or from what stands in for it at `url`.
 
-    May be used by several threads. yfinance keeps one session per process: have one client at work at a time.
+    May be used by several threads. Clients of one process take turns: yfinance keeps one session for all.
 
     Args:
         cache: folder for yfinance's cookie and time-zone files.
@@ -146,18 +145,19 @@ class YahooClient:
         session.forget_answer()
         failure: Exception | None = None
         try:
-            self._preseed_time_zone(ticker)
-            yfinance.Ticker(ticker, session=session).history(
-                start=start,
-                end=end + timedelta(days=1),
-                auto_adjust=False,
-                actions=True,
-                keepna=True,
-                # Answers about the past are kept in an lru_cache of 64, bad ones too, and a repeat would not
-                # even be sent. The timeout is part of its key: a new one each call makes every call a real
-                # one, without clearing what other threads wait for.
-                timeout=TIMEOUT + next(_CALLS) * 1e-6,
-            )
+            # Its default folder is one per user: simulated and live runs would share cookies.
+            with yfinance_of(self, self._cache):
+                yfinance.Ticker(ticker, session=session).history(
+                    start=start,
+                    end=end + timedelta(days=1),
+                    auto_adjust=False,
+                    actions=True,
+                    keepna=True,
+                    # Answers about the past are kept in an lru_cache of 64, bad ones too, and a repeat would
+                    # not even be sent. The timeout is part of its key: a new one each call makes every call
+                    # a real one, without clearing what other threads wait for.
+                    timeout=TIMEOUT + next(_CALLS) * 1e-6,
+                )
         except Exception as error:
             # yfinance raises what it likes, for a good answer too: the answer decides, if one came.
             failure = error
@@ -168,33 +168,10 @@ class YahooClient:
     def _opened(self) -> YahooSession:
         with self._lock:
             if self._session is None:
-                self._session = self._open()
+                from copilot_quant_pipeline.equities.yahoo_session import YahooSession
+
+                self._session = YahooSession(self._url, self._count_and_pace)
             return self._session
-
-    def _preseed_time_zone(self, ticker: str) -> None:
-        """Tell yfinance the symbol's time zone: it spends a request on asking, and twelve if that fails."""
-        from yfinance.cache import get_tz_cache
-
-        with self._lock:
-            known = get_tz_cache()
-            if known.lookup(ticker) is None:
-                known.store(ticker, "America/New_York")
-
-    def _open(self) -> YahooSession:
-        import yfinance
-
-        from copilot_quant_pipeline.equities.yahoo_session import YahooSession
-
-        # Its default is one folder per user: simulated and live runs would share cookies.
-        self._cache.mkdir(parents=True, exist_ok=True)
-        yfinance.set_tz_cache_location(str(self._cache))
-        # Otherwise a dropped connection looks like a delisted symbol.
-        yfinance.config.debug.hide_exceptions = False
-        # What goes wrong is told by the errors raised here; its own log speaks of crumbs.
-        logging.getLogger("yfinance").setLevel(logging.CRITICAL)
-        # It still writes pandas code that pandas 3 deprecates: three lines of warnings a symbol.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module="yfinance")
-        return YahooSession(self._url, self._count_and_pace)
 
     def _count_and_pace(self) -> None:
         if self._pace is not None:

@@ -28,7 +28,7 @@ from copilot_quant_pipeline.errors import (
     Unavailable,
     VendorError,
 )
-from copilot_quant_pipeline_tests.equities.conftest import DROP, Answer, Replay, chart_body
+from copilot_quant_pipeline_tests.equities.conftest import DROP, Answer, Replay, chart_body, served
 
 START, END = date(2024, 1, 2), date(2024, 3, 28)
 GOOD = Answer(chart_body([date(2024, 3, 27), END], listed=date(1980, 12, 12)))
@@ -263,6 +263,30 @@ def test_eight_threads_each_get_their_own_answer(replay: Replay, client: YahooCl
         closes = list(pool.map(close, range(1, 41)))
     assert closes == [float(number) if number % 3 else None for number in range(1, 41)]
     assert client.traffic == Traffic(requests=40, retries=0)
+
+
+def test_two_homes_of_one_process_share_neither_session_nor_cookie_nor_crumb(tmp_path: Path) -> None:
+    with served(Replay(crumb="of-one")) as one, served(Replay(crumb="of-two")) as two:
+        homes = {
+            name: (replay, YahooClient(tmp_path / name, url=replay.url))
+            for name, replay in (("one", one), ("two", two))
+        }
+        for price, (replay, _) in zip((10.0, 20.0), homes.values(), strict=True):
+            replay.answers(Answer(chart_body([END], closes=[price])))
+
+        def close(number: int) -> float:
+            client = homes["one" if number % 2 else "two"][1]
+            value: float = client.fetch_bars(f"S{number}", START, END).bars.column("close")[0].as_py()
+            return value
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(close, range(40))) == [20.0, 10.0] * 20
+        for replay, client in homes.values():
+            assert (client.traffic.requests, replay.charts) == (20, 20)
+            crumbs = {query["crumb"][0] for _, path, query in replay.asked if "/chart/" in path and "crumb" in query}
+            assert crumbs == {replay.crumb}
+    # A time zone that is kept would make a symbol look known because it was once asked for.
+    assert {path.name for path in tmp_path.rglob("*.db")} == {"cookies.db"}
 
 
 def test_the_instant_of_asking_is_noted(replay: Replay, tmp_path: Path) -> None:

@@ -97,8 +97,13 @@ class YahooClient:
 @pytest.fixture
 def yahoo(sandbox: Sandbox, tmp_path: Path) -> Iterator[YahooClient]:
     import yfinance
+    from yfinance import base, cache, data
 
+    # What earlier tests left in this process: yfinance's caches stay with the folder they were first used in.
     yfinance.set_tz_cache_location(str(tmp_path))
+    cache._TzCacheManager._tz_cache = cache._CookieCacheManager._Cookie_cache = None
+    data.SingletonMeta._instances.pop(data.YfData, None)
+    base._tz_info_fetch_ctr = 0
     hidden, yfinance.config.debug.hide_exceptions = yfinance.config.debug.hide_exceptions, False
     yield YahooClient(sandbox.url)
     yfinance.config.debug.hide_exceptions = hidden
