@@ -6,13 +6,11 @@ Not here: any venue's paths and formats (its own module), Yahoo (which is reache
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, TypeVar
 
 import requests
@@ -20,6 +18,7 @@ from pyrate_limiter import Duration, Limiter, Rate
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 from urllib3.exceptions import HTTPError
 
+from copilot_quant_pipeline.answers import read_json
 from copilot_quant_pipeline.errors import (
     DENIALS,
     Denied,
@@ -157,8 +156,8 @@ class HttpClient:
             raise self._error(answer, body, path)
         try:
             # As bytes: JSON is UTF-8 whatever the header says of text.
-            return json.loads(body, parse_float=Decimal)
-        except (ValueError, RecursionError):
+            return read_json(body)
+        except ValueError:
             raise Malformed(f"{self._venue} answers {path} with no JSON: {_text(body)[:60]!r}") from None
 
     def _note_answer(self, about: frozenset[str], error: VendorError | None) -> bool:

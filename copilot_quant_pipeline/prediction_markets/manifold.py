@@ -15,6 +15,7 @@ requests a minute. Uncertain, and only in this module:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -23,12 +24,12 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
+from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, whole_number
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
 from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.reading import (
-    SIX_DIGITS,
     Point,
     expect_distinct,
     gather,
@@ -311,7 +312,7 @@ def _ids(bets: list[dict[str, Any]]) -> set[str]:
 
 
 def _oldest(bets: list[dict[str, Any]]) -> int:
-    return min(int(bet["createdTime"]) for bet in bets)
+    return min(whole_number(bet["createdTime"]) for bet in bets)
 
 
 def _only_rests(bet: dict[str, Any]) -> bool:
@@ -325,8 +326,9 @@ def _has_ended(record: dict[str, Any], now: datetime) -> bool:
 
 
 def _volume(record: dict[str, Any]) -> Decimal:
-    volume = record.get("volume")
-    return Decimal(volume) if isinstance(volume, int | Decimal) else Decimal(0)
+    with suppress(ValueError):
+        return bounded_number(record.get("volume"))
+    return Decimal(0)
 
 
 def _milliseconds(instant: datetime) -> int:
