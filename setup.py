@@ -13,6 +13,7 @@ setup(
         "filelock>=3.20",
         "httptools>=0.6",
         "lxml>=6",
+        "msgspec>=0.22,<0.23",
         "numpy>=2",
         "orjson>=3.10",
         "pandas>=3",

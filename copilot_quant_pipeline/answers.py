@@ -73,7 +73,10 @@ def whole_number(value: Any) -> int:
 
 def shown(value: Any) -> str:
     """A value of an answer as an error names it: short, in one line."""
-    text = repr(value[:_SHOWN] if isinstance(value, str | bytes) else value)
+    try:
+        text = repr(value[:_SHOWN] if isinstance(value, str | bytes) else value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits has no text
+        return f"a {type(value).__name__} beyond all bounds"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

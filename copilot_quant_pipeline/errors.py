@@ -11,6 +11,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+# So much of what a vendor is quoted with is kept.
+LONGEST_MESSAGE = 1_500
+
 
 class UserError(Exception):
     """Something the user can put right; the message is one line that says what is wrong and what to do."""
@@ -24,6 +27,10 @@ class VendorError(Exception):
 
     reason: str = "vendor_error"
     transient: bool = False
+
+    def __init__(self, message: str = "") -> None:
+        # It often quotes the vendor, and is stored.
+        super().__init__(storable(message[:LONGEST_MESSAGE]))
 
 
 class NotFound(VendorError):
@@ -105,6 +112,21 @@ class Malformed(VendorError):
 
     reason = "malformed_response"
     transient = True
+
+
+class Defect(Malformed):
+    """This program broke while it read a vendor's answer, by an error that nobody declared; asking again is no cure."""
+
+    transient = False
+
+
+def storable(text: str) -> str:
+    """The text as every table and page can hold it: of half a character (a lone surrogate) is shown that it is none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def whose_denial(denied: Denied, next_answer: VendorError | None) -> VendorError:

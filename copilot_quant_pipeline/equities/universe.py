@@ -26,6 +26,7 @@ from copilot_quant_pipeline.errors import (
     Unavailable,
     UserError,
     VendorError,
+    storable,
 )
 from copilot_quant_pipeline.warehouse.tables import MEMBERS
 
@@ -53,6 +54,15 @@ MOST_LACKING = 20
 
 # A column without the name it should have is one of dates where so much of it reads as such.
 _MOSTLY = 0.8
+
+# A cell may stand for so many beside or below it; the page's own for no more than a dozen.
+_WIDEST = 100
+_SPAN = re.compile(r"""\b((?:col|row)span)\s*=\s*("[^"]*"|'[^']*'|[^\s>]*)""", re.IGNORECASE)
+# What pandas raises of a table that is none, however odd.
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+# The index is of 1957; at the ends of the calendar there is no day before or after.
+_YEARS = range(1900, 2200)
 
 _FOOTNOTE = re.compile(r"\[[^\]]*\]")
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -349,8 +359,8 @@ def parse_page(html: str) -> tuple[dict[str, Listed], list[Change]]:
     import pandas as pd
 
     try:
-        tables = pd.read_html(io.StringIO(html), flavor="lxml", keep_default_na=False)
-    except (ValueError, SyntaxError):  # of pandas, of lxml
+        tables = pd.read_html(io.StringIO(_with_spans_bounded(html)), flavor="lxml", keep_default_na=False)
+    except (*_UNREADABLE, SyntaxError, AssertionError):  # of pandas, of lxml
         raise Malformed(f"Wikipedia's page has no table. {_REFUSED}.") from None
     flat = [_flattened(table) for table in tables]
     listed = _listed(_table_with(flat, "symbol", "security"))
@@ -360,6 +370,17 @@ def parse_page(html: str) -> tuple[dict[str, Listed], list[Change]]:
         log.warning("Wikipedia's page has no table of changes: who left is known only from what was read before.")
         changes = []
     return listed, changes
+
+
+def _with_spans_bounded(html: str) -> str:
+    """The page, no cell of which stands for more than `_WIDEST` others: pandas makes each of them."""
+    return _SPAN.sub(lambda found: f"{found[1]}={_bounded_span(found[2])}", storable(html))
+
+
+def _bounded_span(text: str) -> str:
+    digits = text.strip("'\"")
+    is_one = digits.isascii() and digits.isdigit() and len(digits) < 4
+    return f'"{min(max(int(digits), 1), _WIDEST) if is_one else 1}"'
 
 
 def _flattened(table: pd.DataFrame) -> list[dict[str, str]]:
@@ -434,9 +455,11 @@ def _symbol(text: str) -> str | None:
 def _date(text: str) -> date | None:
     try:
         if found := _ISO_DATE.search(text):
-            return date.fromisoformat(found[0])
-        if found := _LONG_DATE.search(text):
-            return datetime.strptime(found[0], "%B %d, %Y").date()  # noqa: DTZ007 a date, no instant
+            day = date.fromisoformat(found[0])
+        elif found := _LONG_DATE.search(text):
+            day = datetime.strptime(found[0], "%B %d, %Y").date()  # noqa: DTZ007 a date, no instant
+        else:
+            return None
     except ValueError:
-        pass
-    return None
+        return None
+    return day if day.year in _YEARS else None

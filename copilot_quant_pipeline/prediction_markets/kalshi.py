@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from heapq import nsmallest
@@ -23,8 +23,10 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
+from msgspec.structs import replace
 from pyrate_limiter import Duration, Limiter, Rate
 
+from copilot_quant_pipeline.answers import shown
 from copilot_quant_pipeline.errors import Denied, Malformed, NotFound, RateLimited, Rejected, VendorError
 from copilot_quant_pipeline.prediction_markets.http import (
     ATTEMPTS,
@@ -38,7 +40,11 @@ from copilot_quant_pipeline.prediction_markets.http import (
 from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
     HISTORICAL,
     LIVE,
+    NO_EVENT,
     VENUE,
+    KalshiCutoff,
+    KalshiEvent,
+    KalshiSeries,
     faults,
     is_ticker,
     name_of,
@@ -57,6 +63,7 @@ from copilot_quant_pipeline.prediction_markets.kalshi_windows import (
 )
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
 from copilot_quant_pipeline.prediction_markets.reading import gather
+from copilot_quant_pipeline.prediction_markets.shapes import cursor_in, key_of, loose_instant, shaped
 from copilot_quant_pipeline.prediction_markets.venue import (
     Broken,
     Catalog,
@@ -83,7 +90,6 @@ HOURLY = 60
 GIVE_UP_AFTER = FAILURES_IN_A_ROW
 
 T = TypeVar("T")
-Event = Mapping[str, Any]
 
 
 class Kalshi:
@@ -106,7 +112,7 @@ class Kalshi:
             witness=("/events", {"limit": 1}),
         )
         self._billing = Limiter(Rate(BILLED_A_SECOND, Duration.SECOND)) if pace == PACE else None
-        self._events: dict[str, Event] = {}
+        self._events: dict[str, KalshiEvent] = {}
         # Events that this round was not answered for.
         self._unread: dict[str, VendorError] = {}
         self._patience = {what: Patience() for what in ("batch", "alone", "event")}
@@ -180,7 +186,7 @@ class Kalshi:
         """What else somebody may have meant by it, which the address of a page on Kalshi suggests."""
         if ticker != ticker.upper():
             return "; its tickers are in capitals"
-        is_event = bool(self._event_of({"event_ticker": ticker}))
+        is_event = self._event_of({"event_ticker": ticker}) is not NO_EVENT
         return "; that is an event: name one of its markets, which go on after it" if is_event else ""
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
@@ -273,7 +279,7 @@ class Kalshi:
         found: dict[str, pa.Table | VendorError] = {}
         for entry in _part(answer, "markets", list):
             ticker = entry.get("market_ticker") if isinstance(entry, Mapping) else None
-            if ticker in windows:
+            if isinstance(ticker, str) and ticker in windows:
                 found[ticker] = _parsed(entry, ticker, windows[ticker])
         return found
 
@@ -305,7 +311,7 @@ class Kalshi:
         return _within(_part(answer, "candlesticks", list), market.id, window, tier)
 
     def _is_archived(self, market: Market) -> bool:
-        settled_at = _instant(market.facts.get("settled_at"))
+        settled_at = loose_instant(market.facts.get("settled_at"))
         if market.status != "resolved" or settled_at is None:
             return False
         cutoff = self._fetch_cutoff()
@@ -319,8 +325,8 @@ class Kalshi:
         with self._lock:
             if not self._cutoff_known:
                 self._cutoff_known = True
-                with suppress(VendorError, AttributeError):
-                    self._cutoff = _instant(self._http.get("/historical/cutoff").get("market_settled_ts"))
+                with suppress(VendorError):
+                    self._cutoff = shaped(self._http.get("/historical/cutoff"), KalshiCutoff).market_settled_ts
             return self._cutoff
 
     def _listed(self, query: MarketQuery, notes: _Notes) -> Iterator[Market]:
@@ -328,13 +334,12 @@ class Kalshi:
         known: set[str] = set()
         series: set[str] = set()
         are_nested = False
-        for event in self._fetch_events(None if query.with_ended else "open", notes):
-            category = event["category"].lower()
+        for event, records in self._fetch_events(None if query.with_ended else "open", notes):
+            category = (event.category or "").lower()
             known.add(category)
-            are_nested |= bool(event.get("markets"))
+            are_nested |= bool(records)
             if not asked or category in asked:
-                series.add(event["series_ticker"])
-                records = event.get("markets") or ()
+                series.add(event.series_ticker or "")
                 found = self._readable(records, notes, event)
                 yield from (one for one in found if query.with_ended or _is_open(one))
         if asked and not asked & known and not notes.paging.errors:
@@ -378,7 +383,7 @@ class Kalshi:
         notes.left_out.extend(alone.incomplete)
         yield from alone.markets
 
-    def _readable(self, records: Iterable[Any], notes: _Notes, event: Event | None = None) -> Iterator[Market]:
+    def _readable(self, records: Iterable[Any], notes: _Notes, event: KalshiEvent | None = None) -> Iterator[Market]:
         """The markets among `records` that are no combination; what cannot be read is noted in `broken`.
 
         Their event is `event` where they are nested in one.
@@ -398,69 +403,73 @@ class Kalshi:
 
     def _learn_events(self, records: Sequence[Any]) -> None:
         """The events of these markets, in one request for many; who is left out is asked for where it is needed."""
-        named = {str(one["event_ticker"]) for one in records if isinstance(one, Mapping) and one.get("event_ticker")}
-        new = sorted(named - self._events.keys())
+        new = sorted({ticker for one in records if (ticker := _event_ticker(one))} - self._events.keys())
         for first in range(0, len(new) if len(new) > 1 else 0, TICKERS_A_PAGE):
             notes, asked = _Notes(), new[first : first + TICKERS_A_PAGE]
             for event in self._records(notes, "/events", "events", EVENTS_A_PAGE, tickers=",".join(asked)):
-                if isinstance(event, Mapping) and event.get("event_ticker") in asked:
-                    if not event.get("category"):
-                        self._learn_categories()
-                    self._remember(event)
+                with suppress(Malformed):
+                    found = shaped(event, KalshiEvent)
+                    if found.event_ticker in asked:
+                        self._remember(found)
             if notes.paging.errors:
                 return
 
-    def _event_of(self, record: Any) -> Event:
-        """The record of a market's event; `{}` where there is none, as for combinations."""
-        ticker = record.get("event_ticker") if isinstance(record, Mapping) else None
+    def _event_of(self, record: Any) -> KalshiEvent:
+        """A market's event; `NO_EVENT` where there is none, as for combinations."""
+        ticker = _event_ticker(record)
         if not ticker:
-            return {}
+            return NO_EVENT
         if ticker not in self._events and ticker not in self._unread:
-            fetch = partial(self._http.get, f"/events/{quote(str(ticker), safe='')}")
-            answer = self._patience["event"].ask(lambda: _part(fetch(), "event", dict))
+            fetch = partial(self._http.get, f"/events/{quote(ticker, safe='')}")
+            answer = self._patience["event"].ask(lambda: shaped(_part(fetch(), "event", dict), KalshiEvent))
             if not isinstance(answer, VendorError):
-                self._remember(answer)
+                self._events[ticker] = self._remember(answer)
             elif answer.transient or isinstance(answer, Denied):
                 # A market is one without its event, too.
                 self._unread[ticker] = answer
             else:
-                self._events[ticker] = {}
-        return self._events.get(ticker, {})
+                self._events[ticker] = NO_EVENT
+        return self._events.get(ticker, NO_EVENT)
 
-    def _fetch_events(self, status: str | None, notes: _Notes) -> Iterator[Event]:
+    def _fetch_events(self, status: str | None, notes: _Notes) -> Iterator[tuple[KalshiEvent, Sequence[Any]]]:
+        """Each event and the records of its markets."""
         asked = {"with_nested_markets": "true", "status": status}
-        for event in self._records(notes, "/events", "events", EVENTS_A_PAGE, **asked):
-            if isinstance(event, Mapping) and event.get("event_ticker"):
-                if not event.get("category"):
-                    self._learn_categories()
-                yield {**event, **self._remember(event)}
-            else:
-                notes.broken[name_of(event)] = Broken(
-                    VENUE, name_of(event), f"kalshi sends an event that is none: {event!r:.80}"
-                )
+        for record in self._records(notes, "/events", "events", EVENTS_A_PAGE, **asked):
+            name = name_of(record)
+            try:
+                event = self._remember(shaped(record, KalshiEvent))
+            except Malformed as error:
+                notes.broken[name] = Broken(VENUE, name, f"kalshi sends an event that is none: {error}")
+                # Its markets are markets without it, too.
+                event = NO_EVENT
+            nested = record.get("markets") if isinstance(record, Mapping) else None
+            if not isinstance(nested, list | None):
+                notes.broken[name] = Broken(VENUE, name, f"kalshi's event {name} has markets that are no list")
+            yield event, nested if isinstance(nested, list) else ()
 
-    def _remember(self, event: Event) -> Event:
-        """What markets need of their event, with its series' category where it has none of its own."""
-        kept = {name: str(event.get(name) or "") for name in ("event_ticker", "series_ticker", "title", "category")}
-        if not kept["category"] and kept["series_ticker"]:
-            kept["category"] = self._category_of(kept["series_ticker"])
-        self._events[kept["event_ticker"]] = kept
-        return kept
+    def _remember(self, event: KalshiEvent) -> KalshiEvent:
+        """The event, with its series' category where it has none of its own."""
+        if not event.category and event.series_ticker:
+            self._learn_categories()
+            event = replace(event, category=self._category_of(event.series_ticker))
+        self._events[event.event_ticker] = event
+        return event
 
     def _learn_categories(self) -> None:
         """Those of all series, in one request: a list of events that do not say theirs has thousands of series."""
         if not self._categories_known:
             self._categories_known = True
             with suppress(VendorError):
-                for series in _part(self._http.get("/series"), "series", list):
-                    if isinstance(series, Mapping) and series.get("ticker"):
-                        self._categories[str(series["ticker"])] = str(series.get("category") or "")
+                for record in _part(self._http.get("/series"), "series", list):
+                    with suppress(Malformed):
+                        series = shaped(record, KalshiSeries)
+                        self._categories[series.ticker] = series.category or ""
 
     def _category_of(self, series: str) -> str:
         if series not in self._categories:
             fetch = partial(self._http.get, f"/series/{quote(series, safe='')}")
-            answer = self._patience["event"].ask(lambda: _part(fetch(), "series", dict))
-            self._categories[series] = "" if isinstance(answer, VendorError) else str(answer.get("category") or "")
+            answer = self._patience["event"].ask(lambda: shaped(_part(fetch(), "series", dict), KalshiSeries))
+            self._categories[series] = "" if isinstance(answer, VendorError) else answer.category or ""
         return self._categories[series]
 
     def _records(self, notes: _Notes, path: str, name: str, limit: int, **asked: str | None) -> Iterator[Any]:
@@ -469,10 +478,8 @@ class Kalshi:
         def fetch(cursor: str | None) -> Page[Any, str]:
             named = (asked.get("tickers") or "").split(",") if asked.get("tickers") else ()
             answer = self._http.get(path, {"limit": limit, **asked, "cursor": cursor}, about=named)
-            records, after = _part(answer, name, list), answer.get("cursor") or None
-            if after is not None and not isinstance(after, str):
-                raise Malformed(f"kalshi's list {path} has a cursor that is no text: {after!r:.60}")
-            return Page.of(records, after, answer)
+            after, is_cut = cursor_in(answer, "cursor")
+            return Page.of(_part(answer, name, list), after, answer, has_more=is_cut)
 
         for page in notes.paging.read(fetch, _key_of, f"kalshi's list {path}"):
             yield from page
@@ -489,9 +496,13 @@ class _Notes:
 
 def _key_of(record: Any) -> Hashable:
     """What tells a record of a market, or of an event with its markets, from the others of its list."""
-    nested = record.get("markets") if isinstance(record, Mapping) else None
-    name = name_of(record)
-    return (name, *map(name_of, nested or ())) if name != "?" else repr(record)
+    return key_of(record, "markets", "ticker", "event_ticker")
+
+
+def _event_ticker(record: Any) -> str | None:
+    """What a record says that its event is called, if that can be a name."""
+    ticker = record.get("event_ticker") if isinstance(record, Mapping) else None
+    return ticker if isinstance(ticker, str) and is_ticker(ticker) else None
 
 
 def _in_threads(asks: Sequence[Callable[[], T]]) -> list[T]:
@@ -509,16 +520,8 @@ def _part(answer: Any, name: str, kind: type[T]) -> T:
         # An empty list, as Kalshi's language writes one that was never filled.
         part = []
     if not isinstance(part, kind):
-        raise Malformed(f"kalshi's answer has no {name}: {answer!r:.80}")
+        raise Malformed(f"kalshi's answer has no {name}: {shown(answer)}")
     return part
-
-
-def _instant(text: Any) -> datetime | None:
-    """An aware instant of ISO text; None of what is none."""
-    with suppress(TypeError, ValueError):
-        instant = datetime.fromisoformat(text)
-        return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-    return None
 
 
 def _bounds(window: Window) -> dict[str, int]:

@@ -8,17 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, whole_number
+from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, shown, whole_number
 from copilot_quant_pipeline.errors import Malformed
+from copilot_quant_pipeline.prediction_markets.shapes import (
+    UNREADABLE,
+    Instant,
+    LooseInstant,
+    MaybeName,
+    Name,
+    Quantity,
+    Shape,
+    Words,
+    kind,
+    loose_instant,
+    named,
+    parsed,
+    shaped,
+)
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, PROBABILITY, QUANTITY, Market, Outcome, Status
 
 VENUE = "kalshi"
@@ -68,7 +83,81 @@ _PLACES = {
 }
 _FIRST, _LAST = 1_400_000_000, 5_000_000_000
 # What reading a value that is not as expected ends in.
-_WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+_WRONG = UNREADABLE
+
+
+def _ticker(value: Any) -> str:
+    if not isinstance(value, str) or not is_ticker(value):
+        raise ValueError(f"{shown(value)} is no ticker")
+    return value
+
+
+def _dollars(value: Any) -> str:
+    """Dollars in text: of whole cents where a number was sent."""
+    if isinstance(value, str | Decimal):
+        bounded_number(value)
+        return str(value)
+    return as_dollars(value) or ""
+
+
+if TYPE_CHECKING:
+    Ticker = str
+    Dollars = str
+else:
+    Ticker = kind("ticker", _ticker)
+    Dollars = kind("dollars", _dollars)
+
+
+class KalshiEvent(Shape):
+    """An event; `markets` are records of their own."""
+
+    rare = frozenset({"category", "markets", "series_ticker"})
+
+    event_ticker: Name
+    series_ticker: MaybeName | None = None
+    title: Words | None = None
+    category: Words | None = None
+
+
+class KalshiSeries(Shape):
+    """A series of events."""
+
+    ticker: Name
+    category: Words | None = None
+
+
+class KalshiMarket(Shape):
+    """A market; its series, category and event's title are in its event's record."""
+
+    rare = frozenset(
+        {"mve_collection_ticker", "settlement_ts", "settlement_value", "settlement_value_dollars"}
+        | {"subtitle", "volume", "yes_sub_title"}
+    )
+
+    ticker: Ticker
+    status: Name
+    result: Words | None = None
+    title: Words | None = None
+    yes_sub_title: Words | None = None
+    subtitle: Words | None = None
+    event_ticker: MaybeName | None = None
+    open_time: Instant | None = None
+    close_time: Instant | None = None
+    settlement_ts: Words | None = None
+    settlement_value_dollars: Dollars | None = None
+    settlement_value: Dollars | None = None
+    market_type: Words | None = None
+    volume: Quantity | None = None
+    volume_fp: Quantity | None = None
+
+
+class KalshiCutoff(Shape):
+    """What settled before it is known to the historical tier only."""
+
+    market_settled_ts: LooseInstant | None = None
+
+
+NO_EVENT = KalshiEvent(event_ticker="?")
 
 
 class Unreadable(Malformed):
@@ -82,91 +171,59 @@ def is_ticker(text: str) -> bool:
     return bool(text) and text.isprintable() and not _IN_A_KEY & set(text)
 
 
-def parse_market(record: Any, event: Mapping[str, Any]) -> Market:
-    """A market's record; series, category and the event's title are in its event's, `{}` where that is not known.
+def parse_market(record: Any, event: KalshiEvent = NO_EVENT) -> Market:
+    """A market's record; series, category and the event's title are in its event's, where that is known.
 
     Raises:
         Unreadable: The record is none of a market.
     """
     try:
-        return _market(record, event)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unreadable(f"{name_of(record)}: Kalshi's record is no market ({type(error).__name__}: {error})") from None
+        return parsed(lambda one: _market(shaped(one, KalshiMarket), event), record)
+    except Malformed as error:
+        raise Unreadable(f"{name_of(record)}: Kalshi's record is no market ({error})") from None
 
 
 def name_of(record: Any) -> str:
     """What to call a record that may be broken."""
-    return str(record.get("ticker") or record.get("event_ticker") or "?") if isinstance(record, Mapping) else "?"
+    return named(record, "ticker", "event_ticker")
 
 
-def _market(record: Mapping[str, Any], event: Mapping[str, Any]) -> Market:
-    ticker, status = record["ticker"], _STATUSES[record["status"]]
-    if not is_ticker(ticker):
-        raise ValueError(f"ticker {ticker!r}")
-    result = _RESULTS[record.get("result") or ""]
+def _market(record: KalshiMarket, event: KalshiEvent) -> Market:
+    status, result = _STATUSES[record.status], _RESULTS[record.result or ""]
     return Market(
         venue=VENUE,
-        id=ticker,
-        slug=ticker,
+        id=record.ticker,
+        slug=record.ticker,
         title=_title(record, event),
-        category=(event.get("category") or "").lower() or None,
+        category=(event.category or "").lower() or None,
         outcomes=(Outcome(YES), Outcome(NO)),
-        opened_at=_instant(record.get("open_time")),
-        closes_at=_instant(record.get("close_time")),
+        opened_at=record.open_time,
+        closes_at=record.close_time,
         status=status,
         result=result if status == "resolved" else None,
-        volume=_quantity(record, "volume"),
-        event=record.get("event_ticker") or None,
-        series=event.get("series_ticker") or None,
-        label=_label(record),
-        event_title=event.get("title") or None,
-        resolved_at=_settled_at(record) if status == "resolved" else None,
+        volume=record.volume if record.volume_fp is None else record.volume_fp,
+        event=record.event_ticker,
+        series=event.series_ticker,
+        # What is said of Yes, such as a strike; `subtitle` is what older records call it.
+        label=record.yes_sub_title or record.subtitle or None,
+        event_title=event.title or None,
+        resolved_at=loose_instant(record.settlement_ts) if status == "resolved" else None,
         facts=_facts(record),
     )
 
 
-def _title(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
+def _title(record: KalshiMarket, event: KalshiEvent) -> str:
     # Kalshi means to drop `title` from markets.
-    parts = (event.get("title"), record.get("yes_sub_title"))
-    return record.get("title") or ": ".join(part for part in parts if part) or str(record["ticker"])
+    return record.title or ": ".join(part for part in (event.title, record.yes_sub_title) if part) or record.ticker
 
 
-def _settled_at(record: Mapping[str, Any]) -> datetime | None:
-    with suppress(TypeError, ValueError, AttributeError):
-        instant = _instant(record.get("settlement_ts"))
-        return instant.replace(tzinfo=instant.tzinfo or UTC) if instant else None
-    return None
-
-
-def _label(record: Mapping[str, Any]) -> str | None:
-    """What is said of Yes, such as a strike; `subtitle` is what older records call it."""
-    return next((str(told) for told in (record.get("yes_sub_title"), record.get("subtitle")) if told), None)
-
-
-def _facts(record: Mapping[str, Any]) -> dict[str, str]:
+def _facts(record: KalshiMarket) -> dict[str, str]:
     facts = {
-        "settled_at": record.get("settlement_ts"),
-        "settlement": record.get("settlement_value_dollars") or as_dollars(record.get("settlement_value")),
-        "type": record.get("market_type"),
+        "settled_at": record.settlement_ts,
+        "settlement": record.settlement_value_dollars or record.settlement_value,
+        "type": record.market_type,
     }
-    return {name: str(value) for name, value in facts.items() if value is not None}
-
-
-def _instant(text: str | None) -> datetime | None:
-    # "0001-01-01T00:00:00Z" is Kalshi's word for never.
-    if not text or text.startswith("0001-"):
-        return None
-    instant = datetime.fromisoformat(text)
-    if instant.tzinfo is None:
-        raise ValueError(f"time {text!r} without a zone")
-    return instant.astimezone(UTC)
-
-
-def _quantity(record: Mapping[str, Any], name: str) -> Decimal | None:
-    sent = next((record[each] for each in (f"{name}_fp", name) if record.get(each) is not None), None)
-    if sent is None:
-        return None
-    return bounded_number(sent).quantize(SIX_DIGITS)
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def parse_candles(candles: Any, ticker: str, service: str = LIVE) -> pa.Table:

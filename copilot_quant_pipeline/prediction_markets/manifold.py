@@ -14,7 +14,7 @@ requests a minute. Uncertain, and only in this module:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, whole_number
+from copilot_quant_pipeline.answers import SIX_DIGITS, shown
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
 from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
@@ -33,14 +33,27 @@ from copilot_quant_pipeline.prediction_markets.reading import (
     Point,
     expect_distinct,
     gather,
-    hourly,
+    read_instant,
+    spoiled_hours,
+    with_faults,
+)
+from copilot_quant_pipeline.prediction_markets.shapes import (
+    Flag,
+    Milliseconds,
+    Name,
+    Number,
+    Quantity,
+    Shape,
+    Share,
+    Words,
+    key_of,
     named,
     parsed,
-    read_instant,
-    read_probability,
-    read_quantity,
+    records_in,
+    shaped,
 )
 from copilot_quant_pipeline.prediction_markets.venue import (
+    Broken,
     Catalog,
     Market,
     MarketQuery,
@@ -51,6 +64,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
 )
 
 SERVICE = "bets"
+LISTING = "manifold's list of markets"
 URL = "https://api.manifold.markets"
 # 480 a minute, below the published 500.
 PACE = Pace(8)
@@ -61,6 +75,71 @@ WINNERS = {"YES": YES.name, "NO": NO.name}
 MILLISECOND = timedelta(milliseconds=1)
 # Authors who mean "open-ended" write a year far off, some beyond what a date can hold.
 FAR_OFF = 4_102_444_800_000
+
+
+class ManifoldAnswer(Shape):
+    """One of several answers of a market."""
+
+    rare = frozenset({"resolution", "resolutionProbability"})
+
+    id: Name
+    text: Words
+    resolution: Words | None = None
+    resolutionProbability: Share | None = None  # noqa: N815 the venue's
+
+
+class ManifoldListed(Shape):
+    """A market as lists have it."""
+
+    rare = frozenset({"closeTime"})
+
+    id: Name
+    # One that does not say its kind is kept, so that it is named as broken.
+    outcomeType: Words = KINDS[0]  # noqa: N815
+    closeTime: Number | None = None  # noqa: N815
+    isResolved: Flag | None = None  # noqa: N815
+    volume: Number | None = None
+
+
+class ManifoldMarket(Shape):
+    """A market as its own route has it."""
+
+    rare = frozenset(
+        {"answers", "closeTime", "groupSlugs", "resolution", "resolutionProbability", "resolutionTime", "resolutions"}
+        | {"shouldAnswersSumToOne"}
+    )
+
+    id: Name
+    slug: Words
+    question: Words
+    outcomeType: Words  # noqa: N815
+    createdTime: Milliseconds  # noqa: N815
+    isResolved: Flag  # noqa: N815
+    closeTime: Number | None = None  # noqa: N815
+    resolution: Words | None = None
+    resolutionProbability: Share | None = None  # noqa: N815
+    resolutionTime: Milliseconds | None = None  # noqa: N815
+    resolutions: dict[str, Quantity | None] | None = None
+    shouldAnswersSumToOne: Flag | None = None  # noqa: N815
+    volume: Quantity | None = None
+    groupSlugs: list[Words] | None = None  # noqa: N815
+    answers: list[ManifoldAnswer] | None = None
+
+
+class ManifoldBet(Shape):
+    """A bet; `probAfter` is the probability that it left."""
+
+    rare = frozenset({"answerId", "limitProb"})
+
+    createdTime: Milliseconds  # noqa: N815
+    probAfter: Share  # noqa: N815
+    probBefore: Share | None = None  # noqa: N815
+    limitProb: Number | None = None  # noqa: N815
+    answerId: Name | None = None  # noqa: N815
+
+
+class _Stamped(Shape):
+    createdTime: Milliseconds  # noqa: N815
 
 
 class Manifold:
@@ -95,13 +174,16 @@ class Manifold:
         if query.ids:
             return gather(self.name, query.ids, self._fetch_market)
         now, paging = self._clock(), Paging()
-        wanted = [
-            record for record in self._fetch_list(query, paging) if query.with_ended or not _has_ended(record, now)
-        ]
-        wanted.sort(key=_volume, reverse=True)
-        found = gather(self.name, wanted[: query.limit], self._fetch_listed)
-        shown = frozenset(str(record.get("id")) for record in wanted if not _has_ended(record, now))
-        return replace(found, incomplete=(*found.incomplete, *paging.incomplete), shown=shown)
+        listed, broken = self._fetch_list(query, paging)
+        wanted = [one for one in listed if query.with_ended or not _has_ended(one, now)]
+        wanted.sort(key=lambda one: one.volume or Decimal(0), reverse=True)
+        found = gather(self.name, [one.id for one in wanted[: query.limit]], self._fetch_listed)
+        return replace(
+            found,
+            broken=(*broken, *found.broken),
+            incomplete=(*found.incomplete, *paging.incomplete),
+            shown=frozenset(one.id for one in wanted if not _has_ended(one, now)),
+        )
 
     def fetch_market(self, market_id: str) -> Market:
         """One market by slug or id.
@@ -124,57 +206,63 @@ class Manifold:
             record = self._http.get(f"/v0/market/{name}", attempts=attempts, about=[market_id])
         return parse_market(record, self._clock())
 
-    def _fetch_listed(self, record: dict[str, Any], attempts: int) -> Market:
-        name = quote(parsed(lambda one: str(one["id"]), record), safe="")
-        return parse_market(self._http.get(f"/v0/market/{name}", attempts=attempts), self._clock())
+    def _fetch_listed(self, market_id: str, attempts: int) -> Market:
+        path = f"/v0/market/{quote(market_id, safe='')}"
+        return parse_market(self._http.get(path, attempts=attempts), self._clock())
 
-    def _fetch_list(self, query: MarketQuery, paging: Paging) -> list[dict[str, Any]]:
-        """Every listed market of a kind that has probabilities, once."""
+    def _fetch_list(self, query: MarketQuery, paging: Paging) -> tuple[list[ManifoldListed], list[Broken]]:
+        """Every listed market of a kind that has probabilities, once; and what is listed and cannot be read."""
         lists = [self._pages_of(paging, topic) for topic in query.categories] or [self._pages(paging)]
-        records = {named(record): record for some in lists for page in some for record in page}
+        records = {key_of(record): record for some in lists for page in some for record in page}
         paging.expect_begun()
-        # One that does not say its kind is kept, so that it is named as broken.
-        return [record for record in records.values() if record.get("outcomeType", KINDS[0]) in KINDS]
+        listed, broken = list[ManifoldListed](), list[Broken]()
+        for record in records.values():
+            try:
+                listed.append(shaped(record, ManifoldListed))
+            except Malformed as error:
+                broken.append(Broken(self.name, named(record), str(error)))
+        return [one for one in listed if one.outcomeType in KINDS], broken
 
-    def _pages(self, paging: Paging) -> Iterator[list[dict[str, Any]]]:
-        def fetch(before: str | None) -> Page[dict[str, Any], str]:
-            page = _expect_records(self._http.get("/v0/markets", {"limit": PAGE, "before": before}))
-            last = next((str(record["id"]) for record in reversed(page) if record.get("id")), None)
+    def _pages(self, paging: Paging) -> Iterator[list[Any]]:
+        def fetch(before: str | None) -> Page[Any, str]:
+            page = records_in(self._http.get("/v0/markets", {"limit": PAGE, "before": before}), LISTING)
+            last = next((name for record in reversed(page) if (name := _id_of(record))), None)
             if page and last is None:
-                raise Malformed(f"manifold's list of markets has a page without any id: {str(page[0])[:60]}")
+                raise Malformed(f"{LISTING} has a page without any id: {shown(page[0])}")
             return Page(page, last)
 
-        return paging.read(fetch, named, "manifold's list of markets")
+        return paging.read(fetch, key_of, LISTING)
 
-    def _pages_of(self, paging: Paging, topic: str) -> Iterator[list[dict[str, Any]]]:
+    def _pages_of(self, paging: Paging, topic: str) -> Iterator[list[Any]]:
         asked = {"term": "", "topicSlug": topic, "filter": "all", "sort": "newest", "limit": PAGE}
+        of = f"{LISTING} about {topic}"
 
-        def fetch(offset: int | None) -> Page[dict[str, Any], int]:
-            page = _expect_records(self._http.get("/v0/search-markets", {**asked, "offset": offset or 0}))
+        def fetch(offset: int | None) -> Page[Any, int]:
+            page = records_in(self._http.get("/v0/search-markets", {**asked, "offset": offset or 0}), of)
             return Page(page, (offset or 0) + len(page) if page else None)
 
-        return paging.read(fetch, named, f"manifold's list of markets about {topic}")
+        return paging.read(fetch, key_of, of)
 
-    def _fetch_bets(self, market: Market, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    def _fetch_bets(self, market: Market, start: datetime, end: datetime) -> list[Any]:
         """The bets of the window, newest first, each once."""
         asked = {"contractId": market.id, "afterTime": _milliseconds(start) - 1, "order": "desc", "limit": PAGE}
         if market.outcomes != (YES, NO):
             # A bet on one answer moves the others by bets of no shares, which are left out unless asked for.
             asked["includeZeroShareRedemptions"] = "true"
-        seen: set[str] = set()
+        seen: set[Hashable] = set()
         of = f"manifold's list of bets on {market.id}"
 
-        def fetch(before: int | None) -> Page[dict[str, Any], int]:
+        def fetch(before: int | None) -> Page[Any, int]:
             at = _milliseconds(end) if before is None else before
-            page = _expect_records(self._http.get("/v0/bets", {**asked, "beforeTime": at}, about=[market.id]))
-            new = parsed(_ids, page) - seen
+            page = records_in(self._http.get("/v0/bets", {**asked, "beforeTime": at}, about=[market.id]), of)
+            new = {key_of(bet, "", "id") for bet in page} - seen
             seen.update(new)
             if not new and len(page) >= PAGE:
                 raise Malformed(f"{of} runs in a circle: a full page before {at} shows nothing new")
             # Pages overlap, so the last one is the first without a new bet.
-            return Page(page, parsed(_oldest, page) + 1 if new else None)
+            return Page(page, _oldest(page, of) + 1 if new else None)
 
-        return list(read_whole(fetch, lambda bet: str(bet["id"]), of))
+        return list(read_whole(fetch, lambda bet: key_of(bet, "", "id"), of))
 
 
 def parse_market(record: Any, now: datetime) -> Market:
@@ -184,71 +272,70 @@ def parse_market(record: Any, now: datetime) -> Market:
         Malformed: It cannot be read.
         Rejected: It is of a kind without probabilities.
     """
-    return parsed(lambda full: _market(full, now), record)
+    kind = record.get("outcomeType") if isinstance(record, dict) else None
+    if isinstance(kind, str) and kind not in KINDS:
+        raise Rejected(f"manifold's {named(record)} is a {shown(kind)}, which has no probabilities")
+    return parsed(lambda full: _market(shaped(full, ManifoldMarket), now), record)
 
 
-def parse_prices(market: Market, bets: list[dict[str, Any]], start: datetime, end: datetime) -> pa.Table:
+def parse_prices(market: Market, bets: Sequence[Any], start: datetime, end: datetime) -> pa.Table:
     """Hourly points of a market's bets, which come newest first.
 
     Raises:
-        Malformed: A bet cannot be read.
+        Malformed: Spoiled where bets of some days cannot be read; it carries the others.
     """
-    return hourly(market, parsed(lambda some: [*_points(market, some)], bets), start, end, service=SERVICE)
+    told = with_faults(list(reversed(bets)), lambda bet: shaped(bet, ManifoldBet), _stamp_of)
+    answers = {outcome.token: outcome.name for outcome in market.outcomes}
+    points = (point for bet in told.good for point in _points(market, answers, bet))
+    return spoiled_hours(market, points, told.faults, start, end, SERVICE)
 
 
-def _market(record: dict[str, Any], now: datetime) -> Market:
-    if record["outcomeType"] not in KINDS:
-        raise Rejected(f"manifold's {record['id']} is a {record['outcomeType']}, which has no probabilities")
-    outcomes, slug = _outcomes(record), str(record["slug"])
+def _market(record: ManifoldMarket, now: datetime) -> Market:
+    outcomes = _outcomes(record)
     settled = _settled(record, outcomes)
     result = _winner(record, outcomes) or _only_winner(settled, outcomes)
-    topics = [str(topic).lower() for topic in record.get("groupSlugs") or ()]
+    topics = [topic.lower() for topic in record.groupSlugs or ()]
     return Market(
         venue=Manifold.name,
-        id=str(record["id"]),
-        slug=slug if is_slug(slug) else str(record["id"]),
-        title=f"{record['question']} (play money)",
+        id=record.id,
+        slug=record.slug if is_slug(record.slug) else record.id,
+        title=f"{record.question} (play money)",
         category=next(iter(topics), None),
         outcomes=outcomes,
-        opened_at=read_instant(record["createdTime"], unit=MILLISECOND),
+        opened_at=record.createdTime,
         closes_at=_closes_at(record),
         status=_status(record, now),
         result=result,
-        volume=read_quantity(record.get("volume")),
-        resolved_at=_resolved_at(record),
+        volume=record.volume,
+        resolved_at=record.resolutionTime if record.isResolved else None,
         facts={"tags": topics, **({"settlements": settled} if settled and result is None else {})},
     )
 
 
-def _outcomes(record: dict[str, Any]) -> tuple[Outcome, ...]:
-    if record["outcomeType"] == "BINARY":
+def _outcomes(record: ManifoldMarket) -> tuple[Outcome, ...]:
+    if record.outcomeType == "BINARY":
         return YES, NO
-    return expect_distinct(tuple(Outcome(str(answer["text"]), str(answer["id"])) for answer in record["answers"]))
+    return expect_distinct(tuple(Outcome(answer.text, answer.id) for answer in record.answers or ()))
 
 
-def _resolved_at(record: dict[str, Any]) -> datetime | None:
-    at = record.get("resolutionTime")
-    return read_instant(at, unit=MILLISECOND) if record["isResolved"] and at is not None else None
-
-
-def _closes_at(record: dict[str, Any]) -> datetime | None:
-    closes = record.get("closeTime")
+def _closes_at(record: ManifoldMarket) -> datetime | None:
+    closes = record.closeTime
     return read_instant(closes, unit=MILLISECOND) if closes is not None and closes < FAR_OFF else None
 
 
-def _status(record: dict[str, Any], now: datetime) -> Status:
-    if record["isResolved"]:
+def _status(record: ManifoldMarket, now: datetime) -> Status:
+    if record.isResolved:
         return "resolved"
     closes_at = _closes_at(record)
     return "closed" if closes_at and closes_at <= now else "open"
 
 
-def _winner(record: dict[str, Any], outcomes: tuple[Outcome, ...]) -> str | None:
-    if not record["isResolved"]:
+def _winner(record: ManifoldMarket, outcomes: tuple[Outcome, ...]) -> str | None:
+    if not record.isResolved:
         return None
     if outcomes == (YES, NO):
-        return WINNERS.get(record.get("resolution") or "")
-    return next((outcome.name for outcome in outcomes if outcome.token == record.get("resolution")), None)
+        return WINNERS.get(record.resolution or "")
+    return next((outcome.name for outcome in outcomes if outcome.token == record.resolution), None)
 
 
 def _only_winner(settled: Mapping[str, str], outcomes: tuple[Outcome, ...]) -> str | None:
@@ -257,25 +344,24 @@ def _only_winner(settled: Mapping[str, str], outcomes: tuple[Outcome, ...]) -> s
     return won[0] if len(won) == 1 and lost == len(outcomes) - 1 else None
 
 
-def _settled(record: dict[str, Any], outcomes: tuple[Outcome, ...]) -> dict[str, str]:
+def _settled(record: ManifoldMarket, outcomes: tuple[Outcome, ...]) -> dict[str, str]:
     """What each outcome of a market that ended without one winner was worth, 0 to 1 as text; empty where it is void."""
-    if not record["isResolved"] or record.get("resolution") == "CANCEL":
+    if not record.isResolved or record.resolution == "CANCEL":
         return {}
     if outcomes == (YES, NO):
-        yes = _worth(record) if record.get("resolution") == "MKT" else None
+        yes = _worth(record) if record.resolution == "MKT" else None
         return {} if yes is None else {YES.name: str(yes), NO.name: str(1 - yes)}
     shares = _shares(record)
     told = ((outcome.name, shares.get(outcome.token)) for outcome in outcomes)
     return {name: str(worth) for name, worth in told if worth is not None}
 
 
-def _shares(record: dict[str, Any]) -> dict[str, Decimal | None]:
+def _shares(record: ManifoldMarket) -> dict[str, Decimal | None]:
     """By answer what it was worth: a share of one, or, where answers are independent, whatever each says of itself."""
-    own = {str(answer["id"]): _worth(answer) for answer in record["answers"]}
-    given, adds_up = record.get("resolutions"), record.get("shouldAnswersSumToOne")
-    if isinstance(given, dict) and given and adds_up is not False:
-        shares = {str(name): read_quantity(share) or Decimal(0) for name, share in given.items()}
-        return _as_parts({name: shares.get(name, Decimal(0)) for name in own})
+    own = {answer.id: _worth(answer) for answer in record.answers or ()}
+    given, adds_up = record.resolutions, record.shouldAnswersSumToOne
+    if given and adds_up is not False:
+        return _as_parts({name: given.get(name) or Decimal(0) for name in own})
     return _as_parts(own) if adds_up else own
 
 
@@ -286,56 +372,51 @@ def _as_parts(shares: Mapping[str, Decimal | None]) -> dict[str, Decimal | None]
     return {name: None if share is None else (share / whole).quantize(SIX_DIGITS) for name, share in shares.items()}
 
 
-def _worth(told: dict[str, Any]) -> Decimal | None:
+def _worth(told: ManifoldMarket | ManifoldAnswer) -> Decimal | None:
     """What a yes was worth of a market or of an answer with an end of its own."""
-    word = told.get("resolution")
+    word = told.resolution
     if word in WINNERS:
         return Decimal(word == "YES")
-    return None if word == "CANCEL" else read_probability(told.get("resolutionProbability"))
+    return None if word == "CANCEL" else told.resolutionProbability
 
 
-def _points(market: Market, bets: list[dict[str, Any]]) -> Iterator[Point]:
-    answers = {outcome.token: outcome.name for outcome in market.outcomes}
-    for bet in reversed(bets):
-        if _only_rests(bet):
-            continue
-        at, price = read_instant(bet["createdTime"], unit=MILLISECOND), read_probability(bet["probAfter"])
-        if market.outcomes == (YES, NO):
-            yield Point(YES.name, at, price, "trade")
-            yield Point(NO.name, at, 1 - price if price is not None else None, "trade")
-        elif (answer := bet.get("answerId")) in answers:
-            yield Point(answers[answer], at, price, "trade")
+def _points(market: Market, answers: Mapping[str, str], bet: ManifoldBet) -> Iterator[Point]:
+    if _only_rests(bet):
+        return
+    at, price = bet.createdTime, bet.probAfter
+    if market.outcomes == (YES, NO):
+        yield Point(YES.name, at, price, "trade")
+        yield Point(NO.name, at, 1 - price, "trade")
+    elif bet.answerId and bet.answerId in answers:
+        yield Point(answers[bet.answerId], at, price, "trade")
 
 
-def _ids(bets: list[dict[str, Any]]) -> set[str]:
-    return {str(bet["id"]) for bet in bets}
+def _stamp_of(bet: Any) -> datetime:
+    return shaped(bet, _Stamped).createdTime
 
 
-def _oldest(bets: list[dict[str, Any]]) -> int:
-    return min(whole_number(bet["createdTime"]) for bet in bets)
+def _id_of(record: Any) -> str | None:
+    with suppress(Malformed):
+        return shaped(record, ManifoldListed).id
+    return None
 
 
-def _only_rests(bet: dict[str, Any]) -> bool:
+def _oldest(bets: Sequence[Any], of: str) -> int:
+    stamps = [bet.get("createdTime") for bet in bets if isinstance(bet, dict)]
+    readable = [at for at in stamps if isinstance(at, int) and 0 < at < FAR_OFF]
+    if not readable:
+        raise Malformed(f"{of} has a page without any time: {shown(bets[0])}")
+    return min(readable)
+
+
+def _only_rests(bet: ManifoldBet) -> bool:
     """Whether a bet is an order that did not trade when it was placed; what fills it later is a bet of its own."""
-    return bet.get("limitProb") is not None and bet.get("probBefore") == bet.get("probAfter")
+    return bet.limitProb is not None and bet.probBefore == bet.probAfter
 
 
-def _has_ended(record: dict[str, Any], now: datetime) -> bool:
-    closes = record.get("closeTime")
-    return bool(record.get("isResolved")) or (isinstance(closes, int) and closes <= _milliseconds(now))
-
-
-def _volume(record: dict[str, Any]) -> Decimal:
-    with suppress(ValueError):
-        return bounded_number(record.get("volume"))
-    return Decimal(0)
+def _has_ended(record: ManifoldListed, now: datetime) -> bool:
+    return bool(record.isResolved) or (record.closeTime is not None and record.closeTime <= _milliseconds(now))
 
 
 def _milliseconds(instant: datetime) -> int:
     return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // MILLISECOND
-
-
-def _expect_records(page: Any) -> list[dict[str, Any]]:
-    if not isinstance(page, list) or not all(isinstance(record, dict) for record in page):
-        raise Malformed(f"manifold answers with no list of records: {str(page)[:60]}")
-    return page

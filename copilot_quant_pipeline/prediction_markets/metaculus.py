@@ -14,9 +14,10 @@ token in each request, 1000 requests an hour. Uncertain, and only in this module
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
@@ -27,14 +28,27 @@ from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
 from copilot_quant_pipeline.prediction_markets.reading import (
-    EARLIEST,
     Point,
     expect_distinct,
     gather,
-    hourly,
-    parsed,
     read_instant,
-    read_probability,
+    spoiled_hours,
+    with_faults,
+)
+from copilot_quant_pipeline.prediction_markets.shapes import (
+    EARLIEST,
+    Instant,
+    Name,
+    Shape,
+    Share,
+    Stamp,
+    Words,
+    cursor_in,
+    key_of,
+    named,
+    parsed,
+    records_in,
+    shaped,
 )
 from copilot_quant_pipeline.prediction_markets.venue import (
     Catalog,
@@ -42,12 +56,12 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     MarketQuery,
     Outcome,
     Semantics,
-    Spoiled,
     Status,
     Traffic,
 )
 
 SERVICE = "posts"
+LISTING = "metaculus's list of posts"
 URL = "https://www.metaculus.com"
 # 960 an hour, below the published 1000.
 PACE = Pace(16, 60.0)
@@ -57,6 +71,67 @@ STATUSES: dict[str, Status] = {"upcoming": "unopened", "open": "open", "closed":
 YES, NO = Outcome("Yes"), Outcome("No")
 WINNERS = {"yes": YES.name, "no": NO.name}
 USUAL_AGGREGATION = "recency_weighted"
+
+
+class MetaculusCategory(Shape):
+    """What a post is filed under."""
+
+    slug: Name
+
+
+class MetaculusProjects(Shape):
+    """What a post belongs to."""
+
+    category: list[MetaculusCategory] | None = None
+
+
+class MetaculusQuestion(Shape):
+    """The question of a post; its forecasts are read one by one."""
+
+    rare = frozenset(
+        {
+            "actual_close_time",
+            "actual_resolve_time",
+            "all_options_ever",
+            "options",
+            "resolution",
+            "scheduled_close_time",
+        }
+    )
+
+    type: Words
+    status: Words
+    open_time: Instant | None = None
+    actual_close_time: Instant | None = None
+    scheduled_close_time: Instant | None = None
+    actual_resolve_time: Instant | None = None
+    resolution: Words | None = None
+    options: list[Words] | None = None
+    all_options_ever: list[Words] | None = None
+
+
+class MetaculusPost(Shape):
+    """A post that holds a question."""
+
+    id: Name
+    title: Words
+    question: MetaculusQuestion
+    projects: MetaculusProjects | list[Any] | None = None
+
+
+class MetaculusForecast(Shape):
+    """What the community forecast from `start_time` on (seconds since 1970): a probability an option."""
+
+    start_time: Stamp
+    centers: list[Share | None]
+
+
+class _Stamped(Shape):
+    start_time: Stamp
+
+
+class _Filed(Shape):
+    projects: MetaculusProjects | list[Any] | None = None
 
 
 class Metaculus:
@@ -85,7 +160,7 @@ class Metaculus:
         if query.ids:
             return gather(self.name, query.ids, lambda name, attempts: parse_market(self._fetch_post(name, attempts)))
         categories = {category.lower() for category in query.categories}
-        paging, wanted = Paging(), list[dict[str, Any]]()
+        paging, wanted = Paging(), list[Any]()
         for page in self._pages(query.with_ended, paging):
             wanted += [post for post in page if _is_about(post, categories)]
             if query.limit and len(wanted) >= query.limit:
@@ -125,7 +200,7 @@ class Metaculus:
         asked = {"with_cp": "true", "include_cp_history": "true"}
         return self._http.get(f"/api/posts/{number}/", asked, attempts=attempts)
 
-    def _pages(self, with_ended: bool, paging: Paging) -> Iterator[list[dict[str, Any]]]:
+    def _pages(self, with_ended: bool, paging: Paging) -> Iterator[list[Any]]:
         """Every post of a kind that has probabilities, those with the most forecasts first."""
         asked = {
             "forecast_type": list(KINDS),
@@ -134,11 +209,12 @@ class Metaculus:
             "limit": PAGE,
         }
 
-        def fetch(query: str | None) -> Page[dict[str, Any], str]:
+        def fetch(query: str | None) -> Page[Any, str]:
             page = self._http.get("/api/posts/", asked if query is None else dict(parse_qs(query)))
-            return Page.of(_expect_posts(page), _next(page), page)
+            after, is_cut = _next(page)
+            return Page.of(records_in(page, LISTING, "results"), after, page, has_more=is_cut)
 
-        yield from paging.read(fetch, _key_of, "metaculus's list of posts")
+        yield from paging.read(fetch, key_of, LISTING)
         paging.expect_begun()
 
 
@@ -149,64 +225,61 @@ def parse_market(post: Any) -> Market:
         Malformed: It cannot be read.
         Rejected: It has no probabilities of outcomes.
     """
-    return parsed(_market, post)
+    question = post.get("question") if isinstance(post, dict) else None
+    kind = question.get("type") if isinstance(question, dict) else None
+    if isinstance(post, dict) and (question is None or (isinstance(kind, str) and kind not in KINDS)):
+        raise Rejected(f"metaculus's {named(post)} is no question with probabilities of outcomes")
+    return parsed(lambda one: _market(shaped(one, MetaculusPost)), post)
 
 
 def parse_prices(market: Market, post: Any, start: datetime, end: datetime) -> pa.Table:
     """Hourly points of a post's community forecast.
 
     Raises:
-        Malformed: It cannot be read.
+        Malformed: It cannot be read; Spoiled where forecasts of some days cannot be, with the others.
         Rejected: It is not shown.
     """
-    points: list[Point] = []
-    failed: dict[date, tuple[str, str]] = {}
-    for forecast in parsed(_expect_shown, post):
-        at = parsed(lambda one: read_instant(one["start_time"]), forecast)
-        try:
-            points += parsed(lambda one: _points(market, post["question"], one), forecast)
-        except Malformed as error:
-            if start <= at < end:
-                failed.setdefault(at.date(), (error.reason, f"{error} at {at:%Y-%m-%d %H:%M} UTC in {post['id']}"))
-    shown = (point for point in points if point.stamped_at.date() not in failed)
-    good = hourly(market, shown, start, end, service=SERVICE)
-    if failed:
-        raise Spoiled("; ".join(why for _, why in list(failed.values())[:2]), good, failed)
-    return good
+    forecasts = parsed(_expect_shown, post)
+    told = with_faults(
+        forecasts,
+        lambda forecast: parsed(
+            lambda one: _points(market, post["question"], shaped(one, MetaculusForecast)), forecast
+        ),
+        lambda forecast: shaped(forecast, _Stamped).start_time,
+    )
+    points = (point for some in told.good for point in some)
+    return spoiled_hours(market, points, told.faults, start, end, SERVICE)
 
 
-def _market(post: dict[str, Any]) -> Market:
-    question = post.get("question") or {}
-    if question.get("type") not in KINDS:
-        raise Rejected(f"metaculus's {post['id']} is no question with probabilities of outcomes")
-    outcomes = _outcomes(question)
-    status = STATUSES[question["status"]]
+def _market(post: MetaculusPost) -> Market:
+    question = post.question
+    outcomes, status = _outcomes(question), STATUSES[question.status]
     return Market(
         venue=Metaculus.name,
-        id=str(post["id"]),
-        slug=str(post["id"]),
-        title=str(post["title"]),
-        category=next(iter(_categories(post)), None),
+        id=post.id,
+        slug=post.id,
+        title=post.title,
+        category=next(iter(_categories(post.projects)), None),
         outcomes=outcomes,
-        opened_at=_instant(question.get("open_time")),
-        closes_at=_instant(question.get("actual_close_time") or question.get("scheduled_close_time")),
+        opened_at=question.open_time,
+        closes_at=question.actual_close_time or question.scheduled_close_time,
         status=status,
         result=_winner(question, outcomes) if status == "resolved" else None,
-        resolved_at=_instant(question.get("actual_resolve_time")) if status == "resolved" else None,
-        facts={"tags": _categories(post)},
+        resolved_at=question.actual_resolve_time if status == "resolved" else None,
+        facts={"tags": _categories(post.projects)},
     )
 
 
-def _outcomes(question: dict[str, Any]) -> tuple[Outcome, ...]:
-    if question["type"] == "binary":
+def _outcomes(question: MetaculusQuestion) -> tuple[Outcome, ...]:
+    if question.type == "binary":
         return YES, NO
     return expect_distinct(tuple(Outcome(name) for name in _options_ever(question)))
 
 
-def _options_ever(question: dict[str, Any]) -> list[str]:
+def _options_ever(question: MetaculusQuestion) -> list[str]:
     """Every option the question ever had, in the order of a forecast's columns; deleted ones keep theirs."""
-    ever = [str(option) for option in question.get("all_options_ever") or ()]
-    return [*ever, *(name for name in map(str, question["options"]) if name not in ever)]
+    ever = [*(question.all_options_ever or ())]
+    return [*ever, *(name for name in question.options or () if name not in ever)]
 
 
 def _columns(question: dict[str, Any], at: datetime, width: int) -> list[str]:
@@ -215,7 +288,8 @@ def _columns(question: dict[str, Any], at: datetime, width: int) -> list[str]:
     Raises:
         Malformed: It cannot be told.
     """
-    ever, now = _options_ever(question), [str(option) for option in question["options"]]
+    read = shaped(question, MetaculusQuestion)
+    ever, now = _options_ever(read), [*(read.options or ())]
     history = sorted((read_instant(since), [str(one) for one in some]) for since, some in _history_of(question))
     until = [some for since, some in history if since <= at] or [some for _, some in history[:1]]
     by_then = [name for name in ever if any(name in some for some in until)]
@@ -232,28 +306,27 @@ def _history_of(question: dict[str, Any]) -> list[tuple[Any, Any]]:
     return [(EARLIEST.isoformat() if not place else since, some) for place, (since, some) in enumerate(told)]
 
 
-def _winner(question: dict[str, Any], outcomes: tuple[Outcome, ...]) -> str | None:
-    resolution = question.get("resolution") or ""
+def _winner(question: MetaculusQuestion, outcomes: tuple[Outcome, ...]) -> str | None:
+    resolution = question.resolution or ""
     name = WINNERS.get(resolution) if outcomes == (YES, NO) else resolution
     return name if name in {outcome.name for outcome in outcomes} else None
 
 
-def _categories(post: dict[str, Any]) -> list[str]:
-    categories = (post.get("projects") or {}).get("category") or ()
-    return [str(category["slug"]).lower() for category in categories]
+def _categories(projects: MetaculusProjects | list[Any] | None) -> list[str]:
+    filed = projects.category if isinstance(projects, MetaculusProjects) else None
+    return [category.slug.lower() for category in filed or ()]
 
 
-def _is_about(post: dict[str, Any], categories: set[str]) -> bool:
+def _is_about(post: Any, categories: set[str]) -> bool:
     try:
-        return not categories or not categories.isdisjoint(parsed(_categories, post))
+        return not categories or not categories.isdisjoint(_categories(shaped(post, _Filed).projects))
     except Malformed:
         # Kept, so that it is named as broken.
         return True
 
 
-def _points(market: Market, question: dict[str, Any], forecast: dict[str, Any]) -> list[Point]:
-    at = read_instant(forecast["start_time"])
-    centers = [read_probability(center) for center in forecast["centers"]]
+def _points(market: Market, question: dict[str, Any], forecast: MetaculusForecast) -> list[Point]:
+    at, centers = forecast.start_time, forecast.centers
     if market.outcomes == (YES, NO):
         yes = centers[0]
         names, centers = [YES.name, NO.name], [yes, None if yes is None else Decimal(1) - yes]
@@ -263,35 +336,22 @@ def _points(market: Market, question: dict[str, Any], forecast: dict[str, Any]) 
     return [Point(name, at, center, "forecast") for name, center in told if center is not None]
 
 
-def _expect_shown(post: dict[str, Any]) -> list[dict[str, Any]]:
+def _expect_shown(post: dict[str, Any]) -> list[Any]:
     question = post["question"]
     aggregations = question["aggregations"]
     method = question.get("default_aggregation_method")
     shown = aggregations[method if method in aggregations else USUAL_AGGREGATION]["history"]
     if shown is None or (not shown and post.get("nr_forecasters")):
         raise Rejected(
-            f"metaculus does not show the community's forecast of {post['id']} to this account "
+            f"metaculus does not show the community's forecast of {named(post)} to this account "
             f"(revealed at: {question.get('cp_reveal_time') or 'not said'})"
         )
-    history: list[dict[str, Any]] = shown
-    return history
+    return records_in(shown, f"metaculus's history of {named(post)}")
 
 
-def _instant(text: str | None) -> datetime | None:
-    return read_instant(text) if text else None
-
-
-def _expect_posts(page: Any) -> list[dict[str, Any]]:
-    posts = page.get("results") if isinstance(page, dict) else None
-    if not isinstance(posts, list) or not all(isinstance(post, dict) for post in posts):
-        raise Malformed(f"metaculus answers with no list of posts: {str(page)[:60]}")
-    return posts
-
-
-def _key_of(post: dict[str, Any]) -> Hashable:
-    return str(post["id"]) if post.get("id") is not None else repr(post)
-
-
-def _next(page: dict[str, Any]) -> str | None:
-    """What the next page is asked for by: the query of the address that this one gives for it."""
-    return urlsplit(str(page["next"])).query if page.get("next") else None
+def _next(page: Any) -> tuple[str | None, bool]:
+    """What the next page is asked for by, the query of the address that this one gives; and whether it is none."""
+    address, is_cut = cursor_in(page, "next")
+    with suppress(ValueError):
+        return (urlsplit(address).query if address else None), is_cut
+    return None, True

@@ -39,12 +39,12 @@ class Page(Generic[R, C]):
     has_more: bool = False
 
     @classmethod
-    def of(cls, records: Sequence[R], after: C | None, answer: Any) -> Page[R, C]:
+    def of(cls, records: Sequence[R], after: C | None, answer: Any, *, has_more: bool = False) -> Page[R, C]:
         """The page with what its `answer` says besides of the others, in the words that are common for it."""
         told = [part for part in (answer, *_parts(answer, "pagination", "meta")) if isinstance(part, Mapping)]
         counts = [part.get(name) for part in told for name in ("total", "total_count", "count")]
         total = max((one for one in counts if isinstance(one, int) and not isinstance(one, bool)), default=None)
-        return cls(records, after, total, any(part.get("has_more") is True for part in told))
+        return cls(records, after, total, has_more or any(part.get("has_more") is True for part in told))
 
 
 @dataclass

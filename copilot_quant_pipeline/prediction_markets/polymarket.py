@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
+from copilot_quant_pipeline.answers import shown
 from copilot_quant_pipeline.errors import (
     Malformed,
     NoSuchRoute,
@@ -58,6 +59,7 @@ from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
     points_without,
 )
 from copilot_quant_pipeline.prediction_markets.reading import gather
+from copilot_quant_pipeline.prediction_markets.shapes import cursor_in, records_in
 from copilot_quant_pipeline.prediction_markets.venue import (
     Broken,
     Catalog,
@@ -677,14 +679,14 @@ def _descend(volumes: Sequence[Decimal]) -> bool:
 
 def _page_of(answer: Any, token: _Token) -> Page[Any, str]:
     """A page of data-api's points; null means none."""
-    try:
-        points, more = answer["data"] or [], answer.get("pagination") or {}
-        cursor = (more.get("next_cursor") or None) if more.get("has_more") else None
-        if not isinstance(points, list):
-            raise TypeError
-    except (KeyError, TypeError, AttributeError):
-        raise Malformed(f"{token.of}: no price history: {str(answer)[:80]!r}") from None
-    if more.get("has_more") and cursor is None:
+    of = f"{token.of}: its price history"
+    is_empty = isinstance(answer, dict) and answer.get("data", 0) is None
+    points = [] if is_empty else records_in(answer, of, "data")
+    more = answer.get("pagination") or {}
+    if not isinstance(more, dict):
+        raise Malformed(f"{of} does not tell its pages: {shown(more)}")
+    cursor, is_cut = cursor_in(more, "next_cursor") if more.get("has_more") else (None, False)
+    if more.get("has_more") and (cursor is None or is_cut):
         raise Malformed(f"{token.of}: there is more of its price history, and no cursor to it")
     return Page(points, cursor)
 
@@ -698,7 +700,7 @@ def _seconds(window: Stretch) -> tuple[int, int]:
 def _history_in(answer: Any, kind: type) -> Any:
     history = answer.get("history") if isinstance(answer, dict) else None
     if not isinstance(history, kind):
-        raise Malformed(f"{VENUE} answers with no price history: {str(answer)[:80]!r}")
+        raise Malformed(f"{VENUE} answers with no price history: {shown(answer)}")
     return history
 
 

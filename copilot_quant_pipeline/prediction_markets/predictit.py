@@ -22,16 +22,25 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected, VendorError
+from copilot_quant_pipeline.errors import NotFound, Rejected, VendorError
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FEW_ATTEMPTS, HttpClient, Pace, Wait
 from copilot_quant_pipeline.prediction_markets.reading import (
     Point,
     expect_distinct,
     gather,
     hourly,
-    parsed,
     read_instant,
-    read_probability,
+)
+from copilot_quant_pipeline.prediction_markets.shapes import (
+    NAMELESS,
+    Name,
+    Shape,
+    Share,
+    Words,
+    named,
+    parsed,
+    records_in,
+    shaped,
 )
 from copilot_quant_pipeline.prediction_markets.venue import (
     Catalog,
@@ -50,6 +59,40 @@ CHANGES_EVERY = timedelta(minutes=1)
 NEW_YORK = ZoneInfo("America/New_York")
 NO_DATE = (None, "", "NA", "N/A")
 STATUSES: dict[str, Status] = {"open": "open", "closed": "closed"}
+
+
+class PredictItContract(Shape):
+    """One thing that can happen."""
+
+    id: Name
+    name: Words
+    dateEnd: Words | None = None  # noqa: N815 the venue's
+
+
+class PredictItPrices(Shape):
+    """The same with its prices; null is none."""
+
+    id: Name
+    lastTradePrice: Share | None  # noqa: N815
+    bestBuyYesCost: Share | None = None  # noqa: N815
+    bestSellYesCost: Share | None = None  # noqa: N815
+    bestBuyNoCost: Share | None = None  # noqa: N815
+    bestSellNoCost: Share | None = None  # noqa: N815
+
+
+class PredictItMarket(Shape):
+    """A market with its contracts."""
+
+    id: Name
+    name: Words
+    status: Words
+    contracts: list[PredictItContract]
+
+
+class PredictItPriced(Shape):
+    """The same with its prices."""
+
+    contracts: list[PredictItPrices]
 
 
 class PredictIt:
@@ -164,7 +207,7 @@ def parse_market(record: Any) -> Market:
     Raises:
         Malformed: It cannot be read.
     """
-    return parsed(_market, record)
+    return parsed(lambda one: _market(shaped(one, PredictItMarket)), record)
 
 
 def parse_prices(market: Market, seen: tuple[datetime, Any], start: datetime, end: datetime) -> pa.Table:
@@ -174,37 +217,36 @@ def parse_prices(market: Market, seen: tuple[datetime, Any], start: datetime, en
         Malformed: The record cannot be read, or lacks one of the market's contracts.
     """
     at, record = seen
-    return hourly(
-        market, parsed(lambda one: [*_points(market, at, one["contracts"])], record), start, end, service=SERVICE
-    )
+    points = parsed(lambda one: [*_points(market, at, shaped(one, PredictItPriced).contracts)], record)
+    return hourly(market, points, start, end, service=SERVICE)
 
 
-def _market(record: dict[str, Any]) -> Market:
-    contracts = record["contracts"]
-    dates = [contract.get("dateEnd") for contract in contracts]
-    ends = [_end(text) for text in dates if text not in NO_DATE]
+def _market(record: PredictItMarket) -> Market:
+    dates = [contract.dateEnd for contract in record.contracts]
+    ends = [_end(text) for text in dates if text and text not in NO_DATE]
     return Market(
         venue=PredictIt.name,
-        id=str(record["id"]),
-        slug=str(record["id"]),
-        title=str(record["name"]),
+        id=record.id,
+        slug=record.id,
+        title=record.name,
         category=None,
-        outcomes=_outcomes(contracts),
+        outcomes=_outcomes(record.contracts),
         opened_at=None,
         closes_at=max(ends) if len(ends) == len(dates) else None,
-        status=STATUSES[record["status"].lower()],
+        status=STATUSES[record.status.lower()],
     )
 
 
-def _has_ended(record: dict[str, Any]) -> bool:
+def _has_ended(record: Any) -> bool:
     """Whether it says so; one that says neither is kept, so that it is named as broken."""
-    return str(record.get("status")).lower() == "closed"
+    status = record.get("status") if isinstance(record, dict) else None
+    return isinstance(status, str) and status.lower() == "closed"
 
 
-def _outcomes(contracts: list[dict[str, Any]]) -> tuple[Outcome, ...]:
+def _outcomes(contracts: list[PredictItContract]) -> tuple[Outcome, ...]:
     if len(contracts) == 1:
-        return tuple(Outcome(name, str(contracts[0]["id"])) for name in ("Yes", "No"))
-    return expect_distinct(tuple(Outcome(str(contract["name"]), str(contract["id"])) for contract in contracts))
+        return tuple(Outcome(name, contracts[0].id) for name in ("Yes", "No"))
+    return expect_distinct(tuple(Outcome(contract.name, contract.id) for contract in contracts))
 
 
 def _end(text: str) -> datetime:
@@ -212,23 +254,28 @@ def _end(text: str) -> datetime:
     return read_instant((local if local.tzinfo else local.replace(tzinfo=NEW_YORK)).isoformat())
 
 
-def _points(market: Market, at: datetime, contracts: list[dict[str, Any]]) -> Iterator[Point]:
-    by_number = {str(contract["id"]): contract for contract in contracts}
+def _points(market: Market, at: datetime, contracts: list[PredictItPrices]) -> Iterator[Point]:
+    by_number = {contract.id: contract for contract in contracts}
     numbers = {outcome.token for outcome in market.outcomes}
     for outcome in market.outcomes:
         contract = by_number[outcome.token]
         # By the market as it is known: a contract that joined later makes the first one's No no Yes.
         side = "No" if len(numbers) == 1 and outcome.name == "No" else "Yes"
-        price = read_probability(contract["lastTradePrice"])
+        price = contract.lastTradePrice
         if side == "No" and price is not None:
             # Yes and No are the two sides of one trade.
             price = 1 - price
-        bid, ask = (read_probability(contract.get(f"best{way}{side}Cost")) for way in ("Sell", "Buy"))
-        yield Point(outcome.name, at, price, "trade", bid, ask)
+        book = {
+            "Yes": (contract.bestSellYesCost, contract.bestBuyYesCost),
+            "No": (contract.bestSellNoCost, contract.bestBuyNoCost),
+        }
+        yield Point(outcome.name, at, price, "trade", *book[side])
 
 
 def _by_number(answer: Any) -> dict[str, Any]:
-    records = answer.get("markets") if isinstance(answer, dict) else None
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise Malformed(f"predictit answers with no list of markets: {str(answer)[:60]}")
-    return {str(record.get("id", f"?{place}")): record for place, record in enumerate(records)}
+    records = records_in(answer, "predictit's list of markets", "markets")
+    names = (named(record, "id") if isinstance(record, dict) else NAMELESS for record in records)
+    return {
+        f"?{place}" if name == NAMELESS else name: record
+        for place, (name, record) in enumerate(zip(names, records, strict=True))
+    }

@@ -6,27 +6,30 @@ Not here: any venue's fields. Polymarket and Kalshi, which send several shapes o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
 from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, shown
 from copilot_quant_pipeline.errors import Denied, Malformed, NotFound, VendorError
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FAILURES_IN_A_ROW
-from copilot_quant_pipeline.prediction_markets.venue import POINTS, Broken, Catalog, Market, Outcome
+from copilot_quant_pipeline.prediction_markets.shapes import EARLIEST, LATEST, named
+from copilot_quant_pipeline.prediction_markets.venue import POINTS, Broken, Catalog, Market, Outcome, Spoiled
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 # One point is kept an hour, in seconds.
 HOUR = 3600
-EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 # So many records in a row that are not answered for, and their venue is down; a few may be broken side by side.
 UNANSWERED_IN_A_ROW = 10
+# A record without a day spoils so many days between its neighbours at most: beyond them nothing was told anyway.
+LONGEST_SPOILED = 400
 
 
 @dataclass(frozen=True)
@@ -105,20 +108,6 @@ def expect_distinct(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
     return outcomes
 
 
-def parsed(parse: Callable[[T], R], record: T) -> R:
-    """What `parse` makes of a venue's record.
-
-    Raises:
-        Malformed: A field is missing or of another kind.
-    """
-    try:
-        return parse(record)
-    except KeyError as error:
-        raise Malformed(f"{error} is missing") from None
-    except (TypeError, ValueError, AttributeError, IndexError) as error:
-        raise Malformed(f"not as expected ({error})") from None
-
-
 def gather(venue: str, names: Iterable[T], fetch: Callable[[T, int], Market]) -> Catalog:
     """The market of each name, once; one that is not known, not offered or broken is named with the reason.
 
@@ -156,13 +145,6 @@ def _is_down(failed: Sequence[VendorError]) -> bool:
     return len(failed) >= limit
 
 
-def named(record: Any) -> str:
-    """What to call a record that cannot be read."""
-    if isinstance(record, dict):
-        return next((str(record[field]) for field in ("id", "slug", "question", "title") if record.get(field)), "?")
-    return str(record)[:80]
-
-
 def hourly(
     market: Market, points: Iterable[Point], start: datetime, end: datetime, *, service: str | None = None
 ) -> pa.Table:
@@ -182,3 +164,70 @@ def hourly(
     )
     said = {"service": service, "grain_seconds": HOUR, "stamp": "instant"}
     return pa.Table.from_pylist([{**asdict(point), **said} for point in rows], schema=POINTS)
+
+
+@dataclass(frozen=True)
+class Faulty(Generic[R]):
+    """A history of which some records cannot be read: the good ones, and what is wrong by UTC day."""
+
+    good: Sequence[R]
+    faults: Mapping[date, str]
+
+
+def with_faults(records: Sequence[T], read: Callable[[T], R], stamp_of: Callable[[T], datetime]) -> Faulty[R]:
+    """The records of a history, oldest first; one that cannot be read spoils its day.
+
+    One that does not tell its day either lies between its neighbours, and spoils the days of both.
+
+    Raises:
+        Malformed: No day can be told for it.
+    """
+    good, faults = list[R](), dict[date, str]()
+    for place, record in enumerate(records):
+        try:
+            good.append(read(record))
+        except Malformed as error:
+            days = _days_around(records, place, stamp_of)
+            if not days:
+                raise
+            faults |= {day: faults.get(day, f"{error} on {day}") for day in days}
+    return Faulty(good, faults)
+
+
+def _days_around(records: Sequence[T], place: int, stamp_of: Callable[[T], datetime]) -> list[date]:
+    own = _first_day([records[place]], stamp_of)
+    if own:
+        return [own]
+    before, after = _first_day(records[:place][::-1], stamp_of), _first_day(records[place + 1 :], stamp_of)
+    first, last = before or after, after or before
+    if first is None or last is None:
+        return []
+    return [first + timedelta(days=n) for n in range(min((last - first).days, LONGEST_SPOILED) + 1)]
+
+
+def _first_day(records: Sequence[T], stamp_of: Callable[[T], datetime]) -> date | None:
+    for record in records:
+        with suppress(Malformed):
+            return stamp_of(record).date()
+    return None
+
+
+def spoiled_hours(
+    market: Market,
+    points: Iterable[Point],
+    faults: Mapping[date, str],
+    start: datetime,
+    end: datetime,
+    service: str,
+) -> pa.Table:
+    """As `hourly`, without the points of spoiled days.
+
+    Raises:
+        Spoiled: Some day of the window is; it carries the points of the others.
+    """
+    good = hourly(market, (one for one in points if one.stamped_at.date() not in faults), start, end, service=service)
+    last = (end - timedelta(microseconds=1)).date()
+    failed = {day: (Malformed.reason, why) for day, why in faults.items() if start.date() <= day <= last}
+    if failed:
+        raise Spoiled("; ".join(why for _, why in list(failed.values())[:2]), good, failed)
+    return good

@@ -6,13 +6,20 @@ Not here: any client, which markets are followed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
 
-from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.errors import Defect, UserError, VendorError
 from copilot_quant_pipeline.prediction_markets.venue import NOTHING_KNOWN, Semantics, Venue
 from copilot_quant_pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,31 @@ class _Listed:
 
     def make(self, settings: Settings) -> Venue:
         given = {name: value for name, value in self.made_with(settings).items() if value is not None}
-        return cast("Callable[..., Venue]", self.imported())(**given)
+        return _declaring(cast("Callable[..., Venue]", self.imported())(**given))
+
+
+def _declaring(client: Venue) -> Venue:
+    """The client, what of it asks raising declared errors only: nothing a venue sends ends another's work."""
+    for name in ("fetch_markets", "fetch_market", "fetch_prices", "fetch_prices_of"):
+        if fetch := getattr(client, name, None):
+            setattr(client, name, declaring(client.name, fetch))
+    return client
+
+
+def declaring(venue: str, fetch: Callable[P, T]) -> Callable[P, T]:
+    """`fetch`, its undeclared errors as `Defect`, which name the venue; they are logged with their traceback."""
+
+    @wraps(fetch)
+    def declared(*args: P.args, **how: P.kwargs) -> T:
+        try:
+            return fetch(*args, **how)
+        except (VendorError, UserError):
+            raise
+        except Exception as error:
+            log.exception("a defect in reading %s", venue)
+            raise Defect(f"{venue}: a defect of this program in reading its answer: {error!r}") from error
+
+    return declared
 
 
 def venue_names() -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from copilot_quant_pipeline.prediction_markets.prices import (
     settlements_of,
     with_finer,
 )
-from copilot_quant_pipeline.prediction_markets.registry import make_venue, semantics_of
+from copilot_quant_pipeline.prediction_markets.registry import declaring, make_venue, semantics_of
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
     Market,
@@ -160,7 +160,10 @@ class MarketSources:
             return Look(waiting=names, news=(f"{venue}: {error}",))
         question = json.dumps([sorted(rule.categories), rule.top, rule.with_ended])
         listed, broken = (read_listed(self.warehouse, venue, question, state) for state in ("open", "broken"))
-        look = look_at(client, rule, Known(markets, followed, listed, broken))
+        try:
+            look = declaring(venue, look_at)(client, rule, Known(markets, followed, listed, broken))
+        except VendorError as error:
+            return Look(faults=(str(error),), down=error)
         if look.shown is not None:
             record_listed(self.warehouse, venue, question, "open", look.shown)
         if look.down is None and venue in rule.venues:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from copilot_quant_pipeline.errors import Malformed
 from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
     CANDLES,
+    KalshiEvent,
     as_dollars,
     faults,
     is_ticker,
@@ -26,6 +27,7 @@ from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
     parse_market,
     points,
 )
+from copilot_quant_pipeline.prediction_markets.shapes import shaped
 from copilot_quant_pipeline.prediction_markets.venue import POINTS
 
 NAMES = ("open", "high", "low", "close")
@@ -286,7 +288,7 @@ def test_what_is_no_list_of_candles_is_malformed(sent: Any) -> None:
 
 def test_recorded_events_hold_their_markets(answers: Path) -> None:
     events = json.loads((answers / "pmvl_kalshi_events.json").read_text())["events"]
-    markets = [parse_market(record, event) for event in events for record in event["markets"]]
+    markets = [parse_market(record, shaped(event, KalshiEvent)) for event in events for record in event["markets"]]
     mars, *nato = markets
     assert mars.key == "kalshi:KXELONMARS-99"
     assert (mars.series, mars.event, mars.category) == ("KXELONMARS", "KXELONMARS-99", "world")
@@ -305,7 +307,7 @@ def test_recorded_markets_parse_with_cents_and_without(answers: Path) -> None:
         *response(answers / "event_single_response.json")["markets"],
     ]
     new = json.loads((answers / "drmanhattan_kalshi_markets.json").read_text())
-    markets = [parse_market(record, {}) for record in (*old, *new)]
+    markets = [parse_market(record) for record in (*old, *new)]
     assert len(markets) == 12
     assert {market.status for market in markets} == {"open"}
     assert all(market.opened_at and market.closes_at and market.volume is not None for market in markets)
@@ -316,7 +318,7 @@ def test_recorded_fed_markets_map_to_their_events_and_series(answers: Path) -> N
     fed = json.loads((answers / "KXFED_tickers.json").read_text())
     events = {event["event_ticker"]: event | {"series_ticker": fed["series"]} for event in fed["events"]}
     markets = [
-        parse_market(record | {"ticker": record["market_ticker"]}, events[record["event_ticker"]])
+        parse_market(record | {"ticker": record["market_ticker"]}, shaped(events[record["event_ticker"]], KalshiEvent))
         for record in fed["markets"]
     ]
     assert len({market.key for market in markets}) == 471
@@ -350,7 +352,7 @@ MARKET = {
     ],
 )
 def test_only_a_final_outcome_is_a_result(word: str, status: str) -> None:
-    market = parse_market(MARKET | {"status": word, "result": "yes"}, {})
+    market = parse_market(MARKET | {"status": word, "result": "yes"})
     assert market.status == status
     assert market.result == ("Yes" if word == "finalized" else None)
 
@@ -358,7 +360,7 @@ def test_only_a_final_outcome_is_a_result(word: str, status: str) -> None:
 @pytest.mark.parametrize(("sent", "result"), [("yes", "Yes"), ("no", "No"), ("scalar", None), ("", None), (None, None)])
 def test_results_are_outcomes_and_a_scalar_one_has_its_value(sent: str | None, result: str | None) -> None:
     worth = {"settlement_value_dollars": "0.3700", "settlement_ts": "2026-01-02T03:04:05Z", "market_type": "scalar"}
-    market = parse_market(MARKET | {"status": "finalized", "result": sent} | worth, {})
+    market = parse_market(MARKET | {"status": "finalized", "result": sent} | worth)
     assert market.result == result
     assert market.facts == {"settled_at": "2026-01-02T03:04:05Z", "settlement": "0.3700", "type": "scalar"}
     assert json.loads(json.dumps(market.facts)) == market.facts
@@ -366,21 +368,23 @@ def test_results_are_outcomes_and_a_scalar_one_has_its_value(sent: str | None, r
 
 def test_what_a_scalar_was_worth_is_read_in_cents_too_and_void_is_no_outcome() -> None:
     old = MARKET | {"status": "finalized", "settlement_value": 37}
-    assert parse_market(old | {"result": "scalar"}, {}).facts["settlement"] == "0.37"
-    assert parse_market(old | {"result": "void"}, {}).result is None
+    assert parse_market(old | {"result": "scalar"}).facts["settlement"] == "0.37"
+    assert parse_market(old | {"result": "void"}).result is None
 
 
 def test_a_market_without_its_title_is_called_by_its_event(answers: Path) -> None:
     untitled = {name: value for name, value in MARKET.items() if name != "title"} | {"yes_sub_title": "Above 2%"}
-    assert parse_market(untitled, {"title": "Fed in March?"}).title == "Fed in March?: Above 2%"
+    assert (
+        parse_market(untitled, KalshiEvent(event_ticker="E", title="Fed in March?")).title == "Fed in March?: Above 2%"
+    )
 
 
 def test_a_volume_that_is_null_in_one_form_is_read_in_the_other() -> None:
-    assert parse_market(MARKET | {"volume_fp": None, "volume": 500}, {}).volume == 500
+    assert parse_market(MARKET | {"volume_fp": None, "volume": 500}).volume == 500
 
 
 def test_a_time_that_says_never_is_none() -> None:
-    assert parse_market(MARKET | {"open_time": "0001-01-01T00:00:00Z"}, {}).opened_at is None
+    assert parse_market(MARKET | {"open_time": "0001-01-01T00:00:00Z"}).opened_at is None
 
 
 @pytest.mark.parametrize(
@@ -401,14 +405,14 @@ def test_a_time_that_says_never_is_none() -> None:
 )
 def test_a_broken_market_is_named(wrong: Mapping[str, Any]) -> None:
     with pytest.raises(Malformed, match="is no market") as refused:
-        parse_market(MARKET | wrong, {})
+        parse_market(MARKET | wrong)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("record", [None, 3, [], {}])
 def test_what_is_no_record_is_malformed(record: Any) -> None:
     with pytest.raises(Malformed):
-        parse_market(record, {})
+        parse_market(record)
 
 
 @given(st.text(max_size=30))

@@ -186,7 +186,7 @@ def test_a_close_is_new_yorks_time_and_known_only_if_every_contract_has_one() ->
         (record(contract(1, name="A"), contract(2, name="A")), "told apart"),
         (record(status="Paused"), "paused"),
         (record(contract(dateEnd="soon")), "not as expected"),
-        ("a market", "not as expected"),
+        ("a market", "no record"),
     ],
 )
 def test_a_market_that_cannot_be_read_says_why(broken: Any, says: str) -> None:
@@ -215,12 +215,12 @@ def test_a_broken_market_of_the_list_is_named_and_the_others_are_kept(clock: Clo
         stub.answers = [answer(200, {"markets": [bad, good, {}]})]
         catalog = client(stub.url, clock).fetch_markets(MarketQuery())
     assert [market.id for market in catalog.markets] == ["7085"]
-    assert [broken.id for broken in catalog.broken] == ["7086", "?"]
+    assert [broken.id for broken in catalog.broken] == ["7086", "without a name"]
 
 
-@pytest.mark.parametrize("foreign", [[], {"markets": None}, {"markets": ["a"]}, None])
+@pytest.mark.parametrize("foreign", [[], {"markets": None}, None])
 def test_a_foreign_answer_is_malformed(clock: Clock, foreign: Any) -> None:
     with Loopback() as stub:
         stub.answers = [answer(200, "null" if foreign is None else foreign)]
-        with pytest.raises(Malformed, match="no list of markets"):
+        with pytest.raises(Malformed, match="no list"):
             client(stub.url, clock).fetch_markets(MarketQuery())

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from copilot_quant_pipeline.answers import SIX_DIGITS
 from copilot_quant_pipeline.errors import Malformed, NotFound, Unavailable
 from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets.reading import (
-    SIX_DIGITS,
     Point,
     gather,
     hourly,
-    parsed,
     read_instant,
     read_probability,
 )
+from copilot_quant_pipeline.prediction_markets.shapes import parsed
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, Broken, Market, Outcome
 
 MIDNIGHT = datetime(2024, 3, 29, tzinfo=UTC)

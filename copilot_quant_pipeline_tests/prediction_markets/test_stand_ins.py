@@ -456,9 +456,9 @@ def one_market(query: dict[str, list[str]], _: Any) -> Answer:
 
 
 def kalshi_market(**changes: Any) -> Market:
-    from copilot_quant_pipeline.prediction_markets.kalshi_answers import parse_market
+    from copilot_quant_pipeline.prediction_markets.kalshi_answers import KalshiEvent, parse_market
 
-    return parse_market(RECORD | changes, EVENT)
+    return parse_market(RECORD | changes, KalshiEvent(**EVENT))
 
 
 @pytest.mark.parametrize("end", [{}, {"cursor": None}, {"cursor": ""}])
