@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import settings as examples
 
 from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
 from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.warehouse import connections
 
 RECORDED = Path(__file__).parents[2] / "shared" / "recorded"
 
@@ -54,3 +56,11 @@ def unused(settings: Settings, unused_dagster: Path) -> Settings:
     """Of a home that was opened once, and nothing else."""
     shutil.copytree(unused_dagster, settings.dagster_home)
     return settings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_a_warehouse() -> Iterator[None]:
+    """Some rows are computed as fast by one thread as by one a core, and test processes share the cores."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connections, "SESSION", (*connections.SESSION, "set threads = 1"))
+        yield
