@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPException, HTTPResponse
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from copilot_quant_pipeline.errors import Malformed, TooSlow, Unavailable
 
@@ -55,6 +55,11 @@ class Answer:
 def too_long(vendor: str) -> Malformed:
     """The error of a body beyond the bound."""
     return Malformed(f"{vendor} answers with more than {LARGEST_BODY / 1e6:g} MB")
+
+
+def path_part(text: str) -> str:
+    """What a vendor calls something, as one part of a path; of half a letter no vendor knows anything."""
+    return quote(text, safe="", errors="replace")
 
 
 def redirected(vendor: str, base: str, asked: str, told: str) -> str:

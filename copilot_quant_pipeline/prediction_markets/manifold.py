@@ -20,7 +20,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
-from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -49,6 +48,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Status,
     Traffic,
 )
+from copilot_quant_pipeline.transport import path_part
 
 SERVICE = "bets"
 URL = "https://api.manifold.markets"
@@ -117,7 +117,7 @@ class Manifold:
         return parse_prices(market, self._fetch_bets(market, start, end), start, end)
 
     def _fetch_market(self, market_id: str, attempts: int) -> Market:
-        name = quote(market_id, safe="")
+        name = path_part(market_id)
         try:
             record = self._http.get(f"/v0/slug/{name}", attempts=attempts, about=[market_id])
         except NotFound:
@@ -125,7 +125,7 @@ class Manifold:
         return parse_market(record, self._clock())
 
     def _fetch_listed(self, record: dict[str, Any], attempts: int) -> Market:
-        name = quote(parsed(lambda one: str(one["id"]), record), safe="")
+        name = path_part(parsed(lambda one: str(one["id"]), record))
         return parse_market(self._http.get(f"/v0/market/{name}", attempts=attempts), self._clock())
 
     def _fetch_list(self, query: MarketQuery, paging: Paging) -> list[dict[str, Any]]:

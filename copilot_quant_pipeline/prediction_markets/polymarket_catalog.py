@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, shown
 from copilot_quant_pipeline.errors import Malformed
+from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets.pages import Page
 from copilot_quant_pipeline.prediction_markets.venue import Broken, Catalog, Market, Outcome, Status
 
@@ -35,7 +36,6 @@ SCALAR = {"Long", "Short"}
 
 NAMELESS = "without a name"
 Kind = Literal["markets", "events"]
-UNFIT_FOR_KEYS = frozenset("|[],")
 
 
 def parse_page(answer: Any, kind: Kind) -> Page[Any, str]:
@@ -155,8 +155,7 @@ def _missing(name: str) -> str:
 def _slug(record: Mapping[str, Any], market_id: str) -> str:
     """The slug, or the id where there is none that the grid's keys can hold."""
     slug = str(record.get("slug") or "")
-    fits = slug.isprintable() and not UNFIT_FOR_KEYS & set(slug) and not any(letter.isspace() for letter in slug)
-    return slug if slug and fits else market_id
+    return slug if is_slug(slug) else market_id
 
 
 def _listed(record: Mapping[str, Any], name: str) -> list[Any]:
