@@ -100,6 +100,10 @@ class Unavailable(VendorError):
         self.retry_after = retry_after
 
 
+class TooSlow(Unavailable):
+    """The vendor began to answer, or did not even, and was not through within the deadline of a request."""
+
+
 class Malformed(VendorError):
     """The vendor answered with something that is not its own format."""
 
