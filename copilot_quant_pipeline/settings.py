@@ -7,14 +7,17 @@ Not here: anything computed from data. No other module reads the environment for
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, MutableMapping
+import re
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
 from copilot_quant_pipeline.calendar import FIRST_DATE
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.redaction import hide, secrets_of_proxy, secrets_of_url
 
 Source = Literal["sandbox", "live"]
 T = TypeVar("T")
@@ -33,6 +36,18 @@ VENUE_URLS = (
 )
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+# Variables whose value is a secret, or an address that is one, by how they end.
+_SECRET = re.compile(r"COPILOT_QUANT_\w*(TOKEN|KEY|SECRET|PASSWORD)$")
+_SECRET_URLS = ("COPILOT_QUANT_ALERT_URLS", "COPILOT_QUANT_HEARTBEAT_URL")
+
+_USER = r"(?:[\w.~!$&'()*+,;=:-]|%[0-9a-f]{2})*@"
+_PROXY = re.compile(
+    rf"(?:(?P<scheme>[a-z0-9]+)://)?(?:{_USER})?(?:[\w.-]+|\[[0-9a-f:.]+\])(?::\d{{1,5}})?/?",
+    re.IGNORECASE | re.ASCII,
+)
+_SOCKS = ("socks4", "socks4a", "socks5", "socks5h")
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,8 @@ class Settings:
     pinned_now: datetime | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no environment could hand to another process."""
+        """Have its secrets hidden from now on; refuse what no environment could hand to another process."""
+        hide(secrets_in(self.environment()))
         if not self.markets_venues:
             raise UserError("no venue is followed; write for example COPILOT_QUANT_MARKETS_VENUES=polymarket,kalshi.")
         if "?" in str(self.home.absolute()):
@@ -213,13 +229,56 @@ def keep_loopback_off_proxies(environ: MutableMapping[str, str] = os.environ) ->
     Stand-ins, the sandbox and Dagster's own servers are on loopback, where no proxy reaches them; curl and requests
     would ask it all the same.
     """
-    if not any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in environ):
+    if not any(name.lower() in _PROXIES for name in environ):
         return
     exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     hosts = [host.strip() for host in exempt.split(",") if host.strip()]
     if hosts != ["*"]:
         exempt = ",".join(dict.fromkeys([*hosts, *_LOOPBACK]))
     environ["no_proxy"] = environ["NO_PROXY"] = exempt
+
+
+def hide_secrets(environ: Mapping[str, str] = os.environ) -> None:
+    """Have every text of this process hide what the environment's variables hold of secrets, valid or not."""
+    hide(secrets_in(environ))
+
+
+def secrets_in(environ: Mapping[str, str]) -> Iterator[str]:
+    """The secrets that variables hold: tokens, addresses of channels, the users' parts of URLs and proxies."""
+    for name, value in environ.items():
+        if name.lower() in _PROXIES:
+            yield from secrets_of_proxy(value)
+        elif _SECRET.match(name):
+            yield value
+        elif name.startswith("COPILOT_QUANT_") and name.endswith(("_URL", "_URLS")):
+            for url in value.split():
+                yield from secrets_of_url(url, is_secret=name in _SECRET_URLS)
+
+
+def expect_proxies(environ: Mapping[str, str] = os.environ) -> None:
+    """See that each library will read the addresses of proxies alike: some tell a wrong one with its password.
+
+    Raises:
+        UserError: One of them is no address, or of a kind that cannot be used; the line does not tell it.
+    """
+    for name, value in environ.items():
+        if name.lower() in _PROXIES and value.strip():
+            _expect_proxy(name, value.strip())
+
+
+def _expect_proxy(name: str, value: str) -> None:
+    found = _PROXY.fullmatch(value)
+    scheme = (found["scheme"] or "http").lower() if found else ""
+    if scheme not in ("http", "https", *_SOCKS):
+        raise UserError(
+            f"{name} is no address of a proxy: write http://host:port, with user:password@ before the host where it"
+            " asks for them, in which %40 stands for @, %3A for :, %2F for / and %25 for %."
+        )
+    if scheme in _SOCKS and find_spec("socks") is None:
+        raise UserError(
+            f"{name} names a {scheme} proxy, which needs PySocks: install it with pip install pysocks, or name an"
+            " HTTP proxy."
+        )
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ LAYERS = [
     {"equities", "prediction_markets"},
     {"grid", "ledger", "warehouse", "landing"},
     {"calendar", "settings", "home", "sandbox"},
-    {"errors"},
+    {"errors", "redaction"},
 ]
-WITHOUT_DAGSTER = {"calendar", "landing", "sandbox", "settings", "errors", "home"}
+WITHOUT_DAGSTER = {"calendar", "landing", "sandbox", "settings", "errors", "redaction", "home"}
 DAGSTER_ONLY_IN = {
     "equities": {"assets"},
     "warehouse": {"io_manager"},

@@ -21,6 +21,7 @@ from copilot_quant_pipeline.alerts.incidents import Incident
 from copilot_quant_pipeline.alerts.runs import RunFailure
 from copilot_quant_pipeline.alerts.wording import Letter
 from copilot_quant_pipeline.home import write_whole
+from copilot_quant_pipeline.redaction import presentable_json
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class BookFile:
 
     def write(self, book: Book) -> None:
         """Put the book in place of the last one; whoever is interrupted leaves one or the other."""
-        write_whole(self.path, _shape().dump_json(book, indent=1).decode())
+        write_whole(self.path, presentable_json(_shape().dump_json(book, indent=1).decode()))
 
 
 @cache

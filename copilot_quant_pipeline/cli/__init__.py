@@ -20,7 +20,8 @@ import typer
 from copilot_quant_pipeline.cli import exporting, instruments, quarantine, serving, settling, upkeep, warnings
 from copilot_quant_pipeline.cli.platform import InterruptedByUserError
 from copilot_quant_pipeline.errors import UserError, VendorError
-from copilot_quant_pipeline.settings import keep_loopback_off_proxies
+from copilot_quant_pipeline.redaction import guard_process, presentable
+from copilot_quant_pipeline.settings import expect_proxies, hide_secrets, keep_loopback_off_proxies
 
 app = typer.Typer(
     name="copilot-quant",
@@ -60,11 +61,13 @@ def _before_any_command(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    expect_proxies()
 
 
 def main() -> None:
     """The command's entry point: every error a user can cause is one line on stderr and exit code 2."""
+    hide_secrets()
+    guard_process()
     keep_loopback_off_proxies()
     try:
         sys.exit(app(standalone_mode=False) or 0)
@@ -86,6 +89,6 @@ def main() -> None:
 
 def _fail(line: str, code: int) -> NoReturn:
     if "--verbose" in sys.argv and code != 130:
-        traceback.print_exc()
-    typer.echo(f"copilot-quant: {' '.join(line.split())}", err=True)
+        typer.echo(presentable(traceback.format_exc()), err=True)
+    typer.echo(f"copilot-quant: {presentable(' '.join(line.split()))}", err=True)
     sys.exit(code)

@@ -31,6 +31,7 @@ from copilot_quant_pipeline.warehouse.harvest import (
     Compared,
     Harvest,
     SeenAgain,
+    with_safe_details,
 )
 from copilot_quant_pipeline.warehouse.history import replace_statements
 from copilot_quant_pipeline.warehouse.migrations import is_older, migrate
@@ -279,7 +280,7 @@ def _validated(
     looks: pa.Table | None,
 ) -> dict[str, pa.Table]:
     """The frames of warehouse/settling.py."""
-    frames = {"asked": ASKED.validated(cells), "incoming": table.validated(rows)}
+    frames = {"asked": with_safe_details(ASKED.validated(cells)), "incoming": table.validated(rows)}
     _expect_belonging(table, frames["asked"], frames["incoming"])
     nothing = SeenAgain(table.arrow.empty_table(), WINDOWS.empty_table())
     seen = seen_again or nothing
