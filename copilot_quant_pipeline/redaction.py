@@ -20,7 +20,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 
@@ -150,15 +150,23 @@ def _in_base64(secret: bytes) -> Iterator[str]:
                 yield inner
 
 
-def guard_process() -> None:
-    """Have nothing leave this process unredacted through its log, its output or the trace of what ends it."""
+def guard_process(*, plainly: bool = False) -> None:
+    """Have nothing leave this process unredacted through its log, its output or the trace of what ends it.
+
+    `plainly` is of a process that colours nothing by itself: no acting character comes to its terminal either.
+    """
     guard_log()
     sys.excepthook = _tell_end
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         # Whoever put another stream there reads it; what a terminal or a file is given is ours.
         if stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
-            setattr(sys, name, _Redacting(stream))
+            setattr(sys, name, _Redacting(stream, presentable if plainly else redacted))
+
+
+def terminal(stream: TextIO) -> TextIO:
+    """What stands behind a guarded stream, for whoever colours texts that are `presentable` already."""
+    return stream.behind if isinstance(stream, _Redacting) else stream
 
 
 def guard_log() -> None:
@@ -196,11 +204,12 @@ class _Guarded:
 class _Redacting(io.TextIOWrapper):
     """A stream of text in the place of another, over the same bytes."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: io.TextIOWrapper, safe: Callable[[str], str]) -> None:
+        self.behind, self._safe = stream, safe
         super().__init__(stream.buffer, stream.encoding, stream.errors, line_buffering=True, write_through=True)
 
     def write(self, text: str) -> int:
-        super().write(redacted(text))
+        super().write(self._safe(text))
         return len(text)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, cast, get_args
 
 from copilot_quant_pipeline.calendar import FIRST_DATE
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.links import expect_mounted
 from copilot_quant_pipeline.redaction import hide, secrets_of_proxy, secrets_of_url
 
 Source = Literal["sandbox", "live"]
@@ -34,6 +35,16 @@ VENUE_URLS = (
     "predictit_url",
     "metaculus_url",
 )
+
+# Of a home's path: what others take for a pattern.
+_PATTERN = {
+    "?": "DuckDB finds no file",
+    "*": "Dagster finds the settings of other homes",
+    "[": "Dagster does not find its settings",
+}
+
+# SQLite takes 512 bytes, of which dagster/history/runs/<run>.db-journal and a slash take 70.
+_LONGEST_HOME = 440
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -70,6 +81,9 @@ class Settings:
         metaculus_token: what Metaculus knows an account by.
         landing_ttl: how long a kept vendor response is good for.
         lock_timeout: how long to wait for another process that is writing, in seconds.
+        logs_days: how long a command's log is kept,
+        landing_days: how long a vendor response, at least for as long as it is good,
+        quarantine_days: and how long a proposal that was decided.
         heal_cells: how many cells one tick of healing asks for at most.
         alert_urls: where alerts are sent, as apprise writes addresses; without any they are logged.
         dagit_url: where alerts say that Dagit is.
@@ -98,6 +112,9 @@ class Settings:
     metaculus_token: str | None = field(default=None, repr=False)
     landing_ttl: timedelta = timedelta(hours=6)
     lock_timeout: float = 120.0
+    logs_days: int = 90
+    landing_days: int = 30
+    quarantine_days: int = 365
     heal_cells: int = 50_000
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
     dagit_url: str = "http://127.0.0.1:3000"
@@ -108,10 +125,15 @@ class Settings:
         hide(secrets_in(self.environment()))
         if not self.markets_venues:
             raise UserError("no venue is followed; write for example COPILOT_QUANT_MARKETS_VENUES=polymarket,kalshi.")
-        if "?" in str(self.home.absolute()):
+        if odd := [character for character in _PATTERN if character in str(self.home.absolute())]:
             raise UserError(
-                f"the home {self.home} has a ? in its path, after which DuckDB finds no file;"
+                f"the home {self.home} has a {odd[0]} in its path, by which {_PATTERN[odd[0]]};"
                 " give another with --home DIR or COPILOT_QUANT_HOME."
+            )
+        if len(os.fsencode(self.home.absolute())) > _LONGEST_HOME:
+            raise UserError(
+                f"the home's path is longer than {_LONGEST_HOME} bytes, with which SQLite cannot open all files of it;"
+                " give a shorter one with --home DIR or COPILOT_QUANT_HOME."
             )
         if self.equities_start < FIRST_DATE:
             raise UserError(
@@ -130,9 +152,10 @@ class Settings:
         """
         read = _Reader(os.environ if environ is None else environ)
         chosen = _source(source or read.text("SOURCE") or "sandbox")
+        given = home or Path(read.text("HOME") or f"data/{chosen}")
         return cls(
             source=chosen,
-            home=(home or Path(read.text("HOME") or f"data/{chosen}")).expanduser().resolve(),
+            home=expect_mounted(given.expanduser().absolute()).resolve(),
             equities_start=read.parsed("EQUITIES_START", date.fromisoformat, cls.equities_start, "2020-01-01"),
             closed=read.parsed("CLOSED", _dates, cls.closed, "2026-09-10,2026-09-11"),
             markets_start=read.parsed("MARKETS_START", date.fromisoformat, cls.markets_start, "2024-01-01"),
@@ -144,6 +167,9 @@ class Settings:
             metaculus_token=read.text("METACULUS_TOKEN"),
             landing_ttl=read.parsed("LANDING_TTL", _hours, cls.landing_ttl, "6 (hours)"),
             lock_timeout=read.parsed("LOCK_TIMEOUT", _positive, cls.lock_timeout, "120 (seconds)"),
+            logs_days=read.parsed("LOGS_DAYS", _count, cls.logs_days, "90"),
+            landing_days=read.parsed("LANDING_DAYS", _count, cls.landing_days, "30"),
+            quarantine_days=read.parsed("QUARANTINE_DAYS", _count, cls.quarantine_days, "365"),
             heal_cells=read.parsed("HEAL_CELLS", _count, cls.heal_cells, "50000"),
             alert_urls=read.parsed("ALERT_URLS", _urls, cls.alert_urls, "json://localhost:8080/hook", secret=True),
             dagit_url=read.parsed("DAGIT_URL", _url, cls.dagit_url, cls.dagit_url),
@@ -167,6 +193,9 @@ class Settings:
             "METACULUS_TOKEN": self.metaculus_token,
             "LANDING_TTL": str(self.landing_ttl / timedelta(hours=1)),
             "LOCK_TIMEOUT": str(self.lock_timeout),
+            "LOGS_DAYS": str(self.logs_days),
+            "LANDING_DAYS": str(self.landing_days),
+            "QUARANTINE_DAYS": str(self.quarantine_days),
             "HEAL_CELLS": str(self.heal_cells),
             "ALERT_URLS": " ".join(self.alert_urls) or None,
             "DAGIT_URL": self.dagit_url,

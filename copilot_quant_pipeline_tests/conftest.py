@@ -59,5 +59,6 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def unused(settings: Settings, unused_dagster: Path) -> Settings:
     """Of a home that was opened once, and nothing else."""
+    settings.home.mkdir(mode=0o700)
     shutil.copytree(unused_dagster, settings.dagster_home)
     return settings

@@ -18,9 +18,9 @@ LAYERS = [
     {"equities", "prediction_markets"},
     {"grid", "ledger", "warehouse", "landing"},
     {"calendar", "settings", "home", "sandbox"},
-    {"errors", "redaction"},
+    {"errors", "redaction", "links"},
 ]
-WITHOUT_DAGSTER = {"calendar", "landing", "sandbox", "settings", "errors", "redaction", "home"}
+WITHOUT_DAGSTER = {"calendar", "landing", "sandbox", "settings", "errors", "redaction", "links", "home"}
 DAGSTER_ONLY_IN = {
     "equities": {"assets"},
     "warehouse": {"io_manager"},

@@ -24,6 +24,7 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.engine import Engine
 
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.links import expect_mounted
 from copilot_quant_pipeline.redaction import guard_process, presentable_json
 from copilot_quant_pipeline.settings import hide_secrets
 
@@ -33,7 +34,7 @@ _AS_IT_IS = "/ !\"#$&'()*+,;:=@[]{}<>|\\^`~"
 
 def url_of(base_dir: str, name: str) -> str:
     """The URL of an SQLite file, in the place of Dagster's `create_db_conn_string`."""
-    path = Path(base_dir).absolute() / f"{name}.db"
+    path = expect_mounted(Path(base_dir).absolute() / f"{name}.db")
     return f"sqlite:///{''.join(c if not c.isascii() else quote(c, safe=_AS_IT_IS) for c in str(path))}"
 
 
