@@ -272,9 +272,8 @@ def _copy(
 def _safe_details(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     """The details that hold a secret, stored before it was known to be one, and what is told instead."""
     stored = connection.execute("select distinct detail from ops.coverage where detail is not null").fetchall()
-    pairs = [(said, told) for (said,) in stored if (told := redacted(said)) != said]
-    said, told = zip(*pairs, strict=True) if pairs else ((), ())
-    return pa.table({"said": pa.array(said, pa.string()), "told": pa.array(told, pa.string())})
+    hidden = {said: told for (said,) in stored if (told := redacted(said)) != said}
+    return pa.table({"said": pa.array(hidden.keys(), pa.string()), "told": pa.array(hidden.values(), pa.string())})
 
 
 def _gather(folder: Path, tables: Sequence[str]) -> None:

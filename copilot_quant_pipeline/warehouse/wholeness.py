@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 
 from copilot_quant_pipeline.errors import UserError
-from copilot_quant_pipeline.warehouse.tables import TABLES, VIEWS
+from copilot_quant_pipeline.warehouse.tables import TABLES, VIEWS, Table, View
 
 _HERE = "select schema_name, table_name, column_name from duckdb_columns() where not internal"
 
@@ -43,7 +43,8 @@ def find_missing(connection: duckdb.DuckDBPyConnection) -> list[str]:
         here = {tuple(map(str, row)) for row in apart.execute(_HERE).fetchall()}
     tables = {(schema, table) for schema, table, _ in here}
     lacking = []
-    for one in (*TABLES, *VIEWS):
+    declared: list[Table | View] = [*TABLES, *VIEWS]
+    for one in declared:
         if (one.schema, one.name) not in tables:
             lacking.append(f"{one.schema}.{one.name}")
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,7 +33,10 @@ class _Echo(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         said = f"refused {self.path} \x1b[2J\u202e{dict(self.headers)} ".encode() + body
-        self.send_response(404 if "/chart/" in self.path else 400)  # what Yahoo does not know is asked once
+        if is_yahoos := "/chart/" in self.path:  # in its own words, it is asked once
+            error = {"code": "Not Found", "description": said.decode()}
+            said = json.dumps({"chart": {"result": None, "error": error}}).encode()
+        self.send_response(404 if is_yahoos else 400)
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
         self.wfile.write(said)
@@ -88,12 +92,13 @@ def test_no_secret_of_a_setting_is_in_a_file_or_a_line(new_desk: Desk, echo: str
         new_desk.run("backfill", "equities", "--symbols", "AAPL", "--start", "2024-03-28", "--verbose"),
         new_desk.run("backfill", "equities", "--start", "2024-03-28", "--json"),
         new_desk.run("backfill", "markets", "--venue", "kalshi,metaculus,manifold,predictit,polymarket", "--verbose"),
-        new_desk.run("backfill", "markets", "--market-ids", "kalshi:KXFED-24NOV-T4.75,metaculus:1", "--json"),
+        new_desk.run("backfill", "markets", "--market-ids", "kalshi:KXFED-24NOV-T4.75", "--end", "2024-03-28"),
         new_desk.run("alerts", "test", "--verbose"),
         new_desk.run("status", "--json"),
         new_desk.run("export", "csv", "--out", str(tmp_path / "out")),
     ]
     assert "kalshi answers 400" in said[2].err
+    assert "kalshi answers 400" in said[3].out + said[3].err
     assert not [one for one in said if _traces(one.out.encode() + one.err.encode())]
     assert not [one for one in said if {"\x1b", "\u202e"} & {*one.out, *one.err}]
     assert _files(tmp_path) == {}
