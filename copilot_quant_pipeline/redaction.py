@@ -21,7 +21,8 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, NamedTuple, TextIO
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 
 HIDDEN = "***"
@@ -30,6 +31,23 @@ HIDDEN = "***"
 _SHORTEST = 4
 # Of a part of a URL that may be a word as well as a key.
 _SHORTEST_KEY, _LONGEST_WORD = 6, 15
+_CLEAR = 8
+# What Dagster and we call the free texts of a document.
+_FREE = frozenset(
+    {
+        "message",
+        "user_message",
+        "stack",
+        "description",
+        "text",
+        "md_str",
+        "detail",
+        "why",
+        "skip_reason",
+        "title",
+        "body",
+    }
+)
 _NAMES_A_SECRET = re.compile(r"key|token|pass|pwd|secret|auth|sig|code|credential", re.IGNORECASE)
 _USERS_PART = re.compile(r"(?<=://)[^\s/?#\"<>\\]+@")
 
@@ -42,16 +60,29 @@ _ACTING_IN_JSON = re.compile(
 _REPLACEMENT = "\ufffd"
 
 _lock = threading.Lock()
-_forms: tuple[str, ...] = ()
+
+
+class _Known(NamedTuple):
+    """The forms of all secrets, longest first; `wordy` ones may stand in names that programs go by, too."""
+
+    forms: tuple[str, ...] = ()
+    clear: tuple[str, ...] = ()
+    wordy: tuple[str, ...] = ()
+
+
+_known = _Known()
 
 
 def hide(secrets: Iterable[str]) -> None:
     """Have `redacted` hide these from now on, in each of their forms."""
-    global _forms
+    global _known
     new = {form for secret in secrets for form in _forms_of(secret)}
     with _lock:
-        if not new <= set(_forms):
-            _forms = tuple(sorted(new | set(_forms), key=lambda form: (-len(form), form)))
+        if new <= set(_known.forms):
+            return
+        forms = tuple(sorted(new | set(_known.forms), key=lambda form: (-len(form), form)))
+        clear = tuple(filter(_is_clear, forms))
+        _known = _Known(forms, clear, tuple(form for form in forms if form not in clear))
 
 
 def redacted(text: str) -> str:
@@ -60,10 +91,7 @@ def redacted(text: str) -> str:
     >>> redacted("no answer from http://me:x1y2@proxy.example:3128/")
     'no answer from http://***@proxy.example:3128/'
     """
-    for form in _forms:
-        if form in text:
-            text = text.replace(form, HIDDEN)
-    return _USERS_PART.sub(f"{HIDDEN}@", text) if "@" in text else text
+    return _without(_known.forms, text)
 
 
 def plain(text: str) -> str:
@@ -81,9 +109,33 @@ def presentable(text: str) -> str:
 
 
 def presentable_json(text: str) -> str:
-    """The same of a JSON document."""
-    text = presentable(text)
+    """The same of a JSON document that programs read: a secret that may be a word goes from its free texts alone."""
+    text = plain(_without(_known.clear, text))
+    if any(form in text for form in _known.wordy):
+        with suppress(ValueError, RecursionError):
+            text = json.dumps(_with_safe_texts(json.loads(text)))
     return _ACTING_IN_JSON.sub(r"\1\\ufffd", text) if "\\" in text else text
+
+
+def _without(forms: Iterable[str], text: str) -> str:
+    for form in forms:
+        if form in text:
+            text = text.replace(form, HIDDEN)
+    return _USERS_PART.sub(f"{HIDDEN}@", text) if "@" in text else text
+
+
+def _with_safe_texts(value: Any, *, is_free: bool = False) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_safe_texts(one, is_free=name in _FREE) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_with_safe_texts(one, is_free=is_free) for one in value]
+    return redacted(value) if is_free and isinstance(value, str) else value
+
+
+def _is_clear(form: str) -> bool:
+    """Whether it can be nothing but a secret: eight characters or more, of two kinds or more."""
+    kinds = (str.islower, str.isupper, str.isdigit, lambda c: not c.isalnum())
+    return len(form) >= _CLEAR and sum(any(map(is_kind, form)) for is_kind in kinds) > 1
 
 
 def secrets_of_url(url: str, *, is_secret: bool = False) -> Iterator[str]:

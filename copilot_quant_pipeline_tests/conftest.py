@@ -28,7 +28,7 @@ examples.load_profile("untimed")
 @pytest.fixture(autouse=True)
 def no_secrets_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process knows the secrets of its settings until it ends; a test, those of its own."""
-    monkeypatch.setattr(redaction, "_forms", ())
+    monkeypatch.setattr(redaction, "_known", redaction._Known())
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,14 @@ def test_the_users_part_of_any_url_is_hidden() -> None:
     )
 
 
+def test_a_secret_that_is_a_word_leaves_the_names_in_a_document_alone() -> None:
+    hide(["dagster", "2024", "pa55-w0rd"])
+    tags = {"dagster/partition": "2024-01-02|A"}
+    said = {"message": "dagster 2024", "error": {"stack": ["a dagster"]}, "other": "pa55-w0rd"}
+    told = {"message": "*** ***", "error": {"stack": ["a ***"]}, "other": "***"}
+    assert json.loads(presentable_json(json.dumps({"tags": tags, **said}))) == {"tags": tags, **told}
+
+
 def test_characters_that_act_are_replaced_and_lines_stay() -> None:
     assert plain("a\x1b[2J\x9b\u202eb\n\tc\r") == "a\ufffd[2J\ufffd\ufffdb\n\tc\ufffd"
     assert json.loads(presentable_json(json.dumps(["a\x1b\u2066\b\x7f", "\\u001b", "b\n"]))) == [

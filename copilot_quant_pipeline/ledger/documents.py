@@ -17,8 +17,6 @@ from dagster._core.events import StepMaterializationData
 from dagster._core.events.log import EventLogEntry
 from dagster_shared.serdes import deserialize_value, serialize_value
 
-from copilot_quant_pipeline.redaction import redacted
-
 Tags = Mapping[str, str] | None
 Document = Callable[[str | None, Tags, float], str]
 
@@ -52,7 +50,7 @@ def materialized_document(event: EventLogEntry) -> Document:
     inner = whole["dagster_event"]["event_specific_data"]["materialization"]
     blanks = _Blanks(*(uuid4().hex for _ in range(3)))
     inner["partition"], inner["tags"], whole["timestamp"] = blanks
-    before, between, after, end = _cut(redacted(_dumps(whole)), blanks)
+    before, between, after, end = _cut(_dumps(whole), blanks)
 
     def write(partition: str | None, tags: Tags, timestamp: float) -> str:
         tags_json = "null" if tags is None else _dumps(dict(tags))

@@ -48,8 +48,8 @@ def _safe_to_store(
 ) -> tuple[str, Any]:
     """Make every text that Dagster is about to store presentable: messages, stack traces, tags, cursors, ticks.
 
-    Dagster's own statements are upper-case. Ours, which bring a run's cells, write documents that documents.py made
-    safe once for all of them; the keys of an axis stay as they are.
+    Dagster's own statements are upper-case. Ours bring a run's cells, whose documents hold words of ours alone. The
+    keys of an axis stay as they are.
     """
     if not statement.startswith(("INSERT", "UPDATE")) or "dynamic_partitions" in statement:
         return statement, parameters
