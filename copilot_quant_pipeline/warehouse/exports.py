@@ -14,6 +14,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ _APPLICATION_ID = 0x43515078
 
 # The folder in which an export is made, while whoever makes it holds the lock in it.
 _MAKING, _LOCK = ".export-", ".lock"
+_LONG = 3600.0
 
 # What people wrote at a venue, and the beginnings that have a spreadsheet compute it. Keys and numbers stay.
 _FREE_TEXT = frozenset({"title", "question", "label", "name", "detail", "event_title", "category", "description"})
@@ -225,8 +227,11 @@ def _new_files(out: Path) -> Iterator[Path]:
 
 def _remove_leftovers(out: Path) -> None:
     for left in out.glob(f"{_MAKING}*"):
-        with suppress(filelock.Timeout, OSError), filelock.FileLock(left / _LOCK, blocking=False):
-            shutil.rmtree(left)
+        with suppress(filelock.Timeout, OSError):
+            # One without a lock was made this moment by another export, or long ago by the version before.
+            if (left / _LOCK).exists() or time.time() - left.stat().st_mtime > _LONG:
+                with filelock.FileLock(left / _LOCK, blocking=False):
+                    shutil.rmtree(left)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sqlite3
 import subprocess
 import sys
@@ -242,12 +243,14 @@ def test_what_killed_exports_have_left_goes_with_the_next_and_one_under_way_stay
     warehouse: Warehouse, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    for name in ("killed", "running"):
+    for name in ("killed", "of-the-version-before", "running", "beginning"):
         (out / f".export-{name}").mkdir(parents=True)
         (out / f".export-{name}" / "bars.csv").write_text("half")
+    (out / ".export-killed" / ".lock").touch()
+    os.utime(out / ".export-of-the-version-before", (0, 0))
     with filelock.FileLock(out / ".export-running" / ".lock"):
         export(warehouse, "csv", out, ["bars"])
-        assert sorted(path.name for path in out.iterdir()) == [".export-running", "bars.csv"]
+        assert sorted(path.name for path in out.iterdir()) == [".export-beginning", ".export-running", "bars.csv"]
 
 
 def test_dates_of_the_first_and_last_row_are_included(warehouse: Warehouse, tmp_path: Path) -> None:
