@@ -28,6 +28,7 @@ import filelock
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random
 
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.links import expect_mounted
 
 T = TypeVar("T")
 
@@ -100,6 +101,7 @@ class Gate:
             UserError: As for reading, or the folder cannot be written, or the disk is full.
         """
         deadline = time.monotonic() + self.timeout
+        expect_mounted(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             turn = self._patiently(self._take_turn, deadline)
