@@ -11,12 +11,17 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from copilot_quant_pipeline.redaction import redacted
+
 # So much of what a vendor is quoted with is kept.
 LONGEST_MESSAGE = 1_500
 
 
 class UserError(Exception):
     """Something the user can put right; the message is one line that says what is wrong and what to do."""
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class VendorError(Exception):
@@ -31,6 +36,10 @@ class VendorError(Exception):
     def __init__(self, message: str = "") -> None:
         # It often quotes the vendor, and is stored.
         super().__init__(storable(message[:LONGEST_MESSAGE]))
+
+    def __str__(self) -> str:
+        # Whatever a venue or a library below says is stored, logged and sent as text: it is made safe here.
+        return redacted(super().__str__())
 
 
 class NotFound(VendorError):
@@ -105,6 +114,10 @@ class Unavailable(VendorError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooSlow(Unavailable):
+    """The vendor began to answer, or did not even, and was not through within the deadline of a request."""
 
 
 class Malformed(VendorError):

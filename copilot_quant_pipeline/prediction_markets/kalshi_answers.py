@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, shown, whole_number
 from copilot_quant_pipeline.errors import Malformed
+from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets.shapes import (
     UNREADABLE,
     Instant,
@@ -59,7 +60,6 @@ _STATUSES: Mapping[str, Status] = {
     "settled": "resolved",
 }
 _RESULTS = {"yes": YES, "no": NO, "scalar": None, "void": None, "": None}
-_IN_A_KEY = frozenset("|[],/") | frozenset(" \t\r\n")
 
 # The Yes side, a row per candle; a null price is an hour without a trade. A bid of 0 is no bid, an ask of 1 no ask.
 # `fault` says what is wrong with a candle that cannot be, else null; it has no values.
@@ -168,7 +168,8 @@ class Unreadable(Malformed):
 
 def is_ticker(text: str) -> bool:
     """Whether `text` can be a ticker, and with it part of a key on the grid's axis."""
-    return bool(text) and text.isprintable() and not _IN_A_KEY & set(text)
+    # A slash would make another path of its routes.
+    return is_slug(text) and "/" not in text
 
 
 def parse_market(record: Any, event: KalshiEvent = NO_EVENT) -> Market:

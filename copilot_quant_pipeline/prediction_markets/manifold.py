@@ -20,7 +20,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
-from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -62,6 +61,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Status,
     Traffic,
 )
+from copilot_quant_pipeline.transport import path_part
 
 SERVICE = "bets"
 LISTING = "manifold's list of markets"
@@ -199,7 +199,7 @@ class Manifold:
         return parse_prices(market, self._fetch_bets(market, start, end), start, end)
 
     def _fetch_market(self, market_id: str, attempts: int) -> Market:
-        name = quote(market_id, safe="")
+        name = path_part(market_id)
         try:
             record = self._http.get(f"/v0/slug/{name}", attempts=attempts, about=[market_id])
         except NotFound:
@@ -207,7 +207,7 @@ class Manifold:
         return parse_market(record, self._clock())
 
     def _fetch_listed(self, market_id: str, attempts: int) -> Market:
-        path = f"/v0/market/{quote(market_id, safe='')}"
+        path = f"/v0/market/{path_part(market_id)}"
         return parse_market(self._http.get(path, attempts=attempts), self._clock())
 
     def _fetch_list(self, query: MarketQuery, paging: Paging) -> tuple[list[ManifoldListed], list[Broken]]:

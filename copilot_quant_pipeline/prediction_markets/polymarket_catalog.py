@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from copilot_quant_pipeline.answers import shown
 from copilot_quant_pipeline.errors import Malformed
+from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets import shapes
 from copilot_quant_pipeline.prediction_markets.pages import Page
 from copilot_quant_pipeline.prediction_markets.shapes import (
@@ -50,7 +51,6 @@ SCALAR = {"Long", "Short"}
 
 Kind = Literal["markets", "events"]
 NAMES = ("id", "slug", "market_slug", "conditionId", "condition_id", "question")
-UNFIT_FOR_KEYS = frozenset("|[],")
 
 
 class GammaSeries(Shape):
@@ -219,8 +219,7 @@ def _market(record: GammaMarket, event: GammaEvent | None) -> Market:
 def _slug(record: GammaMarket) -> str:
     """The slug, or the id where there is none that the grid's keys can hold."""
     slug = record.slug or ""
-    fits = slug.isprintable() and not UNFIT_FOR_KEYS & set(slug) and not any(letter.isspace() for letter in slug)
-    return slug if slug and fits else record.id
+    return slug if is_slug(slug) else record.id
 
 
 def _outcomes(record: GammaMarket) -> tuple[Outcome, ...]:
