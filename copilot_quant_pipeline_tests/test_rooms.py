@@ -18,7 +18,7 @@ LAYERS = [
     {"equities", "prediction_markets"},
     {"grid", "ledger", "warehouse", "landing"},
     {"calendar", "settings", "home", "sandbox"},
-    {"errors", "answers", "transport", "redaction", "links"},
+    {"errors", "answers", "answered", "transport", "redaction", "links"},
 ]
 WITHOUT_DAGSTER = {
     "calendar",
@@ -27,6 +27,7 @@ WITHOUT_DAGSTER = {
     "settings",
     "errors",
     "answers",
+    "answered",
     "transport",
     "redaction",
     "links",

@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from copilot_quant_pipeline.cli import exporting, instruments, quarantine, serving, settling, upkeep, warnings
+from copilot_quant_pipeline.cli import exporting, instruments, quarantine, serving, settling, upkeep, venues, warnings
 from copilot_quant_pipeline.cli.platform import InterruptedByUserError
 from copilot_quant_pipeline.errors import UserError, VendorError
 from copilot_quant_pipeline.home import private
@@ -38,6 +38,7 @@ app.command("status", short_help="Show how far each grid has come.")(upkeep.stat
 app.command("export", short_help="Write what is stored as CSV, Parquet or SQLite.")(exporting.export)
 app.command("reconcile", short_help="Make the grid in Dagit the warehouse's picture.")(upkeep.reconcile)
 app.command("prune", short_help="Delete old events and runs of Dagster's.")(upkeep.prune)
+app.command("venues", short_help="See whether each venue sends what is expected.")(venues.venues)
 app.command("sandbox", short_help="Serve the simulated venues.")(serving.sandbox)
 app.command("ui", short_help="Open Dagit, with its daemon.")(serving.ui)
 app.add_typer(settling.backfill_app, name="backfill")

@@ -121,6 +121,18 @@ class YahooClient:
         brake.note_answer()
         return bars
 
+    def fetch_recent(self, symbol: str, back: timedelta) -> str:
+        """The text of Yahoo's chart of a canonical `symbol` over the time before now, asked for once.
+
+        Raises:
+            VendorError: It is none.
+        """
+        today = self._clock().date()
+        answer = self._send(to_yahoo(symbol), today - back, today)
+        if answer.status_code >= 400:
+            raise parse_error(answer.status_code, answer.text, symbol=symbol)
+        return answer.text
+
     def _answer_for(self, symbol: str, start: date, end: date) -> VendorError | None:
         """What Yahoo says of another symbol, asked for once; None where it answers with a chart."""
         try:

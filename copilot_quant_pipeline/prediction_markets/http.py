@@ -109,14 +109,14 @@ class HttpClient:
         names = frozenset(about)
         return self._retrying(lambda: self._send("GET", path, names, params=_given(parameters)), attempts)
 
-    def post(self, path: str, body: Mapping[str, Any], *, about: Iterable[str] = ()) -> Any:
+    def post(self, path: str, body: Mapping[str, Any], *, attempts: int = ATTEMPTS, about: Iterable[str] = ()) -> Any:
         """The parsed answer to POST of a JSON body.
 
         Raises:
             VendorError: As for `get`.
         """
         names = frozenset(about)
-        return self._retrying(lambda: self._send("POST", path, names, json=dict(body)), ATTEMPTS)
+        return self._retrying(lambda: self._send("POST", path, names, json=dict(body)), attempts)
 
     def _retrying(self, ask: Callable[[], Any], attempts: int) -> Any:
         return Retrying(

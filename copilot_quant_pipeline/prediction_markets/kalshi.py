@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from heapq import nsmallest
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -42,8 +42,11 @@ from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
     LIVE,
     NO_EVENT,
     VENUE,
+    KalshiCandle,
     KalshiCutoff,
     KalshiEvent,
+    KalshiListed,
+    KalshiMarket,
     KalshiSeries,
     faults,
     is_ticker,
@@ -90,6 +93,9 @@ HOURLY = 60
 # So many requests in a row that failed after all their retries: the venue is down.
 GIVE_UP_AFTER = FAILURES_IN_A_ROW
 
+if TYPE_CHECKING:
+    from copilot_quant_pipeline.prediction_markets.formats import Asking
+
 T = TypeVar("T")
 
 
@@ -104,7 +110,15 @@ class Kalshi:
         offers="candles", silence="no_trade", has_history=True, stakes="money", ends_unsaid="void"
     )
 
-    def __init__(self, url: str = URL, *, pace: Pace = PACE, wait: Wait | None = None) -> None:
+    def __init__(
+        self,
+        url: str = URL,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        pace: Pace = PACE,
+        wait: Wait | None = None,
+    ) -> None:
+        self._clock = clock
         self._http = HttpClient(
             VENUE,
             url if urlsplit(url).path.strip("/") else url.rstrip("/") + PATH,
@@ -165,6 +179,45 @@ class Kalshi:
         """
         self._patience["event"].begin()
         return self._fetch_market(market_id, ATTEMPTS)
+
+    def ask_each_route(self, ask: Asking) -> None:
+        """Ask the lists of both tiers, the line between them, and the candles of some open markets over a day."""
+        of = {"status": "open", "with_nested_markets": "true", "limit": 20}
+        events = ask(
+            "/events",
+            lambda: self._http.get("/events", of, attempts=1),
+            KalshiListed,
+            lambda answer: _part(answer, "events", list),
+        )
+        ask(
+            "/historical/cutoff",
+            lambda: self._http.get("/historical/cutoff", attempts=1),
+            KalshiCutoff,
+            lambda one: one,
+        )
+        ask(
+            "/historical/markets",
+            lambda: self._http.get("/historical/markets", {"limit": 20, "mve_filter": "exclude"}, attempts=1),
+            KalshiMarket,
+            lambda answer: _part(answer, "markets", list),
+        )
+        nested = [one.get("markets") for one in events if isinstance(one, Mapping)]
+        found = [name_of(one) for some in nested if isinstance(some, list) for one in some]
+        tickers = [name for name in found if is_ticker(name)][:MAX_TICKERS]
+        if not tickers:
+            ask.leave_out("/markets/candlesticks", "no market is listed to ask it about")
+            return
+        last = int(self._clock().timestamp())
+        window = Window(last - last % 3600 - 86_400, last - last % 3600)
+        asked = {"market_tickers": ",".join(tickers), **_bounds(window)}
+        ask(
+            "/markets/candlesticks",
+            lambda: self._http.get("/markets/candlesticks", asked, attempts=1),
+            KalshiCandle,
+            lambda answer: [
+                one for entry in _part(answer, "markets", list) for one in _part(entry, "candlesticks", list)
+            ],
+        )
 
     def _fetch_market(self, market_id: str, attempts: int) -> Market:
         if not is_ticker(market_id):

@@ -26,6 +26,7 @@ from copilot_quant_pipeline.prediction_markets.shapes import (
     LooseInstant,
     MaybeName,
     Name,
+    Number,
     Quantity,
     Shape,
     Words,
@@ -149,6 +150,40 @@ class KalshiMarket(Shape):
     market_type: Words | None = None
     volume: Quantity | None = None
     volume_fp: Quantity | None = None
+
+
+class KalshiListed(KalshiEvent):
+    """An event with its markets, as lists have it."""
+
+    rare = frozenset({"category", "series_ticker"})
+
+    markets: list[KalshiMarket] | None = None
+
+
+class KalshiTrades(Shape):
+    """What was paid in an hour, in dollars."""
+
+    open_dollars: Dollars | None = None
+    high_dollars: Dollars | None = None
+    low_dollars: Dollars | None = None
+    close_dollars: Dollars | None = None
+
+
+class KalshiQuotes(Shape):
+    """The last bid, or ask, of an hour, in dollars."""
+
+    close_dollars: Dollars | None = None
+
+
+class KalshiCandle(Shape):
+    """An hour of a market in the shape that the live tier sends now (`parse_candles` reads those of before, too)."""
+
+    end_period_ts: Number
+    price: KalshiTrades | None = None
+    yes_bid: KalshiQuotes | None = None
+    yes_ask: KalshiQuotes | None = None
+    volume_fp: Number | None = None
+    open_interest_fp: Number | None = None
 
 
 class KalshiCutoff(Shape):

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
@@ -62,6 +62,9 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Traffic,
 )
 from copilot_quant_pipeline.transport import path_part
+
+if TYPE_CHECKING:
+    from copilot_quant_pipeline.prediction_markets.formats import Asking
 
 SERVICE = "bets"
 LISTING = "manifold's list of markets"
@@ -197,6 +200,29 @@ class Manifold:
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
         """The probability after the last bet of each hour, at the instant of that bet."""
         return parse_prices(market, self._fetch_bets(market, start, end), start, end)
+
+    def ask_each_route(self, ask: Asking) -> None:
+        """Ask the list, the record of its first market that has probabilities, and the newest bets on it."""
+        listed = ask(
+            "/v0/markets",
+            lambda: self._http.get("/v0/markets", {"limit": 20}, attempts=1),
+            ManifoldListed,
+            lambda answer: records_in(answer, LISTING),
+        )
+        kinds = [one for one in listed if isinstance(one, dict) and one.get("outcomeType", KINDS[0]) in KINDS]
+        names = [name for one in kinds if (name := _id_of(one))]
+        if not names:
+            ask.leave_out("/v0/market/{id}", "no market is listed to ask it about")
+            ask.leave_out("/v0/bets", "no market is listed to ask it about")
+            return
+        path = f"/v0/market/{path_part(names[0])}"
+        ask("/v0/market/{id}", lambda: self._http.get(path, attempts=1), ManifoldMarket, lambda one: one)
+        ask(
+            "/v0/bets",
+            lambda: self._http.get("/v0/bets", {"contractId": names[0], "limit": 20}, attempts=1),
+            ManifoldBet,
+            lambda answer: records_in(answer, "its list of bets"),
+        )
 
     def _fetch_market(self, market_id: str, attempts: int) -> Market:
         name = path_part(market_id)

@@ -19,7 +19,8 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pyarrow as pa
@@ -59,6 +60,9 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Status,
     Traffic,
 )
+
+if TYPE_CHECKING:
+    from copilot_quant_pipeline.prediction_markets.formats import Asking
 
 SERVICE = "posts"
 LISTING = "metaculus's list of posts"
@@ -192,6 +196,22 @@ class Metaculus:
             Rejected: The community's forecast is not shown.
         """
         return parse_prices(market, self._fetch_post(market.id), start, end)
+
+    def ask_each_route(self, ask: Asking) -> None:
+        """Ask the list of questions, and one of them with its forecasts."""
+        asked = {"forecast_type": list(KINDS), "statuses": ["open"], "order_by": "-forecasts_count", "limit": 20}
+        posts = ask(
+            "/api/posts/",
+            lambda: self._http.get("/api/posts/", asked, attempts=1),
+            MetaculusPost,
+            lambda answer: records_in(answer, LISTING, "results"),
+        )
+        numbers = [name for post in posts if isinstance(post, dict) and (name := named(post, "id")).isdecimal()]
+        if not numbers:
+            ask.leave_out("/api/posts/{id}/", "no question is listed to ask it about")
+            return
+        read = partial(parsed, _expect_shown)
+        ask("/api/posts/{id}/", lambda: self._fetch_post(numbers[0], 1), MetaculusForecast, read)
 
     def _fetch_post(self, number: str, attempts: int = ATTEMPTS) -> Any:
         if not number.isdecimal():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import product
-from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 import pyarrow as pa
 
@@ -31,6 +31,8 @@ from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_w
 from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
     SECTION_OF_WORD,
     VENUE,
+    GammaListed,
+    GammaMarket,
     Kind,
     key_of,
     parse_market,
@@ -40,6 +42,8 @@ from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
 from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
     CLOB,
     DATA,
+    ClobPoint,
+    DataPoint,
     Service,
     Stretch,
     coarse_days,
@@ -74,6 +78,9 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Unrefined,
 )
 from copilot_quant_pipeline.transport import path_part
+
+if TYPE_CHECKING:
+    from copilot_quant_pipeline.prediction_markets.formats import Asking
 
 T = TypeVar("T")
 # What markets are found by in a list.
@@ -252,6 +259,53 @@ class Polymarket:
             VendorError: NotFound where Polymarket does not know it.
         """
         return self._fetch_alone(market_id, ATTEMPTS)
+
+    def ask_each_route(self, ask: Asking) -> None:
+        """Ask the lists of markets and events, and the histories of one outcome over a day."""
+        of = {"closed": "false", "limit": 20, "order": "volumeNum", "ascending": "false", "include_tag": "true"}
+        markets = ask(
+            "/markets/keyset",
+            lambda: self._gamma["markets"].get("/markets/keyset", of, attempts=1),
+            GammaMarket,
+            lambda answer: records_in(answer, "its list", "markets"),
+        )
+        ask(
+            "/events/keyset",
+            lambda: self._gamma["events"].get("/events/keyset", {"closed": "false", "limit": 5}, attempts=1),
+            GammaListed,
+            lambda answer: records_in(answer, "its list", "events"),
+        )
+        tokens = [token for market in parse_records(markets, "markets").markets for token in _tokens_of(market)]
+        routes = {"/prices-history": ClobPoint, "/batch-prices-history": ClobPoint, DATA_PATH: DataPoint}
+        if not tokens:
+            for route in routes:
+                ask.leave_out(route, "no market is listed to ask it about")
+            return
+        now = self._clock().astimezone(UTC)
+        self._ask_histories(ask, tokens[0], *_seconds(Stretch(now - timedelta(days=1), now)))
+
+    def _ask_histories(self, ask: Asking, token: _Token, start: int, end: int) -> None:
+        window = {"market": token.id, "startTs": start, "endTs": end, "fidelity": HOURLY}
+        batch = {"markets": [token.id], "start_ts": start, "end_ts": end, "fidelity": HOURLY}
+        data = {"token_id": token.id, "start": start, "end": end, "bucket_seconds": 60 * HOURLY, "limit": 100}
+        ask(
+            "/prices-history",
+            lambda: self._clob.get("/prices-history", window, attempts=1),
+            ClobPoint,
+            lambda answer: _history_in(answer, list),
+        )
+        ask(
+            "/batch-prices-history",
+            lambda: self._clob.post("/batch-prices-history", batch, attempts=1),
+            ClobPoint,
+            lambda answer: records_in(_history_in(answer, dict), "its history", token.id),
+        )
+        ask(
+            DATA_PATH,
+            lambda: self._data.get(DATA_PATH, data, attempts=1),
+            DataPoint,
+            lambda answer: _page_of(answer, token).records,
+        )
 
     def _fetch_alone(self, name: str, attempts: int) -> Market:
         field = _field_of(name)

@@ -107,6 +107,12 @@ class GammaMarket(Shape):
     events: list[GammaEvent] | None = None
 
 
+class GammaListed(GammaEvent):
+    """An event with its markets, as lists have it."""
+
+    markets: list[GammaMarket] | None = None
+
+
 NO_EVENT = GammaEvent()
 
 

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 
 from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, whole_number
 from copilot_quant_pipeline.errors import Malformed
+from copilot_quant_pipeline.prediction_markets.shapes import Number, Shape, Share
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
     PROBABILITY,
@@ -45,6 +46,21 @@ _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzin
 # A day with less than this share of the hours it was lived may be had finer elsewhere.
 THIN = 0.25
 HOUR = timedelta(hours=1)
+
+
+class ClobPoint(Shape):
+    """A point of CLOB's: unix seconds, and a probability."""
+
+    t: Number
+    p: Share
+
+
+class DataPoint(Shape):
+    """A point of data-api's."""
+
+    timestamp: Number
+    price: Share
+    resolution_seconds: Number
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -51,6 +51,9 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Status,
     Traffic,
 )
+
+if TYPE_CHECKING:
+    from copilot_quant_pipeline.prediction_markets.formats import Asking
 
 SERVICE = "marketdata"
 URL = "https://www.predictit.org"
@@ -87,6 +90,22 @@ class PredictItMarket(Shape):
     name: Words
     status: Words
     contracts: list[PredictItContract]
+
+
+class PredictItOffered(PredictItPrices, kw_only=True):
+    """A contract with all that is read of it."""
+
+    name: Words
+    dateEnd: Words | None = None  # noqa: N815
+
+
+class PredictItListed(Shape):
+    """A market with all that is read of it."""
+
+    id: Name
+    name: Words
+    status: Words
+    contracts: list[PredictItOffered]
 
 
 class PredictItPriced(Shape):
@@ -165,6 +184,15 @@ class PredictIt:
         if start > now:
             return hourly(market, (), start, end, service=SERVICE)
         return parse_prices(market, self._fetch_record(market.id), start, end)
+
+    def ask_each_route(self, ask: Asking) -> None:
+        """Ask for all markets."""
+        ask(
+            "/api/marketdata/all/",
+            lambda: self._http.get("/api/marketdata/all/", attempts=1),
+            PredictItListed,
+            lambda answer: [*_by_number(answer).values()],
+        )
 
     def _fetch_record(self, market_id: str) -> tuple[datetime, Any]:
         """When the market was asked for, and its record."""

@@ -131,7 +131,7 @@ _VENUES: Mapping[str, _Listed] = {
             "clock": s.now,
         },
     ),
-    "kalshi": _Listed(_kalshi, lambda s: {"url": s.kalshi_url}),
+    "kalshi": _Listed(_kalshi, lambda s: {"url": s.kalshi_url, "clock": s.now}),
     "manifold": _Listed(_manifold, lambda s: {"url": s.manifold_url, "clock": s.now}),
     "predictit": _Listed(_predictit, lambda s: {"url": s.predictit_url, "clock": s.now}),
     "metaculus": _Listed(_metaculus, lambda s: {"url": s.metaculus_url, "token": s.expect_metaculus_token()}),

@@ -39,11 +39,10 @@ UNREADABLE = (ArithmeticError, AttributeError, LookupError, OSError, RecursionEr
 class Shape(msgspec.Struct):
     """A record as its venue sends it; the name of a field is the venue's.
 
-    `rare` are declared fields that whole lists may lack; `unused` are those that the venue is known to send besides.
+    `rare` are declared fields that whole lists may lack.
     """
 
     rare: ClassVar[frozenset[str]] = frozenset()
-    unused: ClassVar[frozenset[str]] = frozenset()
 
 
 def shaped(record: Any, shape: type[S]) -> S:
@@ -58,6 +57,17 @@ def shaped(record: Any, shape: type[S]) -> S:
         raise Malformed(_in_words(error)) from None
     except UNREADABLE as error:
         raise Malformed(f"not as expected ({error})") from None
+
+
+def convert_field(value: Any, declared: Any) -> str | None:
+    """What is wrong with a value of a field that is declared so; None where nothing is."""
+    try:
+        msgspec.convert(value, declared, dec_hook=_read)
+    except msgspec.ValidationError as error:
+        return _in_words(error)
+    except UNREADABLE as error:
+        return str(error)
+    return None
 
 
 def parsed(parse: Callable[[T], R], record: T) -> R:

@@ -128,3 +128,43 @@ def test_a_venue_whose_setting_is_missing_is_not_asked_until_it_is_there(desk: D
     desk.set({"COPILOT_QUANT_METACULUS_TOKEN": "hush"})
     assert desk.run("update", "markets").code == 0
     assert rows(desk, "from ops.coverage where outcome = 'failed'") == []
+
+
+ODD_FIELDS: dict[str, dict[str, Any]] = {
+    "polymarket": {"question": "Rain \ud83d?", "volumeNum": 1e30, "endDate": "9999-12-31T23:59:59-14:00"},
+    "kalshi": {"event_ticker": ["KXE-2"], "volume_fp": "1e25", "close_time": "9999-12-31T23:59:59-14:00"},
+    "manifold": {"id": "m2", "question": {"text": "Rain?"}, "volume": -1e29},
+    "predictit": {"name": ["Rain?"], "contracts": 5},
+    "metaculus": {"status": "\udfff", "open_time": "0000-00-00T00:00:00Z"},
+}
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_one_record_that_no_table_can_hold_costs_itself_and_no_other_venue_anything(
+    desk: Desk, stand_in: FiveVenues, venue: str
+) -> None:
+    desk.set({"COPILOT_QUANT_METACULUS_TOKEN": "hush", "COPILOT_QUANT_MARKETS_VENUES": ",".join(VENUES)})
+    stand_in.changes = {2: ODD_FIELDS[venue]}
+    own = stand_in.client(venue)
+    assert own.name == venue
+    said = desk.run("backfill", "markets", "--start", "2026-03-13", "--json")
+    stored = {row["market"] for row in rows(desk, "from prediction_markets.markets")}
+    lost = {stand_in.key(one, number) for one in VENUES for number in (1, 2, 3, 4)} - stored
+    assert lost <= {stand_in.key(one, 2) for one in VENUES}, said
+    assert stand_in.key(venue, 2) in lost, said
+    assert "Traceback" not in said.err
+
+
+def test_an_undeclared_error_in_one_venues_reader_is_told_as_a_defect_and_ends_no_others_work(
+    desk: Desk, stand_in: FiveVenues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise ZeroDivisionError("nobody thought of it")
+
+    monkeypatch.setattr("copilot_quant_pipeline.prediction_markets.kalshi.Kalshi._listed", breaks)
+    desk.set({"COPILOT_QUANT_MARKETS_VENUES": "kalshi,polymarket"})
+    said = desk.run("backfill", "markets", "--start", "2026-03-13")
+    assert said.code == 1
+    assert "kalshi: a defect of this program" in said.out + said.err, said
+    stored = {row["market"] for row in rows(desk, "from prediction_markets.markets")}
+    assert stored == {stand_in.key("polymarket", number) for number in (1, 2, 3, 4)}
