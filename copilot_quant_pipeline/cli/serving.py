@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from copilot_quant_pipeline.cli.asking import HomeOption, SourceOption, VerboseOption
-from copilot_quant_pipeline.cli.telling import told_ui
+from copilot_quant_pipeline.cli.telling import told_end
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 
@@ -93,7 +93,7 @@ def _clear_up_after_a_killed_one(home: Path, instance: dg.DagsterInstance) -> No
     from copilot_quant_pipeline.ledger.instance import release_dead_runs
 
     if note := read_note(home):
-        typer.echo(told_ui(note, up=False), err=True)
+        typer.echo(f"Earlier on this home: {told_end(note)}.", err=True)
         dead = runs_of_server(instance, socket_in(note.folder)) | runs_starting(instance)
         end_runs(instance, dead, SERVER_DIED)
         remove_folder(note.folder)

@@ -40,7 +40,8 @@ def end_all(
     deadline = time.monotonic() + GRACE
     while any(map(_is_living, others)) and time.monotonic() < deadline and not hurried():
         time.sleep(_LOOK)
-    _kill([*others, *server, *(child for one in server for child in _children(one))])
+    # What helps the runs goes before them: it would remark upon what they leave behind.
+    _kill([*(child for one in server for child in _children(one)), *server, *others])
     _account_for(instance, place)
     remove_folder(place.folder)
 
