@@ -86,7 +86,7 @@ def _expect_no_remains(home: Path) -> None:
 def is_up(home: Path) -> bool:
     """Whether a `ui` lives on the home."""
     try:
-        held = os.open(home / "ui.lock", os.O_RDWR)
+        held = os.open(home / "ui.lock", os.O_RDONLY)  # also for whoever may only read the home
     except OSError:
         return False
     try:

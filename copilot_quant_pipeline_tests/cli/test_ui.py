@@ -33,6 +33,7 @@ from dagster._core.scheduler.instigation import (
 from copilot_quant_pipeline.alerts.history import find_finished_runs
 from copilot_quant_pipeline.alerts.telling import book_of
 from copilot_quant_pipeline.grid.axes import SYMBOL
+from copilot_quant_pipeline.hosting.presence import read_note
 from copilot_quant_pipeline.hosting.programs import LOCATION
 from copilot_quant_pipeline.hosting.ticks import newest_good_tick
 from copilot_quant_pipeline.ledger.instance import open_instance
@@ -271,14 +272,14 @@ def test_a_daemon_that_hangs_is_told_by_the_supervisor_and_ended_by_it(
     port: int,
     webhook: Webhook,  # noqa: F811
 ) -> None:
+    webhook.posts.clear()
     desk.environment["COPILOT_QUANT_ALERT_URLS"] = webhook.url
     dagit = _start(desk, port, sys.executable, "-c", IMPATIENT + COMMAND)
     _until(lambda: newest_good_tick(instance))  # it does not hold anything that others wait for then
     # Nothing but this is told of a daemon that neither works nor dies.
     dagit.program("dagster._daemon").suspend()
-    webhook.posts.clear()
-    _until(lambda: webhook.posts)
-    assert "has had no good tick of a schedule or sensor" in webhook.titles[0]
+    _until(lambda: (note := read_note(desk.settings.home)) and note.trouble)
+    _until(lambda: any("has had no good tick of a schedule or sensor" in title for title in webhook.titles))
     said, ui = _status(desk)
     assert "has had no good tick" in str(ui["trouble"])
     assert "has had no good tick" in said
