@@ -19,9 +19,20 @@ LAYERS = [
     {"equities", "prediction_markets"},
     {"grid", "ledger", "warehouse", "landing"},
     {"calendar", "settings", "home", "sandbox"},
-    {"errors"},
+    {"errors", "answers", "transport", "redaction", "links"},
 ]
-WITHOUT_DAGSTER = {"calendar", "landing", "sandbox", "settings", "errors", "home"}
+WITHOUT_DAGSTER = {
+    "calendar",
+    "landing",
+    "sandbox",
+    "settings",
+    "errors",
+    "answers",
+    "transport",
+    "redaction",
+    "links",
+    "home",
+}
 DAGSTER_ONLY_IN = {
     "equities": {"assets"},
     "warehouse": {"io_manager"},
