@@ -18,7 +18,7 @@ import psutil
 from copilot_quant_pipeline.hosting.programs import CODE_SERVER
 
 # How long whoever was told to end has for it, in seconds. Then it is killed, as nothing is lost by that.
-GRACE = 5.0
+GRACE = 3.0
 _LOOK = 0.1
 
 
@@ -60,7 +60,7 @@ def _is_living(process: psutil.Process) -> bool:
 
 def _kill(processes: list[psutil.Process]) -> None:
     _signal(processes, signal.SIGKILL)
-    psutil.wait_procs(processes, timeout=GRACE / 2)
+    psutil.wait_procs(processes, timeout=GRACE)
 
 
 def _signal(processes: Iterable[psutil.Process], which: signal.Signals) -> None:

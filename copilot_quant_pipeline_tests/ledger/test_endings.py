@@ -30,7 +30,7 @@ def test_each_ends_as_it_was_and_only_those_of_the_server_do(unused: Settings) -
             return create_run_for_test(instance, status=status, tags={GRPC_INFO_TAG: told}).run_id
 
         started, canceling = run(DagsterRunStatus.STARTED, HERE), run(DagsterRunStatus.CANCELING, HERE)
-        queued, elsewhere = run(DagsterRunStatus.QUEUED, HERE), run(DagsterRunStatus.STARTED, THERE)
+        over, elsewhere = run(DagsterRunStatus.SUCCESS, HERE), run(DagsterRunStatus.STARTED, THERE)
         starting, command = run(DagsterRunStatus.STARTING, THERE), create_run_for_test(instance).run_id
         of_server = runs_of_server(instance, Path("/tmp/here/code"))  # noqa: S108
         assert (of_server, runs_starting(instance)) == ({started, canceling}, {starting})
@@ -42,7 +42,7 @@ def test_each_ends_as_it_was_and_only_those_of_the_server_do(unused: Settings) -
             canceling: "CANCELED",
             starting: "FAILURE",
             elsewhere: "FAILURE",
-            queued: "QUEUED",
+            over: "SUCCESS",
             command: "NOT_STARTED",
         }
         # Nothing is wrong with a run that ended with `ui`, but with one that its code server took with it.
