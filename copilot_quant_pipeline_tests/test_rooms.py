@@ -18,9 +18,19 @@ LAYERS = [
     {"equities", "prediction_markets"},
     {"grid", "ledger", "warehouse", "landing"},
     {"calendar", "settings", "home", "sandbox"},
-    {"errors", "answers", "transport"},
+    {"errors", "answers", "transport", "vendor_clock"},
 ]
-WITHOUT_DAGSTER = {"calendar", "landing", "sandbox", "settings", "errors", "answers", "transport", "home"}
+WITHOUT_DAGSTER = {
+    "calendar",
+    "landing",
+    "sandbox",
+    "settings",
+    "errors",
+    "answers",
+    "transport",
+    "vendor_clock",
+    "home",
+}
 DAGSTER_ONLY_IN = {
     "equities": {"assets"},
     "warehouse": {"io_manager"},
