@@ -18,7 +18,7 @@ LAYERS = [
     {"equities", "prediction_markets"},
     {"grid", "ledger", "warehouse", "landing"},
     {"calendar", "settings", "home", "sandbox"},
-    {"errors", "answers", "transport", "vendor_clock"},
+    {"errors", "answers", "transport", "vendor_clock", "redaction", "links"},
 ]
 WITHOUT_DAGSTER = {
     "calendar",
@@ -29,6 +29,8 @@ WITHOUT_DAGSTER = {
     "answers",
     "transport",
     "vendor_clock",
+    "redaction",
+    "links",
     "home",
 }
 DAGSTER_ONLY_IN = {

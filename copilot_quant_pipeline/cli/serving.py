@@ -42,7 +42,7 @@ def ui(
     import os
     import signal
 
-    from copilot_quant_pipeline.home import prepare_home
+    from copilot_quant_pipeline.home import prepare_home, wide_rights_once
     from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
 
     settings = Settings.from_environment(source=source, home=home)
@@ -53,6 +53,8 @@ def ui(
     _expect_free(host, port)
     prepare_home(settings)
     _expect_alone(settings.home)
+    if wide := wide_rights_once(settings.home):
+        typer.echo(f"WARNING: {wide}", err=True)
     install_instance_config(settings.dagster_home)
     with open_instance(settings.dagster_home):
         pass  # makes Dagster's tables before its many processes look for them
