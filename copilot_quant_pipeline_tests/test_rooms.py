@@ -19,7 +19,7 @@ LAYERS = [
     {"equities", "prediction_markets"},
     {"grid", "ledger", "warehouse", "landing"},
     {"calendar", "settings", "home", "sandbox"},
-    {"errors", "answers", "transport", "redaction", "links"},
+    {"errors", "answers", "transport", "vendor_clock", "redaction", "links"},
 ]
 WITHOUT_DAGSTER = {
     "calendar",
@@ -29,6 +29,7 @@ WITHOUT_DAGSTER = {
     "errors",
     "answers",
     "transport",
+    "vendor_clock",
     "redaction",
     "links",
     "home",

@@ -43,6 +43,8 @@ ADVICE = {
     "another_currency": "the venue answers in another currency than USD; what is stored stays.",
     "missing_at_source": "the venue should have it and does not; the same command asks again, and so does healing.",
     "malformed_bar": "the venue's numbers cannot be right; the same command asks again once it may have mended them.",
+    "not_over": "this machine's clock is ahead of the venue's; set it right, and the days come in their time.",
+    "distrusted": "it was recorded while this machine's clock was ahead; the same command asks again, as healing does.",
     "rate_limited": "the venue wants a pause; run the same command again in some minutes.",
     "unavailable": "the venue cannot be reached; check the network, then run the same command again.",
     "given_up": "it failed for days and is not asked for by itself any more; copilot-quant heal --force asks again.",

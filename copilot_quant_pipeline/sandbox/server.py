@@ -184,6 +184,8 @@ def _server(app: ASGIApp) -> uvicorn.Server:
             log_level="error",
             access_log=False,
             server_header=False,
+            # It says what time it is here (app.py), which may be pinned.
+            date_header=False,
             # Idle connections of a paced client stay open; closing under its feet would look like a fault.
             timeout_keep_alive=60,
             timeout_graceful_shutdown=1,

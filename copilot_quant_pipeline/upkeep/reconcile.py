@@ -116,13 +116,16 @@ def grids_of(settings: Settings) -> tuple[Grid, ...]:
     )
 
 
-def plan_repaint(settled: Mapping[str, tuple[Cell, Origin]], picture: Picture, on_axis: Collection[str]) -> Repaint:
+def plan_repaint(
+    settled: Mapping[str, tuple[Cell, Origin]], picture: Picture, on_axis: Collection[str], last: str = "9999-12-31"
+) -> Repaint:
     """What has to change: cells of an unfinished run are left to it, green ones off the axes are not shown.
 
     Args:
         settled: the settled cells on the axes, by partition key.
         picture: what Dagit shows.
         on_axis: the keys of the grid's second axis.
+        last: the last date of its axis, as it is written; what lies beyond is left as it is.
     """
     right = picture.green | picture.under_way
     paint: dict[Origin, list[Cell]] = {}
@@ -130,7 +133,9 @@ def plan_repaint(settled: Mapping[str, tuple[Cell, Origin]], picture: Picture, o
         if key not in right:
             paint.setdefault(origin, []).append(cell)
     unfounded = picture.green.difference(settled) - picture.under_way
-    return Repaint(paint, sorted(key for key in unfounded if key.partition("|")[2] in on_axis))
+    # A clock that was set back ends the axis sooner; what was stored beyond it is none the less.
+    wipe = (key for key in unfounded if key.partition("|")[2] in on_axis and key.partition("|")[0] <= last)
+    return Repaint(paint, sorted(wipe))
 
 
 def reconcile(
@@ -203,7 +208,8 @@ class _Canvas:
     def plan(self) -> Repaint:
         # The picture first: data are committed before they are shown, so what it has as green is settled by then.
         picture = read_picture(self.instance, self.asset)
-        return plan_repaint(self.settled(), picture, set(keys_on_axis(self.instance, self.grid.axis)))
+        last = max(self.grid.dates).isoformat() if self.grid.dates else ""
+        return plan_repaint(self.settled(), picture, set(keys_on_axis(self.instance, self.grid.axis)), last)
 
     def _stored(self, keys: Sequence[str]) -> pa.Table:
         return read_settled_cells(self.warehouse, self.grid.name, self.grid.dates, keys)
