@@ -13,14 +13,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import from its own level's other rooms only where LAYERS names them together, and from any level below.
 LAYERS = [
-    {"definitions", "cli"},
+    {"definitions", "cli", "dagit"},
     {"upkeep", "alerts"},
     {"equities", "prediction_markets"},
     {"grid", "ledger", "warehouse", "landing"},
-    {"calendar", "settings", "home", "sandbox"},
+    {"calendar", "settings", "home", "sandbox", "gate"},
     {"errors"},
 ]
-WITHOUT_DAGSTER = {"calendar", "landing", "sandbox", "settings", "errors", "home"}
+WITHOUT_DAGSTER = {"calendar", "landing", "sandbox", "settings", "errors", "home", "gate"}
 DAGSTER_ONLY_IN = {
     "equities": {"assets"},
     "warehouse": {"io_manager"},
@@ -80,6 +80,6 @@ def test_equities_and_prediction_markets_know_nothing_of_each_other() -> None:
 
 def test_only_the_settings_read_the_environment_for_settings() -> None:
     readers = {_room(module) for module in MODULES if "COPILOT_QUANT_" in module.read_text().replace('"""', "")}
-    assert readers <= {"settings", "cli", "upkeep", "warehouse", "definitions", "sandbox", "alerts"}
+    assert readers <= {"settings", "cli", "upkeep", "warehouse", "definitions", "sandbox", "alerts", "gate"}
     reading = {_room(module) for module in MODULES if "os.environ" in module.read_text()}
     assert reading <= {"settings", "cli", "ledger"}

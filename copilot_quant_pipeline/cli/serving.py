@@ -16,6 +16,7 @@ import typer
 
 from copilot_quant_pipeline.cli.asking import HomeOption, SourceOption, VerboseOption
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.gate.token import expect_token
 from copilot_quant_pipeline.settings import Settings
 
 
@@ -28,7 +29,8 @@ def sandbox(
     """Serve the simulated venues on loopback until interrupted."""
     from copilot_quant_pipeline.sandbox import serve_forever
 
-    serve_forever(port=port, recorded=recorded, delay=delay, now=Settings.from_environment().pinned_now)
+    settings = Settings.from_environment()
+    serve_forever(port=port, recorded=recorded, delay=delay, now=settings.pinned_now, hosts=settings.hosts)
 
 
 def ui(
@@ -46,6 +48,7 @@ def ui(
     from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
 
     settings = Settings.from_environment(source=source, home=home)
+    expect_token(host, settings.token)
     if settings.alert_urls:
         from copilot_quant_pipeline.alerts.channels import expect_channels
 
@@ -57,12 +60,19 @@ def ui(
     with open_instance(settings.dagster_home):
         pass  # makes Dagster's tables before its many processes look for them
     if settings.dagit_url == Settings.dagit_url:
-        settings = replace(settings, dagit_url=f"http://{host}:{port}")  # where alerts say that it is
+        settings = replace(settings, dagit_url=_address(host, port))  # where alerts say that it is
     environment = {**os.environ, **settings.environment(), "DAGSTER_HOME": str(settings.dagster_home)}
     # Dagster would have us use a command of a package of its own for developers; what it starts is the same.
     quiet = ("-W", "ignore:Function `dev_command` is superseded")
-    dagster = [sys.executable, *quiet, "-m", "dagster", "dev", "-m", "copilot_quant_pipeline.definitions"]
-    typer.echo(f"Dagit: http://{host}:{port}  home: {settings.home}  (Ctrl-C ends it)")
+    dagster = [
+        sys.executable,
+        *quiet,
+        "-m",
+        "copilot_quant_pipeline.dagit.dev",
+        "-m",
+        "copilot_quant_pipeline.definitions",
+    ]
+    typer.echo(f"Dagit: {_address(host, port)}  home: {settings.home}  (Ctrl-C ends it)")
     level = "info" if verbose else "warning"
     sys.stdout.flush()
     # A shell's background jobs ignore Ctrl-C, and Dagster treats SIGTERM as it treats that: it could not be ended.
@@ -73,10 +83,14 @@ def ui(
     )
 
 
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def _expect_free(host: str, port: int) -> None:
     """Told before anything is started: Dagster would go on without its pages, and with everything else."""
     try:
-        socket.create_server((host, port)).close()
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
         raise UserError(
             f"Dagit cannot be served at {host}:{port} ({error.strerror}); end what is there, or choose with --port."
