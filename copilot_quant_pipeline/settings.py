@@ -62,6 +62,7 @@ class Settings:
         hosts: names by which Dagit may be asked besides loopback's and the address it is served at.
         token: what whoever opens Dagit has to show once; None asks nobody.
         reports: whether what happened to assets that are no grid may be reported to Dagit from outside.
+        heartbeat_url: called after each good tick of `ui`, so that another machine notices when there are none.
         pinned_now: an instant that stands in for the clock, for rehearsals and tests; None is the clock.
     """
 
@@ -93,6 +94,7 @@ class Settings:
     hosts: tuple[str, ...] = ()
     token: str | None = field(default=None, repr=False)
     reports: bool = False
+    heartbeat_url: str | None = field(default=None, repr=False)
     pinned_now: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -141,6 +143,7 @@ class Settings:
             hosts=read.parsed("HOSTS", names_of, cls.hosts, "dagit.example.com,10.0.0.5"),
             token=read.parsed("TOKEN", _token, cls.token, "what `openssl rand -hex 16` prints", secret=True),
             reports=read.parsed("REPORTS", _switch, cls.reports, "on"),
+            heartbeat_url=read.parsed("HEARTBEAT_URL", _url, None, "https://hc-ping.com/...", secret=True),
             pinned_now=read.parsed("NOW", _instant, cls.pinned_now, "2024-03-28T22:00:00Z"),
             **{name: read.parsed(name.upper(), _url, None, "http://127.0.0.1:8750") for name in VENUE_URLS},
         )
@@ -167,6 +170,7 @@ class Settings:
             "HOSTS": ",".join(self.hosts) or None,
             "TOKEN": self.token,
             "REPORTS": "on" if self.reports else "off",
+            "HEARTBEAT_URL": self.heartbeat_url,
             "NOW": self.pinned_now.isoformat() if self.pinned_now else None,
             **{name.upper(): getattr(self, name) for name in VENUE_URLS},
         }

@@ -53,6 +53,7 @@ def test_every_setting_has_its_variable() -> None:
         alert_urls=("json://127.0.0.1:8080/hook",),
         hosts=("dagit.example",),
         token="a2",  # noqa: S106
+        heartbeat_url="http://127.0.0.1:8080/beat",
         pinned_now=NOW,
     ).with_venues_at("http://here")
     # `pinned_now` is the one whose variable is not its name: it reads COPILOT_QUANT_NOW.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from copilot_quant_pipeline.grid.cells import Rectangle
+    from copilot_quant_pipeline.hosting.presence import Note
     from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
     from copilot_quant_pipeline.upkeep.healing import Healed
     from copilot_quant_pipeline.warehouse.closures import Barless
@@ -76,6 +77,19 @@ class Bar:
         """So many cells are done in all."""
         if self._progress:
             self._progress.update(self._progress.task_ids[0], completed=cells)
+
+
+def told_ui(note: Note, *, up: bool) -> str:
+    """How the `ui` of a home is, by the note it keeps until it ends in order."""
+    since = f"{note.since:%Y-%m-%d %H:%M} UTC"
+    if up:
+        said = f"ui: up at {note.address} since {since} (process {note.pid})"
+        return f"{said}, but it {note.trouble}" if note.trouble else said
+    how = f"ended because {note.trouble}" if note.trouble and note.ended else "did not end in order"
+    return (
+        f"ui: the one that was started {since} {how} (process {note.pid}); nothing runs by itself until"
+        " copilot-quant ui is started again."
+    )
 
 
 def told_barless(session: Barless) -> str:

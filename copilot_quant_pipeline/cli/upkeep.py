@@ -25,6 +25,7 @@ from copilot_quant_pipeline.cli.telling import (
     print_table,
     print_warnings,
     told_barless,
+    told_ui,
 )
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
@@ -42,6 +43,7 @@ def status(
 ) -> None:
     """Show per grid how many cells are settled, failed and missing; whether the newest date is in; what runs when."""
     from copilot_quant_pipeline.grid.axes import days_on_axis, sessions_on_axis
+    from copilot_quant_pipeline.hosting.presence import is_up, read_note
     from copilot_quant_pipeline.upkeep.schedules import next_runs
     from copilot_quant_pipeline.warehouse.closures import read_barless
     from copilot_quant_pipeline.warehouse.progress import read_progress
@@ -57,6 +59,7 @@ def status(
     on_axes = read_axes(settings)
     progress = [read_progress(warehouse, grid, dates, on_axes.keys.get(grid)) for grid, dates in axes.items()]
     warnings = count_open(warehouse)
+    note, up = read_note(settings.home), is_up(settings.home)
     if as_json:
         schedules = [{"name": timing.name, "next": at.isoformat()} for timing, at in upcoming]
         grids = [asdict(grid) for grid in progress]
@@ -67,6 +70,7 @@ def status(
             "warnings": warnings,
             "closed?": closed,
             "schedules": schedules,
+            "ui": {"up": up, "broken off": note is not None and not up, "trouble": note.trouble if note else None},
         }
         print_json({"warehouse": str(settings.warehouse_path), **found})
         return
@@ -82,6 +86,8 @@ def status(
     print_table(("schedule", "next run, while copilot-quant ui is up"), _planned(upcoming))
     for session in barless:
         typer.echo(told_barless(session))
+    if note:
+        typer.echo(told_ui(note, up=up))
     nothing = "" if settings.warehouse_path.exists() else " (nothing is stored there yet)"
     typer.echo(f"warehouse: {settings.warehouse_path}{nothing}")
 
