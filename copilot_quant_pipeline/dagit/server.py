@@ -26,6 +26,8 @@ from copilot_quant_pipeline.settings import Settings
 # What uvicorn says of each request below this holds its address, and that a token.
 _LOUDEST = ("warning", "error", "critical")
 
+_PROGRAM = "dagster-webserver"
+
 
 def rules_of(settings: Settings, host: str) -> Rules:
     """Who is let in to a server at the address `host`.
@@ -69,7 +71,9 @@ def main() -> None:
     """Run Dagster's command with its options, its workspace and its server replaced by ours."""
     cli.WorkspaceProcessContext = GridWorkspace  # type: ignore[attr-defined]
     cli.host_dagster_ui_with_workspace_process_context = serve
+    # Dagster takes a program of this package's name for its own former command, which it advises against.
+    sys.argv[0] = _PROGRAM
     try:
-        cli.dagster_webserver(auto_envvar_prefix="DAGSTER_WEBSERVER", prog_name="dagster-webserver")
+        cli.dagster_webserver(auto_envvar_prefix="DAGSTER_WEBSERVER", prog_name=_PROGRAM)
     except UserError as error:
         sys.exit(f"copilot-quant: {error}")
