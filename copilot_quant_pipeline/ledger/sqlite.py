@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-from alembic.script import ScriptDirectory
 from dagster import AssetKey, DagsterInstance
 from dagster._core.events.log import EventLogEntry
 from dagster._core.instance.utils import RUNLESS_RUN_ID
@@ -27,9 +26,8 @@ from dagster._core.storage.event_log.schema import (
     DynamicPartitionsTable,
     SqlEventLogStorageTable,
 )
-from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
-from dagster._core.storage.sql import create_engine, get_alembic_config
+from dagster._core.storage.sql import create_engine
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.types.pagination import PaginatedResults
 from dagster._serdes import ConfigurableClassData
@@ -47,7 +45,7 @@ from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.grid.keys import judge_key
 from copilot_quant_pipeline.ledger.events import CELLS_A_BATCH, Batch, CellEvents, Row, chunks
 from copilot_quant_pipeline.ledger.forgetting import find_events_of, forget, forget_last
-from copilot_quant_pipeline.ledger.places import dagster_home
+from copilot_quant_pipeline.ledger.places import dagster_home, kept_engine, newest_version
 from copilot_quant_pipeline.ledger.runless import Runless, forget_wipes, read_reports, read_wipes, runless_of
 
 _log = logging.getLogger(__name__)
@@ -87,8 +85,8 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         # Dagster batches what it emits cell by cell only where this is set.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
-        # An engine without a pool holds no connection, so it can be kept, and survives a fork.
         self._engine = lru_cache(maxsize=16)(self._new_engine)
+        self._tables: set[str] = set()
         self._home = None if Path(base_dir).is_absolute() else dagster_home(base_dir)
         super().__init__(str((self._home or Path()) / base_dir), inst_data)
 
@@ -171,16 +169,19 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         return filelock.FileLock(Path(self._base_dir) / _CLAIMING)
 
     def _new_engine(self, shard: str) -> Engine:
-        engine = create_engine(
-            self.conn_string_for_shard(shard),
-            poolclass=NullPool,
-            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
-        )
         is_index = shard == INDEX_SHARD_NAME
+        url = self.conn_string_for_shard(shard)
+        engine = kept_engine(self, url) if is_index else _engine_of_run(url)
         size = _INDEX_PAGE_BYTES if is_index else _RUN_PAGE_BYTES
         before = [f"pragma page_size = {size}", *([_GIVES_BACK_PAGES] if is_index else [])]
         sqlalchemy_event.listen(engine, "connect", lambda conn, _: [conn.execute(pragma) for pragma in before])
         return engine
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether the index has a table; Dagster's own looks each time, and no table ever goes."""
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
 
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
         # Dagster's constructor brings an engine of its own for the index.
@@ -212,7 +213,7 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         with filelock.FileLock(Path(self._base_dir) / _MAKING_LOG), engine.connect() as conn:
             conn.exec_driver_sql("pragma journal_mode = wal")
             conn.exec_driver_sql(_VERSION_TABLE)
-            conn.exec_driver_sql(_VERSION, (_newest_version(),))
+            conn.exec_driver_sql(_VERSION, (newest_version(),))
             conn.execute(CreateTable(AssetEventTagsTable, if_not_exists=True))
             conn.execute(CreateTable(SqlEventLogStorageTable, if_not_exists=True))
             conn.exec_driver_sql(_EVENTS_BY_TYPE)
@@ -298,14 +299,9 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
                 _log.exception("%s cells are recorded, but not shown in the log of run %s", len(batch.rows), run_id)
 
 
-@lru_cache(maxsize=1)
-def _newest_version() -> str:
-    """The version of Dagster's tables, under which its migrations find a run's own file up to date."""
-    config = get_alembic_config(sqlite_event_log.__file__)
-    version = ScriptDirectory.from_config(config).get_current_head()
-    if version is None:
-        raise RuntimeError("This Dagster does not tell the version of its tables.")
-    return version
+def _engine_of_run(url: str) -> Engine:
+    # There are thousands of such files, and they are removed one day: no connection is kept.
+    return create_engine(url, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
 
 
 def _insert(conn: Connection, rows: Sequence[Row]) -> int:
