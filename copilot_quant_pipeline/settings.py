@@ -58,11 +58,11 @@ class Settings:
         lock_timeout: how long to wait for another process that is writing, in seconds.
         heal_cells: how many cells one tick of healing asks for at most.
         alert_urls: where alerts are sent, as apprise writes addresses; without any they are logged.
-        dagit_url: where alerts say that Dagit is.
         hosts: names by which Dagit may be asked besides loopback's and the address it is served at.
         token: what whoever opens Dagit has to show once; None asks nobody.
         reports: whether what happened to assets that are no grid may be reported to Dagit from outside.
         heartbeat_url: called after each good tick of `ui`, so that another machine notices when there are none.
+        dagit_url: where alerts say that Dagit is.
         pinned_now: an instant that stands in for the clock, for rehearsals and tests; None is the clock.
     """
 
@@ -90,11 +90,11 @@ class Settings:
     lock_timeout: float = 120.0
     heal_cells: int = 50_000
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
-    dagit_url: str = "http://127.0.0.1:3000"
     hosts: tuple[str, ...] = ()
     token: str | None = field(default=None, repr=False)
     reports: bool = False
     heartbeat_url: str | None = field(default=None, repr=False)
+    dagit_url: str = "http://127.0.0.1:3000"
     pinned_now: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -139,11 +139,11 @@ class Settings:
             lock_timeout=read.parsed("LOCK_TIMEOUT", _positive, cls.lock_timeout, "120 (seconds)"),
             heal_cells=read.parsed("HEAL_CELLS", _count, cls.heal_cells, "50000"),
             alert_urls=read.parsed("ALERT_URLS", _urls, cls.alert_urls, "json://localhost:8080/hook", secret=True),
-            dagit_url=read.parsed("DAGIT_URL", _url, cls.dagit_url, cls.dagit_url),
             hosts=read.parsed("HOSTS", names_of, cls.hosts, "dagit.example.com,10.0.0.5"),
             token=read.parsed("TOKEN", _token, cls.token, "what `openssl rand -hex 16` prints", secret=True),
             reports=read.parsed("REPORTS", _switch, cls.reports, "on"),
             heartbeat_url=read.parsed("HEARTBEAT_URL", _url, None, "https://hc-ping.com/...", secret=True),
+            dagit_url=read.parsed("DAGIT_URL", _url, cls.dagit_url, cls.dagit_url),
             pinned_now=read.parsed("NOW", _instant, cls.pinned_now, "2024-03-28T22:00:00Z"),
             **{name: read.parsed(name.upper(), _url, None, "http://127.0.0.1:8750") for name in VENUE_URLS},
         )
@@ -166,11 +166,11 @@ class Settings:
             "LOCK_TIMEOUT": str(self.lock_timeout),
             "HEAL_CELLS": str(self.heal_cells),
             "ALERT_URLS": " ".join(self.alert_urls) or None,
-            "DAGIT_URL": self.dagit_url,
             "HOSTS": ",".join(self.hosts) or None,
             "TOKEN": self.token,
             "REPORTS": "on" if self.reports else "off",
             "HEARTBEAT_URL": self.heartbeat_url,
+            "DAGIT_URL": self.dagit_url,
             "NOW": self.pinned_now.isoformat() if self.pinned_now else None,
             **{name.upper(): getattr(self, name) for name in VENUE_URLS},
         }

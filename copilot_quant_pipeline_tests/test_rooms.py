@@ -28,7 +28,7 @@ DAGSTER_ONLY_IN = {
     "grid": {"axes", "runs"},
     "prediction_markets": {"assets", "checks"},
     "alerts": {"sensor", "history"},
-    "hosting": {"ticks", "supervisor", "ending"},
+    "hosting": {"accounts", "ticks", "supervisor"},
 }
 
 

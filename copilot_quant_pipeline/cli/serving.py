@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from copilot_quant_pipeline.cli.asking import HomeOption, SourceOption, VerboseOption
-from copilot_quant_pipeline.cli.telling import told_ui
+from copilot_quant_pipeline.cli.telling import told_end
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.gate.token import expect_token
 from copilot_quant_pipeline.settings import Settings
@@ -81,26 +81,26 @@ def _supervised(settings: Settings, host: str, port: int, level: str) -> int:
     write_workspace(place)
     # Opened here, Dagster's tables are there before its many processes look for them.
     with open_instance(settings.dagster_home) as instance:
-        _clear_up_after_a_killed_one(settings.home, instance)
+        _clear_up_after_a_killed_one(settings, instance)
         with suppress(OSError):  # whoever started it may no longer listen
             typer.echo(f"Dagit: {_address(host, port)}  home: {settings.home}  (Ctrl-C ends it)")
             sys.stdout.flush()
         return Supervisor(settings, place, instance).run()
 
 
-def _clear_up_after_a_killed_one(home: Path, instance: dg.DagsterInstance) -> None:
+def _clear_up_after_a_killed_one(settings: Settings, instance: dg.DagsterInstance) -> None:
     """Tell that the last `ui` of the home did not end in order, and end the runs that died with it."""
+    from copilot_quant_pipeline.hosting.accounts import account_for
     from copilot_quant_pipeline.hosting.presence import read_note
     from copilot_quant_pipeline.hosting.programs import remove_folder, socket_in
-    from copilot_quant_pipeline.ledger.endings import SERVER_DIED, end_runs, runs_of_server, runs_starting
-    from copilot_quant_pipeline.ledger.instance import release_dead_runs
+    from copilot_quant_pipeline.ledger.endings import SERVER_DIED, runs_of_server, runs_starting
 
-    if note := read_note(home):
-        typer.echo(told_ui(note, up=False), err=True)
-        dead = runs_of_server(instance, socket_in(note.folder)) | runs_starting(instance)
-        end_runs(instance, dead, SERVER_DIED)
+    dead = runs_starting(instance)  # of whoever is gone: only a daemon has runs started
+    if note := read_note(settings.home):
+        typer.echo(f"Earlier on this home: {told_end(note)}.", err=True)
+        dead |= runs_of_server(instance, socket_in(note.folder))
         remove_folder(note.folder)
-    release_dead_runs(instance)
+    account_for(instance, lambda: dead, SERVER_DIED)
 
 
 def _address(host: str, port: int) -> str:

@@ -85,11 +85,13 @@ def told_ui(note: Note, *, up: bool) -> str:
     if up:
         said = f"ui: up at {note.address} since {since} (process {note.pid})"
         return f"{said}, but it {note.trouble}" if note.trouble else said
+    return f"ui: {told_end(note)}; nothing runs by itself until copilot-quant ui is started again."
+
+
+def told_end(note: Note) -> str:
+    """How the `ui` of a note ended, which is not up any more."""
     how = f"ended because {note.trouble}" if note.trouble and note.ended else "did not end in order"
-    return (
-        f"ui: the one that was started {since} {how} (process {note.pid}); nothing runs by itself until"
-        " copilot-quant ui is started again."
-    )
+    return f"the one that was started {note.since:%Y-%m-%d %H:%M} UTC {how} (process {note.pid})"
 
 
 def told_barless(session: Barless) -> str:

@@ -1,12 +1,12 @@
-"""The end of a `ui`: all processes gone within ten seconds, and an account of the runs they had under way.
+"""The end of a `ui`: all processes gone within ten seconds.
 
-Here: who is told to end, who is killed, what becomes of the runs.
-Not here: when that is (supervisor.py); what ends by itself once its parent was killed (part.py).
+Here: who is told to end, who is killed.
+Not here: when that is (supervisor.py), what becomes of the runs that were under way (accounts.py), what ends by itself
+once its parent was killed (part.py).
 """
 
 from __future__ import annotations
 
-import logging
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,21 +14,15 @@ from contextlib import suppress
 from subprocess import Popen
 
 import psutil
-from dagster import DagsterInstance
 
-from copilot_quant_pipeline.hosting.programs import CODE_SERVER, Place, remove_folder
-from copilot_quant_pipeline.ledger.endings import ENDED_WITH_UI, end_runs, runs_of_server, runs_starting
-
-log = logging.getLogger(__name__)
+from copilot_quant_pipeline.hosting.programs import CODE_SERVER
 
 # How long whoever was told to end has for it, in seconds. Then it is killed, as nothing is lost by that.
 GRACE = 5.0
 _LOOK = 0.1
 
 
-def end_all(
-    programs: Mapping[str, Popen[bytes]], instance: DagsterInstance, place: Place, hurried: Callable[[], bool]
-) -> None:
+def end_all(programs: Mapping[str, Popen[bytes]], hurried: Callable[[], bool]) -> None:
     """End the programs and the runs they have started; where `hurried` says so, without patience.
 
     The daemon ends first, so that nothing new is begun. The code server and its runs are killed: it knows nothing that
@@ -40,18 +34,8 @@ def end_all(
     deadline = time.monotonic() + GRACE
     while any(map(_is_living, others)) and time.monotonic() < deadline and not hurried():
         time.sleep(_LOOK)
-    _kill([*others, *server, *(child for one in server for child in _children(one))])
-    _account_for(instance, place)
-    remove_folder(place.folder)
-
-
-def _account_for(instance: DagsterInstance, place: Place) -> None:
-    try:
-        runs = runs_of_server(instance, place.socket) | runs_starting(instance)
-        end_runs(instance, runs, ENDED_WITH_UI)
-    except Exception:  # whoever comes next finds that their processes have died
-        log.warning("the runs under way could not be marked as ended (--verbose shows why)")
-        log.debug("the runs under way could not be marked as ended", exc_info=True)
+    # The code server before its runs: it would report them as crashed.
+    _kill([*server, *(child for one in server for child in _children(one)), *others])
 
 
 def _alive(process: Popen[bytes] | None) -> list[psutil.Process]:

@@ -25,12 +25,13 @@ from dagster import DagsterInstance
 from copilot_quant_pipeline.alerts.incidents import Trouble
 from copilot_quant_pipeline.alerts.telling import tell_of
 from copilot_quant_pipeline.alerts.wording import headline
+from copilot_quant_pipeline.hosting.accounts import account_for
 from copilot_quant_pipeline.hosting.ending import end_all
 from copilot_quant_pipeline.hosting.presence import Note, remove_note, write_note
-from copilot_quant_pipeline.hosting.programs import CODE_SERVER, Place, answers, programs, start
+from copilot_quant_pipeline.hosting.programs import CODE_SERVER, Place, answers, programs, remove_folder, start
 from copilot_quant_pipeline.hosting.ticks import PATIENCE, Heartbeat, Silence, listened, newest_good_tick
 from copilot_quant_pipeline.hosting.troubles import DEATH, GIVEN_UP, SILENCE, death, given_up, silence
-from copilot_quant_pipeline.ledger.endings import SERVER_DIED, end_runs, runs_of_server
+from copilot_quant_pipeline.ledger.endings import ENDED_WITH_UI, SERVER_DIED, runs_of_server, runs_starting
 from copilot_quant_pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -178,11 +179,7 @@ class Supervisor:
         """Fail the runs that have died with a code server, once there is one that can start them again."""
         if self._bereft and answers(self.place.socket):
             runs, self._bereft = self._bereft, set()
-            try:
-                end_runs(self.instance, runs, SERVER_DIED)
-            except Exception:  # healing finds them later
-                log.warning("the runs of the code server could not be marked as failed (--verbose shows why)")
-                log.debug("the runs of the code server could not be marked as failed", exc_info=True)
+            account_for(self.instance, lambda: runs, SERVER_DIED)
 
     def _listen(self) -> None:
         now = time.monotonic()
@@ -231,7 +228,12 @@ class Supervisor:
 
     def _end(self) -> None:
         processes = {program.name: program.process for program in self._programs if program.process}
-        end_all(processes, self.instance, self.place, lambda: self._told_to_end > 1)
+        end_all(processes, lambda: self._told_to_end > 1)
+        account_for(self.instance, self._left, ENDED_WITH_UI)
+        remove_folder(self.place.folder)
+
+    def _left(self) -> set[str]:
+        return runs_of_server(self.instance, self.place.socket) | runs_starting(self.instance)
 
 
 def _send(settings: Settings, source: str, troubles: Sequence[Trouble], *, anyhow: bool) -> None:

@@ -34,6 +34,7 @@ from copilot_quant_pipeline.alerts.history import find_finished_runs
 from copilot_quant_pipeline.alerts.telling import book_of
 from copilot_quant_pipeline.grid.axes import SYMBOL
 from copilot_quant_pipeline.hosting.programs import LOCATION
+from copilot_quant_pipeline.hosting.ticks import newest_good_tick
 from copilot_quant_pipeline.ledger.instance import open_instance
 from copilot_quant_pipeline_tests.alerts.conftest import Webhook, webhook  # noqa: F401 a fixture
 from copilot_quant_pipeline_tests.cli.conftest import Desk
@@ -272,6 +273,7 @@ def test_a_daemon_that_hangs_is_told_by_the_supervisor_and_ended_by_it(
 ) -> None:
     desk.environment["COPILOT_QUANT_ALERT_URLS"] = webhook.url
     dagit = _start(desk, port, sys.executable, "-c", IMPATIENT + COMMAND)
+    _until(lambda: newest_good_tick(instance))  # it does not hold anything that others wait for then
     # Nothing but this is told of a daemon that neither works nor dies.
     dagit.program("dagster._daemon").suspend()
     webhook.posts.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -14,6 +15,7 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 from dagster._core.scheduler.instigation import InstigatorType, TickData, TickStatus
+from dagster_shared.error import SerializableErrorInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,7 +58,9 @@ def test_good_is_a_tick_without_error_and_the_newest_is_not_told_by_its_time(unu
 def _tick(instance: dg.DagsterInstance, status: TickStatus, at: float) -> int:
     location = GrpcServerCodeLocationOrigin(host="localhost", port=1, location_name="here")
     origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), "alerts")
-    data = TickData(origin.get_id(), "alerts", InstigatorType.SENSOR, status, float(at), selector_id="alerts")
+    error = SerializableErrorInfo("broken", [], None) if status == TickStatus.FAILURE else None
+    told: dict[str, Any] = {"run_ids": [], "error": error, "selector_id": "alerts"}
+    data = TickData(origin.get_id(), "alerts", InstigatorType.SENSOR, status, float(at), **told)
     return int(instance.create_tick(data).tick_id)
 
 
