@@ -20,7 +20,8 @@ from copilot_quant_pipeline.ledger.instance import note_process
 from copilot_quant_pipeline.prediction_markets.assets import build_prediction_markets
 from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
-from copilot_quant_pipeline.settings import Settings, keep_loopback_off_proxies
+from copilot_quant_pipeline.redaction import guard_process
+from copilot_quant_pipeline.settings import Settings, expect_proxies, hide_secrets, keep_loopback_off_proxies
 from copilot_quant_pipeline.upkeep.backfill import RUN_LOGGER
 from copilot_quant_pipeline.upkeep.checks import build_upkeep_checks
 from copilot_quant_pipeline.upkeep.freshness import with_policies
@@ -90,5 +91,8 @@ def _quiet(_context: dg.InitLoggerContext) -> logging.Logger:
     return runs
 
 
+hide_secrets()
+guard_process()
+expect_proxies()
 keep_loopback_off_proxies()
 defs = build_definitions(Settings.from_environment())

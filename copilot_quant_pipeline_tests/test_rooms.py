@@ -19,9 +19,21 @@ LAYERS = [
     {"equities", "prediction_markets"},
     {"grid", "ledger", "warehouse", "landing"},
     {"calendar", "settings", "home", "sandbox", "gate"},
-    {"errors"},
+    {"errors", "answers", "transport", "redaction", "links"},
 ]
-WITHOUT_DAGSTER = {"calendar", "landing", "sandbox", "settings", "errors", "home", "gate"}
+WITHOUT_DAGSTER = {
+    "calendar",
+    "landing",
+    "sandbox",
+    "settings",
+    "errors",
+    "answers",
+    "gate",
+    "transport",
+    "redaction",
+    "links",
+    "home",
+}
 DAGSTER_ONLY_IN = {
     "equities": {"assets"},
     "warehouse": {"io_manager"},

@@ -19,6 +19,7 @@ from copilot_quant_pipeline.alerts.incidents import Incident, Message, Trouble, 
 from copilot_quant_pipeline.alerts.runs import RunFailure
 from copilot_quant_pipeline.alerts.wording import Letter, counted, headline, shortened, write_letter
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.ledger import troubles
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.connections import BusyWarehouseError
 
@@ -77,10 +78,15 @@ def _blind(source: str, error: Exception, now: datetime) -> Trouble:
         what="cannot be looked at",
         since=now,
         last=now,
-        examples=(shortened(f"{error}" if isinstance(error, UserError) else f"{type(error).__name__}: {error}"),),
+        examples=(shortened(_why(error)),),
         next_step="it is looked at again every minute; until then nobody is told of what is wrong there.",
         page="/deployment/daemons",
     )
+
+
+def _why(error: Exception) -> str:
+    known = error if isinstance(error, UserError) else troubles.told(error)
+    return str(known or f"{type(error).__name__}: {error}")
 
 
 def book_of(settings: Settings) -> BookFile:

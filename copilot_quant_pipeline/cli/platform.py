@@ -85,7 +85,7 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
     """All of it for `command`, with a sandbox of its own where a simulated venue has no address."""
     from copilot_quant_pipeline.definitions import build_definitions
     from copilot_quant_pipeline.equities.sources import EquitySources
-    from copilot_quant_pipeline.home import logging_into, prepare_home
+    from copilot_quant_pipeline.home import logging_into, prepare_home, wide_rights_once
     from copilot_quant_pipeline.ledger.instance import (
         install_instance_config,
         open_instance,
@@ -101,6 +101,8 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
         path = stack.enter_context(logging_into(settings, command, verbose=verbose))
         stack.enter_context(interrupts_told())
         log.debug("%s with %s, log in %s", command, settings, path)
+        if wide := wide_rights_once(settings.home):
+            log.warning("%s", wide)
         warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
         with warehouse.connect_read_only():
             pass  # a file that cannot be used is told before anything is asked
@@ -124,7 +126,7 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
 @contextmanager
 def open_ledger(settings: Settings, command: str, verbose: bool) -> Iterator[dg.DagsterInstance]:
     """The home's Dagster instance, for a command that asks no venue."""
-    from copilot_quant_pipeline.home import logging_into, prepare_home
+    from copilot_quant_pipeline.home import logging_into, prepare_home, wide_rights_once
     from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance, release_dead_runs
 
     prepare_home(settings)
@@ -134,6 +136,8 @@ def open_ledger(settings: Settings, command: str, verbose: bool) -> Iterator[dg.
         interrupts_told(),
         open_instance(settings.dagster_home) as instance,
     ):
+        if wide := wide_rights_once(settings.home):
+            log.warning("%s", wide)
         release_dead_runs(instance)
         yield instance
 
@@ -148,16 +152,15 @@ class Axes:
 
 def read_axes(settings: Settings) -> Axes:
     """What is on the axes of a home; nothing where Dagster was never opened in it, or cannot be."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     from copilot_quant_pipeline.ledger.instance import open_instance
+    from copilot_quant_pipeline.ledger.troubles import BusyLedgerError, UnwritableLedgerError
 
     if not (settings.dagster_home / "dagster.yaml").exists():
         return Axes()
     try:
         with open_instance(settings.dagster_home, capture_output=False) as instance:
             return axes_of(instance)
-    except (OSError, SQLAlchemyError) as error:  # a home that may only be read
+    except (OSError, BusyLedgerError, UnwritableLedgerError) as error:  # a home that may only be read
         log.debug("the axes of %s cannot be read: %s", settings.dagster_home, error)
         return Axes()
 

@@ -47,7 +47,7 @@ def ui(
     verbose: VerboseOption = False,
 ) -> None:
     """Open Dagit, with its daemon, on the same home the commands use."""
-    from copilot_quant_pipeline.home import logging_into, prepare_home
+    from copilot_quant_pipeline.home import logging_into, prepare_home, wide_rights_once
     from copilot_quant_pipeline.hosting.presence import holding
 
     settings = Settings.from_environment(source=source, home=home)
@@ -63,6 +63,8 @@ def ui(
     prepare_home(settings)
     with holding(settings.home), logging_into(settings, "ui", verbose=verbose):
         _expect_free(host, port)
+        if wide := wide_rights_once(settings.home):
+            typer.echo(f"WARNING: {wide}", err=True)
         code = _supervised(settings, host, port, "info" if verbose else "warning")
     sys.stdout.flush()
     # Not by way of the interpreter's own end, which waits for a channel that somebody is still being told by.

@@ -7,6 +7,7 @@ Not here: which of them a command prints and its exit code (the commands), how a
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from copilot_quant_pipeline.redaction import presentable, terminal
 from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from copilot_quant_pipeline.hosting.presence import Note
     from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
     from copilot_quant_pipeline.upkeep.healing import Healed
+    from copilot_quant_pipeline.upkeep.sizes import Size
     from copilot_quant_pipeline.warehouse.closures import Barless
 
 # How many failures are spelled out before the rest is counted.
@@ -60,7 +63,7 @@ class Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
+        console = Console(file=terminal(sys.stderr))
         with Progress(*columns, console=console, disable=hidden or not console.is_terminal) as self._progress:
             self._progress.add_task("cells", total=cells)
             try:
@@ -197,6 +200,17 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, default=str))
 
 
+def print_sizes(sizes: Sequence[Size]) -> None:
+    """What each part of the home takes, and by how much it has grown since somebody looked before."""
+    since = next((f"{size.since:%Y-%m-%d %H:%M} UTC" for size in sizes if size.since), "the next look")
+    rows = [(size.part, size.bytes, _signed(size.growth), _signed(size.per_day)) for size in sizes]
+    print_table(("part", "bytes", f"more since {since}", "a day"), rows)
+
+
+def _signed(count: int | None) -> str:
+    return "" if count is None else f"{count:+,}"
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A row per line, whole numbers with commas; nothing is cut, and a date is never broken."""
     from rich.console import Console
@@ -206,8 +220,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     for column, first in zip(table.columns, next(iter(rows), ()), strict=False):
         column.justify = "right" if isinstance(first, int) else "left"
     for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
-    console = Console()
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else presentable(str(value)) for value in row))
+    console = Console(file=terminal(sys.stdout))
     if not console.is_terminal:
         console.width = WIDEST
     console.print(table)

@@ -161,6 +161,8 @@ class YahooClient:
         except Exception as error:
             # yfinance raises what it likes, for a good answer too: the answer decides, if one came.
             failure = error
+        if session.answer is None and session.refused is not None:
+            raise session.refused
         if session.answer is None:
             raise Unavailable(f"{ticker}: Yahoo cannot be reached ({_one_line(failure)})")
         return session.answer

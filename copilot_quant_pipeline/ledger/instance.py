@@ -17,6 +17,8 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
 from copilot_quant_pipeline.home import write_whole
+from copilot_quant_pipeline.ledger import troubles
+from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
 
 # Dagit shows no tag of this prefix: nobody who looks at the list of runs has a use for it.
 PROCESS_TAG = f"{HIDDEN_TAG_PREFIX}copilot_quant/process"
@@ -63,9 +65,16 @@ def open_instance(dagster_home: Path, *, capture_output: bool = True) -> Dagster
         ref = InstanceRef.from_dir(str(home), overrides=overrides)
     home.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(home / _OPENING):
-        instance = DagsterInstance.from_ref(ref)
-        # Storages are made when first asked for; asked for here, they are made under the lock.
-        _ = instance.run_storage, instance.event_log_storage, instance.schedule_storage
+        try:
+            instance = DagsterInstance.from_ref(ref)
+            # Storages are made when first asked for; asked for here, they are made under the lock.
+            _ = instance.run_storage, instance.schedule_storage
+            if isinstance(instance.event_log_storage, GridEventLogStorage):
+                instance.event_log_storage.expect_whole()
+        except Exception as error:
+            if trouble := troubles.told(error):
+                raise trouble from error
+            raise
     return instance
 
 

@@ -104,6 +104,15 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
             )
         super().register_instance(instance)
 
+    def expect_whole(self) -> None:
+        """See that the index has the tables of the axes; Dagster would ask for a migration that mends nothing.
+
+        Raises:
+            OperationalError: It has not.
+        """
+        with self.index_connection() as connection:
+            connection.execute(select(DynamicPartitionsTable.c.id).limit(1))
+
     @retry(
         retry=retry_if_exception_type((IntegrityError, OperationalError)),
         wait=wait_random(0.01, 0.1),

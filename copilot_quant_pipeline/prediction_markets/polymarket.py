@@ -14,7 +14,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import product
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
-from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -72,6 +71,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Traffic,
     Unrefined,
 )
+from copilot_quant_pipeline.transport import path_part
 
 T = TypeVar("T")
 # What markets are found by in a list.
@@ -254,7 +254,7 @@ class Polymarket:
     def _fetch_alone(self, name: str, attempts: int) -> Market:
         field = _field_of(name)
         if field in ("id", "slug"):
-            path = f"/markets/{name}" if field == "id" else f"/markets/slug/{quote(name, safe='')}"
+            path = f"/markets/{name}" if field == "id" else f"/markets/slug/{path_part(name)}"
             with suppress(NotFound, NoSuchRoute):
                 asked = {"include_tag": "true"}
                 return parse_market(self._gamma["markets"].get(path, asked, attempts=attempts, about=[name]))

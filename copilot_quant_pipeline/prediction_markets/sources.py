@@ -16,10 +16,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import NotFound, Unavailable, UserError, VendorError
+from copilot_quant_pipeline.errors import Malformed, NotFound, Unavailable, UserError, VendorError
 from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
-from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_keys
+from copilot_quant_pipeline.prediction_markets.following import FollowRule, expect_key, plan_keys
 from copilot_quant_pipeline.prediction_markets.hearing import Hearing
 from copilot_quant_pipeline.prediction_markets.http import Patience
 from copilot_quant_pipeline.prediction_markets.looks import Known, Look, look_at
@@ -37,6 +37,7 @@ from copilot_quant_pipeline.prediction_markets.prices import (
 from copilot_quant_pipeline.prediction_markets.registry import make_venue, semantics_of
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
+    Broken,
     Market,
     MissingAtSource,
     Outcome,
@@ -245,7 +246,10 @@ class MarketSources:
             # A key that somebody put on the axis may be another name of it; a slug of before leads to it unsaid.
             if plan_keys([market], [key])[key] != key:
                 raise NotFound(f"this market is {market.key}; ask for it by that name")
-            return replace(market, slug=slug)
+            judged = expect_key(replace(market, slug=slug))
+            if isinstance(judged, Broken):
+                raise Malformed(judged.why)
+            return judged
         except VendorError as error:
             self._keep_refusal(f"{venue.upper()}-MARKETS", key, error, EVER, backfill)
             return error

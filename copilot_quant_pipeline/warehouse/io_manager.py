@@ -20,6 +20,7 @@ from dagster_duckdb import DuckDBResource
 from copilot_quant_pipeline.grid.axes import AXIS_OF, DATE, partition_key
 from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline.ledger.recording import fold_cells, record_beside, record_cells
+from copilot_quant_pipeline.links import expect_mounted
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.tables import TABLES, GridTable, Table, View
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
@@ -53,7 +54,7 @@ def summary_of(view: View, key: str, duckdb: DuckDBResource) -> dict[str, Any]:
     """What a view holds, computed once, as metadata; `key` is its column of symbols or markets."""
     counts = f'select count(*), count(distinct "{key}"), min(date), max(date) from {view.schema}.{view.name}'  # noqa: S608
     rows, keys, first, newest = 0, 0, None, None
-    if Path(duckdb.database).exists():  # a fresh home has none
+    if expect_mounted(Path(duckdb.database)).exists():  # a fresh home has none
         with duckdb.get_connection() as connection:
             rows, keys, first, newest = connection.execute(counts).fetchone() or (0, 0, None, None)
     return {"dagster/row_count": rows, f"{key}s": keys, "first date": str(first), "newest date": str(newest)}
