@@ -19,6 +19,7 @@ import typer
 from copilot_quant_pipeline.cli.asking import HomeOption, SourceOption, VerboseOption
 from copilot_quant_pipeline.cli.telling import told_end
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.gate.token import expect_token
 from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def sandbox(
     """Serve the simulated venues on loopback until interrupted."""
     from copilot_quant_pipeline.sandbox import serve_forever
 
-    serve_forever(port=port, recorded=recorded, delay=delay, now=Settings.from_environment().pinned_now)
+    settings = Settings.from_environment()
+    serve_forever(port=port, recorded=recorded, delay=delay, now=settings.pinned_now, hosts=settings.hosts)
 
 
 def ui(
@@ -49,12 +51,13 @@ def ui(
     from copilot_quant_pipeline.hosting.presence import holding
 
     settings = Settings.from_environment(source=source, home=home)
+    expect_token(host, settings.token)
     if settings.alert_urls:
         from copilot_quant_pipeline.alerts.channels import expect_channels
 
         expect_channels(settings.alert_urls)
     if settings.dagit_url == Settings.dagit_url:
-        settings = replace(settings, dagit_url=f"http://{host}:{port}")  # where alerts say that it is
+        settings = replace(settings, dagit_url=_address(host, port))  # where alerts say that it is
     if not settings.home.exists():
         _expect_free(host, port)  # before anything is made; elsewhere a killed one may hold it for a moment longer
     prepare_home(settings)
@@ -82,7 +85,7 @@ def _supervised(settings: Settings, host: str, port: int, level: str) -> int:
     with open_instance(settings.dagster_home) as instance:
         _clear_up_after_a_killed_one(settings, instance)
         with suppress(OSError):  # whoever started it may no longer listen
-            typer.echo(f"Dagit: http://{host}:{port}  home: {settings.home}  (Ctrl-C ends it)")
+            typer.echo(f"Dagit: {_address(host, port)}  home: {settings.home}  (Ctrl-C ends it)")
             sys.stdout.flush()
         return Supervisor(settings, place, instance).run()
 
@@ -102,10 +105,14 @@ def _clear_up_after_a_killed_one(settings: Settings, instance: dg.DagsterInstanc
     account_for(instance, lambda: dead, SERVER_DIED)
 
 
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def _expect_free(host: str, port: int) -> None:
     """Told before anything is started: Dagster would go on without its pages, and with everything else."""
     try:
-        socket.create_server((host, port)).close()
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
         raise UserError(
             f"Dagit cannot be served at {host}:{port} ({error.strerror}); end what is there, or choose with --port."

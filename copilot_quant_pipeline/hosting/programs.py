@@ -96,7 +96,7 @@ def programs(place: Place) -> dict[str, tuple[str, ...]]:
     code = ("--lazy-load-user-code", "--socket", str(place.socket), "--location-name", LOCATION, "-m", LOCATION)
     return {
         CODE_SERVER: ("dagster", "api", "grpc", "--log-level", "warning", "--inject-env-vars-from-instance", *code),
-        WEBSERVER: ("dagster_webserver", *served, "--dagster-log-level", place.log_level, *workspace),
+        WEBSERVER: ("copilot_quant_pipeline.dagit", *served, "--dagster-log-level", place.log_level, *workspace),
         DAEMON: ("dagster._daemon", "run", *level, *workspace),
     }
 

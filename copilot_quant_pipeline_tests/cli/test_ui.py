@@ -185,7 +185,7 @@ def test_what_dies_is_started_again_and_a_killed_ui_takes_all_with_it(
 ) -> None:
     desk.environment["COPILOT_QUANT_HEARTBEAT_URL"] = f"http://127.0.0.1:{webhook.port}/beat"
     dagit = _start(desk, port)
-    webserver = dagit.program("dagster_webserver")
+    webserver = dagit.program("copilot_quant_pipeline.dagit")
     # Where alerts say that it is.
     assert webserver.environ()["COPILOT_QUANT_DAGIT_URL"] == f"http://127.0.0.1:{port}"
 
@@ -205,11 +205,11 @@ def test_what_dies_is_started_again_and_a_killed_ui_takes_all_with_it(
     assert len(desk.warehouse.read("select * from equities.bars where date = date '2024-03-28'")) == len(SYMBOLS)
 
     # The daemon and the webserver.
-    for words in ("dagster_webserver", "dagster._daemon"):
+    for words in ("copilot_quant_pipeline.dagit", "dagster._daemon"):
         dagit.program(words).kill()
     _until(lambda: len(dagit.programs()) == 3)
     _until(dagit.answers)
-    assert webserver.pid != dagit.program("dagster_webserver").pid
+    assert webserver.pid != dagit.program("copilot_quant_pipeline.dagit").pid
     _refused(desk, port)
     _until(lambda: webhook.gets)
     said, ui = _status(desk)
