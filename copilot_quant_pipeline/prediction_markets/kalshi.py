@@ -67,6 +67,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Traffic,
 )
 from copilot_quant_pipeline.transport import path_part
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 URL = "https://external-api.kalshi.com/trade-api/v2"
 PATH = "/trade-api/v2"
@@ -116,6 +117,11 @@ class Kalshi:
         self._cutoff: datetime | None = None
         self._cutoff_known = False
         self._lock = threading.Lock()
+
+    @property
+    def heard(self) -> VendorClock:
+        """What its answers say of the time."""
+        return self._http.heard
 
     @property
     def traffic(self) -> Traffic:

@@ -49,6 +49,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Traffic,
 )
 from copilot_quant_pipeline.transport import path_part
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 SERVICE = "bets"
 URL = "https://api.manifold.markets"
@@ -78,12 +79,17 @@ class Manifold:
         self,
         url: str = URL,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] | None = None,
         pace: Pace = PACE,
         wait: Wait | None = None,
     ) -> None:
         self._http = HttpClient(self.name, url, pace, wait=wait, witness=("/v0/markets", {"limit": 1}))
-        self._clock = clock
+        self._clock = clock or self._http.now
+
+    @property
+    def heard(self) -> VendorClock:
+        """What its answers say of the time."""
+        return self._http.heard
 
     @property
     def traffic(self) -> Traffic:
