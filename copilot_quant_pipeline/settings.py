@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, cast, get_args
 
 from copilot_quant_pipeline.calendar import FIRST_DATE
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.gate.names import names_of
 from copilot_quant_pipeline.links import expect_mounted
 from copilot_quant_pipeline.redaction import hide, secrets_of_proxy, secrets_of_url
 
@@ -86,6 +87,10 @@ class Settings:
         quarantine_days: and how long a proposal that was decided.
         heal_cells: how many cells one tick of healing asks for at most.
         alert_urls: where alerts are sent, as apprise writes addresses; without any they are logged.
+        hosts: names by which Dagit may be asked besides loopback's and the address it is served at.
+        token: what whoever opens Dagit has to show once; None asks nobody.
+        reports: whether what happened to assets that are no grid may be reported to Dagit from outside.
+        heartbeat_url: called after each good tick of `ui`, so that another machine notices when there are none.
         dagit_url: where alerts say that Dagit is.
         pinned_now: an instant that stands in for the clock, for rehearsals and tests; None is the clock.
     """
@@ -117,6 +122,10 @@ class Settings:
     quarantine_days: int = 365
     heal_cells: int = 50_000
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
+    hosts: tuple[str, ...] = ()
+    token: str | None = field(default=None, repr=False)
+    reports: bool = False
+    heartbeat_url: str | None = field(default=None, repr=False)
     dagit_url: str = "http://127.0.0.1:3000"
     pinned_now: datetime | None = None
 
@@ -172,6 +181,10 @@ class Settings:
             quarantine_days=read.parsed("QUARANTINE_DAYS", _count, cls.quarantine_days, "365"),
             heal_cells=read.parsed("HEAL_CELLS", _count, cls.heal_cells, "50000"),
             alert_urls=read.parsed("ALERT_URLS", _urls, cls.alert_urls, "json://localhost:8080/hook", secret=True),
+            hosts=read.parsed("HOSTS", names_of, cls.hosts, "dagit.example.com,10.0.0.5"),
+            token=read.parsed("TOKEN", _token, cls.token, "what `openssl rand -hex 16` prints", secret=True),
+            reports=read.parsed("REPORTS", _switch, cls.reports, "on"),
+            heartbeat_url=read.parsed("HEARTBEAT_URL", _url, None, "https://hc-ping.com/...", secret=True),
             dagit_url=read.parsed("DAGIT_URL", _url, cls.dagit_url, cls.dagit_url),
             pinned_now=read.parsed("NOW", _instant, cls.pinned_now, "2024-03-28T22:00:00Z"),
             **{name: read.parsed(name.upper(), _url, None, "http://127.0.0.1:8750") for name in VENUE_URLS},
@@ -198,6 +211,10 @@ class Settings:
             "QUARANTINE_DAYS": str(self.quarantine_days),
             "HEAL_CELLS": str(self.heal_cells),
             "ALERT_URLS": " ".join(self.alert_urls) or None,
+            "HOSTS": ",".join(self.hosts) or None,
+            "TOKEN": self.token,
+            "REPORTS": "on" if self.reports else "off",
+            "HEARTBEAT_URL": self.heartbeat_url,
             "DAGIT_URL": self.dagit_url,
             "NOW": self.pinned_now.isoformat() if self.pinned_now else None,
             **{name.upper(): getattr(self, name) for name in VENUE_URLS},
@@ -373,6 +390,19 @@ def _urls(value: str) -> tuple[str, ...]:
     if not all("://" in url for url in urls):
         raise ValueError(value)
     return urls
+
+
+def _token(value: str) -> str:
+    # What a header and a URL can carry.
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        raise ValueError(value)
+    return value
+
+
+def _switch(value: str) -> bool:
+    if value.lower() not in ("on", "off"):
+        raise ValueError(value)
+    return value.lower() == "on"
 
 
 def _words(value: str) -> tuple[str, ...]:

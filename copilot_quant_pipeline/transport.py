@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from copilot_quant_pipeline.errors import Malformed, TooSlow, Unavailable
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 # Of one request, in seconds: to connect, or between two pieces of an answer,
 TIMEOUT = 20.0
@@ -115,12 +116,14 @@ def _shown_place(told: str) -> str:
 class Line:
     """A line to the vendor at `url` for one thread: connections are kept, and every answer is whole or an error."""
 
-    def __init__(self, vendor: str, url: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, vendor: str, url: str, headers: Mapping[str, str], clock: VendorClock | None = None) -> None:
+        """`clock` hears every answer."""
         import requests
 
         self._vendor = vendor
         self._url = url.rstrip("/")
         self._headers = dict(headers)
+        self._clock = clock or VendorClock()
         self._session = requests.Session()
         adapter = _adapter()
         for scheme in _PORTS:
@@ -157,6 +160,7 @@ class Line:
             with self._session.request(
                 method, url, **how, headers=headers, timeout=TIMEOUT, stream=True, allow_redirects=False
             ) as answer:
+                self._clock.hear(answer.headers)
                 told = answer.headers.get("Location")
                 if answer.status_code not in MOVED or not told:
                     return Answer(answer.status_code, answer.headers, self._whole(answer))

@@ -13,12 +13,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import from its own level's other rooms only where LAYERS names them together, and from any level below.
 LAYERS = [
-    {"definitions", "cli"},
+    {"definitions", "cli", "dagit"},
+    {"hosting"},
     {"upkeep", "alerts"},
     {"equities", "prediction_markets"},
     {"grid", "ledger", "warehouse", "landing"},
-    {"calendar", "settings", "home", "sandbox"},
-    {"errors", "answers", "answered", "transport", "redaction", "links"},
+    {"calendar", "settings", "home", "sandbox", "gate"},
+    {"errors", "answers", "answered", "transport", "vendor_clock", "redaction", "links"},
 ]
 WITHOUT_DAGSTER = {
     "calendar",
@@ -28,7 +29,9 @@ WITHOUT_DAGSTER = {
     "errors",
     "answers",
     "answered",
+    "gate",
     "transport",
+    "vendor_clock",
     "redaction",
     "links",
     "home",
@@ -39,6 +42,7 @@ DAGSTER_ONLY_IN = {
     "grid": {"axes", "runs"},
     "prediction_markets": {"assets", "checks"},
     "alerts": {"sensor", "history"},
+    "hosting": {"accounts", "ticks", "supervisor"},
 }
 
 
@@ -92,6 +96,7 @@ def test_equities_and_prediction_markets_know_nothing_of_each_other() -> None:
 
 def test_only_the_settings_read_the_environment_for_settings() -> None:
     readers = {_room(module) for module in MODULES if "COPILOT_QUANT_" in module.read_text().replace('"""', "")}
-    assert readers <= {"settings", "cli", "upkeep", "warehouse", "definitions", "sandbox", "alerts"}
+    speaking = {"upkeep", "warehouse", "definitions", "sandbox", "alerts", "hosting", "gate"}
+    assert readers <= {"settings", "cli", *speaking}
     reading = {_room(module) for module in MODULES if "os.environ" in module.read_text()}
     assert reading <= {"settings", "cli", "ledger"}

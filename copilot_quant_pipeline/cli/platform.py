@@ -101,8 +101,6 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
         path = stack.enter_context(logging_into(settings, command, verbose=verbose))
         stack.enter_context(interrupts_told())
         log.debug("%s with %s, log in %s", command, settings, path)
-        if wide := wide_rights_once(settings.home):
-            log.warning("%s", wide)
         warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
         with warehouse.connect_read_only():
             pass  # a file that cannot be used is told before anything is asked
@@ -120,6 +118,8 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
             market_sources=MarketSources.reached_by(settings, bar.advance),
         )
         job = definitions.resolve_implicit_global_asset_job_def()
+        if wide := wide_rights_once(settings.home):
+            log.warning("%s", wide)
         yield Platform(settings, job, instance, warehouse, bar, as_json)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from copilot_quant_pipeline.grid.cells import Rectangle
+    from copilot_quant_pipeline.hosting.presence import Note
     from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
     from copilot_quant_pipeline.upkeep.healing import Healed
     from copilot_quant_pipeline.upkeep.sizes import Size
@@ -42,6 +43,8 @@ ADVICE = {
     "another_currency": "the venue answers in another currency than USD; what is stored stays.",
     "missing_at_source": "the venue should have it and does not; the same command asks again, and so does healing.",
     "malformed_bar": "the venue's numbers cannot be right; the same command asks again once it may have mended them.",
+    "not_over": "this machine's clock is ahead of the venue's; set it right, and the days come in their time.",
+    "distrusted": "it was recorded while this machine's clock was ahead; the same command asks again, as healing does.",
     "rate_limited": "the venue wants a pause; run the same command again in some minutes.",
     "unavailable": "the venue cannot be reached; check the network, then run the same command again.",
     "given_up": "it failed for days and is not asked for by itself any more; copilot-quant heal --force asks again.",
@@ -79,6 +82,21 @@ class Bar:
         """So many cells are done in all."""
         if self._progress:
             self._progress.update(self._progress.task_ids[0], completed=cells)
+
+
+def told_ui(note: Note, *, up: bool) -> str:
+    """How the `ui` of a home is, by the note it keeps until it ends in order."""
+    since = f"{note.since:%Y-%m-%d %H:%M} UTC"
+    if up:
+        said = f"ui: up at {note.address} since {since} (process {note.pid})"
+        return f"{said}, but it {note.trouble}" if note.trouble else said
+    return f"ui: {told_end(note)}; nothing runs by itself until copilot-quant ui is started again."
+
+
+def told_end(note: Note) -> str:
+    """How the `ui` of a note ended, which is not up any more."""
+    how = f"ended because {note.trouble}" if note.trouble and note.ended else "did not end in order"
+    return f"the one that was started {note.since:%Y-%m-%d %H:%M} UTC {how} (process {note.pid})"
 
 
 def told_barless(session: Barless) -> str:

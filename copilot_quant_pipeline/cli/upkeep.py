@@ -26,6 +26,7 @@ from copilot_quant_pipeline.cli.telling import (
     print_table,
     print_warnings,
     told_barless,
+    told_ui,
 )
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
@@ -43,6 +44,7 @@ def status(
 ) -> None:
     """Show per grid how many cells are settled, failed and missing; whether the newest date is in; what runs when."""
     from copilot_quant_pipeline.grid.axes import days_on_axis, sessions_on_axis
+    from copilot_quant_pipeline.hosting.presence import is_up, read_note
     from copilot_quant_pipeline.upkeep.schedules import next_runs
     from copilot_quant_pipeline.upkeep.sizes import measure
     from copilot_quant_pipeline.warehouse.closures import read_barless
@@ -59,6 +61,7 @@ def status(
     on_axes = read_axes(settings)
     progress = [read_progress(warehouse, grid, dates, on_axes.keys.get(grid)) for grid, dates in axes.items()]
     warnings = count_open(warehouse)
+    note, up = read_note(settings.home), is_up(settings.home)
     sizes = measure(settings, warehouse)
     if as_json:
         schedules = [{"name": timing.name, "next": at.isoformat()} for timing, at in upcoming]
@@ -70,6 +73,7 @@ def status(
             "warnings": warnings,
             "closed?": closed,
             "schedules": schedules,
+            "ui": {"up": up, "broken off": note is not None and not up, "trouble": note.trouble if note else None},
             "sizes": [asdict(size) for size in sizes],
         }
         print_json({"warehouse": str(settings.warehouse_path), **found})
@@ -87,6 +91,8 @@ def status(
     print_sizes(sizes)
     for session in barless:
         typer.echo(told_barless(session))
+    if note:
+        typer.echo(told_ui(note, up=up))
     nothing = "" if settings.warehouse_path.exists() else " (nothing is stored there yet)"
     typer.echo(f"warehouse: {settings.warehouse_path}{nothing}")
 

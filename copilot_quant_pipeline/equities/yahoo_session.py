@@ -20,6 +20,7 @@ from curl_cffi.requests import Response, Session
 
 from copilot_quant_pipeline import transport
 from copilot_quant_pipeline.errors import Malformed, TooSlow, Unavailable, VendorError
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 # With these Yahoo means the cookie or crumb, and yfinance's repeat with a fresh one is what helps.
 _ASK_AGAIN = (401, 403)
@@ -29,13 +30,15 @@ _YAHOO = "https://query2.finance.yahoo.com"
 class YahooSession(Session[Response]):
     """A browser-like session for yfinance, shared by all threads.
 
-    `before_chart` is called before each chart request that is really sent; `url` stands in for Yahoo's hosts.
+    `before_chart` is called before each chart request that is really sent, `clock` hears each answer; `url` stands in
+    for Yahoo's hosts.
     """
 
-    def __init__(self, url: str | None, before_chart: Callable[[], None]) -> None:
+    def __init__(self, url: str | None, before_chart: Callable[[], None], clock: VendorClock) -> None:
         super().__init__(impersonate="chrome")
         self._url = url.rstrip("/") if url else None
         self._before_chart = before_chart
+        self._clock = clock
         self._of_thread = threading.local()
         if url:
             # yfinance asks fc.yahoo.com before every call until the jar holds Yahoo's own cookie, and a
@@ -116,6 +119,7 @@ class YahooSession(Session[Response]):
                 raise transport.too_long("Yahoo") from None
             raise
         response.content = body.whole
+        self._clock.hear(response.headers)
         return response
 
     def _seconds(self, asked: Any) -> float:

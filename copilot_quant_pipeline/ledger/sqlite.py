@@ -20,6 +20,7 @@ from typing import Any
 import filelock
 from dagster import AssetKey, DagsterInstance
 from dagster._core.events.log import EventLogEntry
+from dagster._core.instance.utils import RUNLESS_RUN_ID
 from dagster._core.storage.event_log.schema import (
     AssetEventTagsTable,
     DynamicPartitionsTable,
@@ -45,6 +46,7 @@ from copilot_quant_pipeline.grid.keys import judge_key
 from copilot_quant_pipeline.ledger.events import CELLS_A_BATCH, Batch, CellEvents, Row, chunks
 from copilot_quant_pipeline.ledger.forgetting import find_events_of, forget, forget_last
 from copilot_quant_pipeline.ledger.places import dagster_home, kept_engine, newest_version
+from copilot_quant_pipeline.ledger.runless import Runless, forget_wipes, read_reports, read_wipes, runless_of
 
 _log = logging.getLogger(__name__)
 
@@ -247,6 +249,23 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         """Have cells look as if nobody had ever asked for them; the logs of the runs that did stay as they are."""
         with self.index_connection() as conn:
             ids = find_events_of(conn, asset_key, partition_keys)
+        self.forget_of(asset_key, ids)
+
+    def read_runless(self, asset_key: AssetKey) -> Runless:
+        """What was done to an asset's cells by hand."""
+        with self.run_connection(RUNLESS_RUN_ID) as log:
+            wipes = read_wipes(log, asset_key)
+        with self.index_connection() as index:
+            return runless_of(read_reports(index, asset_key), wipes)
+
+    def forget_runless(self, asset_key: AssetKey, runless: Runless) -> None:
+        """Have an asset's reported cells look as before, and nothing tell of what was wiped."""
+        self.forget_of(asset_key, runless.reports)
+        with self.run_connection(RUNLESS_RUN_ID) as log:
+            forget_wipes(log, runless.wipes)
+
+    def forget_of(self, asset_key: AssetKey, ids: Sequence[int]) -> None:
+        """Delete events of an asset from the index, as if they had never been."""
         self.forget_events(ids)
         with self.index_connection() as conn:
             forget_last(conn, asset_key, ids)

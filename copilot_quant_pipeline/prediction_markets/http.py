@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pyrate_limiter import Duration, Limiter, Rate
@@ -31,6 +32,7 @@ from copilot_quant_pipeline.errors import (
 )
 from copilot_quant_pipeline.prediction_markets.venue import Traffic
 from copilot_quant_pipeline.transport import Answer, Line
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 ATTEMPTS = 5
 # Of what is asked in another way too.
@@ -61,7 +63,7 @@ class HttpClient:
 
     What is denied (401, 403, 407, 451) is so for its record, and the error is made the venue's once its next request
     for another record is denied too or fails. `witness` is a small request for nobody's record, where a run has no
-    other. Requests may name the records that they are `about`.
+    other. Requests may name the records that they are `about`. `heard` is what its answers say of the time.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         wait: Wait | None = None,
         witness: tuple[str, Mapping[str, Any]] | None = None,
+        heard: VendorClock | None = None,
     ) -> None:
         self._venue = venue
         self._url = url.rstrip("/")
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json", **(headers or {})}
         self._limiter = Limiter(Rate(pace.requests, int(pace.seconds * Duration.SECOND)))
         self._wait = wait or _growing
+        self.heard = heard or VendorClock()
         self._lines = threading.local()
         self._lock = threading.Lock()
         self._traffic = Traffic()
@@ -92,6 +96,10 @@ class HttpClient:
         """Requests sent and retries so far."""
         with self._lock:
             return self._traffic
+
+    def now(self) -> datetime:
+        """The present instant, aware UTC; by the venue's clock where ours is ahead of it."""
+        return self.heard.held_back(datetime.now(UTC))
 
     def get(
         self,
@@ -198,7 +206,7 @@ class HttpClient:
     def _line(self) -> Line:
         # requests does not promise that threads can share a session.
         if not hasattr(self._lines, "one"):
-            self._lines.one = Line(self._venue, self._url, self._headers)
+            self._lines.one = Line(self._venue, self._url, self._headers, self.heard)
         line: Line = self._lines.one
         return line
 

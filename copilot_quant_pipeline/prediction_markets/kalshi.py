@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from heapq import nsmallest
@@ -77,6 +77,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Traffic,
 )
 from copilot_quant_pipeline.transport import path_part
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 URL = "https://external-api.kalshi.com/trade-api/v2"
 PATH = "/trade-api/v2"
@@ -114,11 +115,10 @@ class Kalshi:
         self,
         url: str = URL,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] | None = None,
         pace: Pace = PACE,
         wait: Wait | None = None,
     ) -> None:
-        self._clock = clock
         self._http = HttpClient(
             VENUE,
             url if urlsplit(url).path.strip("/") else url.rstrip("/") + PATH,
@@ -126,6 +126,7 @@ class Kalshi:
             wait=wait,
             witness=("/events", {"limit": 1}),
         )
+        self._clock = clock or self._http.now
         self._billing = Limiter(Rate(BILLED_A_SECOND, Duration.SECOND)) if pace == PACE else None
         self._events: dict[str, KalshiEvent] = {}
         # Events that this round was not answered for.
@@ -136,6 +137,11 @@ class Kalshi:
         self._cutoff: datetime | None = None
         self._cutoff_known = False
         self._lock = threading.Lock()
+
+    @property
+    def heard(self) -> VendorClock:
+        """What its answers say of the time."""
+        return self._http.heard
 
     @property
     def traffic(self) -> Traffic:

@@ -302,7 +302,7 @@ def _candle(candle: Mapping[str, Any], at: pa.Array, ticker: str, service: str) 
         _expect_seconds(_stamps([candle]))
         return pa.table([at, *_values([candle]), pa.array([service]), pa.nulls(1, pa.string())], schema=CANDLES)
     except _WRONG as error:
-        why = f"{ticker}: Kalshi's candle of {at[0].as_py():%Y-%m-%d %H:%M} UTC cannot be ({error})"
+        why = f"{ticker}: Kalshi's candle of {at[0].as_py():%Y-%m-%d %H:%M} UTC cannot be ({str(error)[:200]})"
         given = {"stamped_at": at, "fault": pa.array([why])}
         return pa.table([given.get(field.name, pa.nulls(1, field.type)) for field in CANDLES], schema=CANDLES)
 

@@ -62,6 +62,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Traffic,
 )
 from copilot_quant_pipeline.transport import path_part
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 if TYPE_CHECKING:
     from copilot_quant_pipeline.prediction_markets.formats import Asking
@@ -160,12 +161,17 @@ class Manifold:
         self,
         url: str = URL,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] | None = None,
         pace: Pace = PACE,
         wait: Wait | None = None,
     ) -> None:
         self._http = HttpClient(self.name, url, pace, wait=wait, witness=("/v0/markets", {"limit": 1}))
-        self._clock = clock
+        self._clock = clock or self._http.now
+
+    @property
+    def heard(self) -> VendorClock:
+        """What its answers say of the time."""
+        return self._http.heard
 
     @property
     def traffic(self) -> Traffic:

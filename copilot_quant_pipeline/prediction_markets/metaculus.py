@@ -60,6 +60,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Status,
     Traffic,
 )
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 if TYPE_CHECKING:
     from copilot_quant_pipeline.prediction_markets.formats import Asking
@@ -153,6 +154,11 @@ class Metaculus:
         headers = {"Authorization": f"Token {token}"}
         witness = ("/api/posts/", {"limit": 1})
         self._http = HttpClient(self.name, url, pace, headers=headers, wait=wait, witness=witness)
+
+    @property
+    def heard(self) -> VendorClock:
+        """What its answers say of the time."""
+        return self._http.heard
 
     @property
     def traffic(self) -> Traffic:
@@ -278,7 +284,7 @@ def _market(post: MetaculusPost) -> Market:
         venue=Metaculus.name,
         id=post.id,
         slug=post.id,
-        title=post.title,
+        title=post.title or post.id,
         category=next(iter(_categories(post.projects)), None),
         outcomes=outcomes,
         opened_at=question.open_time,

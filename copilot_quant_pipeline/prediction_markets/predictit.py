@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -51,6 +51,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Status,
     Traffic,
 )
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 if TYPE_CHECKING:
     from copilot_quant_pipeline.prediction_markets.formats import Asking
@@ -129,14 +130,19 @@ class PredictIt:
         self,
         url: str = URL,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] | None = None,
         pace: Pace = PACE,
         wait: Wait | None = None,
     ) -> None:
         self._http = HttpClient(self.name, url, pace, wait=wait)
-        self._clock = clock
+        self._clock = clock or self._http.now
         self._lock = threading.Lock()
         self._all: tuple[datetime, dict[str, Any] | VendorError] | None = None
+
+    @property
+    def heard(self) -> VendorClock:
+        """What its answers say of the time."""
+        return self._http.heard
 
     @property
     def traffic(self) -> Traffic:
@@ -256,7 +262,7 @@ def _market(record: PredictItMarket) -> Market:
         venue=PredictIt.name,
         id=record.id,
         slug=record.id,
-        title=record.name,
+        title=record.name or record.id,
         category=None,
         outcomes=_outcomes(record.contracts),
         opened_at=None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -121,6 +122,11 @@ def _metaculus() -> type[Venue]:
     return Metaculus
 
 
+def _pinned(settings: Settings) -> Callable[[], datetime] | None:
+    """The pinned clock; one that runs is read by the client itself, which holds it back by its venue's."""
+    return settings.now if settings.pinned_now else None
+
+
 _VENUES: Mapping[str, _Listed] = {
     "polymarket": _Listed(
         _polymarket,
@@ -128,11 +134,11 @@ _VENUES: Mapping[str, _Listed] = {
             "gamma_url": s.polymarket_gamma_url,
             "clob_url": s.polymarket_clob_url,
             "data_url": s.polymarket_data_url,
-            "clock": s.now,
+            "clock": _pinned(s),
         },
     ),
-    "kalshi": _Listed(_kalshi, lambda s: {"url": s.kalshi_url, "clock": s.now}),
-    "manifold": _Listed(_manifold, lambda s: {"url": s.manifold_url, "clock": s.now}),
-    "predictit": _Listed(_predictit, lambda s: {"url": s.predictit_url, "clock": s.now}),
+    "kalshi": _Listed(_kalshi, lambda s: {"url": s.kalshi_url, "clock": _pinned(s)}),
+    "manifold": _Listed(_manifold, lambda s: {"url": s.manifold_url, "clock": _pinned(s)}),
+    "predictit": _Listed(_predictit, lambda s: {"url": s.predictit_url, "clock": _pinned(s)}),
     "metaculus": _Listed(_metaculus, lambda s: {"url": s.metaculus_url, "token": s.expect_metaculus_token()}),
 }

@@ -33,6 +33,7 @@ from copilot_quant_pipeline.prediction_markets.prices import (
     settle_span,
     settlements_of,
     with_finer,
+    without_future,
 )
 from copilot_quant_pipeline.prediction_markets.registry import declaring, make_venue, semantics_of
 from copilot_quant_pipeline.prediction_markets.venue import (
@@ -179,7 +180,7 @@ class MarketSources:
         spans = plan_fetches(cells)
         markets = self._markets(spans, backfill)
         pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
-        hearing, beside = Hearing.of(self.warehouse, self._now), list[Settled]()
+        hearing, beside = Hearing.of(self.warehouse, self._now, self.held_back), list[Settled]()
         coarse = read_coarse(self.warehouse, PRICES.grid, [span.key for span in spans])
         asks = [
             self._ask(span, market, hearing, coarse.get(span.key, {}))
@@ -286,7 +287,24 @@ class MarketSources:
                 found.append(self._settled(beside, answer, stored, now))
         return found
 
+    def clocks(self) -> dict[str, datetime]:
+        """By venue what its clock says, of those that have told; none while ours is pinned."""
+        if self.settings.pinned_now is not None:
+            return {}
+        return {name: now for name, venue in self._made.items() if (now := venue.heard.now())}
+
+    def held_back(self, venue: str, instant: datetime) -> datetime:
+        """An instant of our clock; where that runs ahead of the venue's own, what it would be by that one."""
+        if self.settings.pinned_now is not None or venue not in self._made:
+            return instant
+        return self._made[venue].heard.held_back(instant)
+
     def _settled(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> Settled:
+        by_venue = self.held_back(ask.market.venue, now)
+        settled = self._judged(ask, answer, stored, by_venue)
+        return settled if by_venue == now else without_future(settled, by_venue.date(), ask.market.venue, now)
+
+    def _judged(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> Settled:
         found, source = (answer.found if answer else None), ask.market.venue + self._label
         evidence = self._evidence(ask, answer, stored)
         return settle_span(ask.span, ask.market, found, now=now, source=source, evidence=evidence)
@@ -321,7 +339,8 @@ class MarketSources:
 
     def _expects_more(self, ask: _Ask, answers: Mapping[str, _Answer], stored: _Extents) -> bool:
         answer = answers[ask.market.key]
-        return expects_more(ask.span, ask.market, answer.found, self._evidence(ask, answer, stored), self._now)
+        now = self.held_back(ask.market.venue, self._now)
+        return expects_more(ask.span, ask.market, answer.found, self._evidence(ask, answer, stored), now)
 
     def _seen_whole(self, asks: Sequence[_Ask], backfill: InBackfill | None) -> dict[str, _Answer]:
         """The answers for the whole lives of markets of which an asked day can only be told apart by the others."""
@@ -364,6 +383,7 @@ class MarketSources:
         last = max(end for _, end in windows.values())
         asked_at = self._now
         answers = self._points([ask.market for ask in asks], first, last)
+        asked_at = self.held_back(asks[0].market.venue, asked_at)
         for ask in asks:
             market = ask.market
             answer = answers[market.key] = self._with_memory(market, answers[market.key])

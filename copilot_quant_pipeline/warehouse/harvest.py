@@ -33,10 +33,13 @@ FAILURES = (
     "rejected",
     "vanished_at_source",
     "unknown_market",
+    # Its day is not over by the venue's clock, which ours is ahead of; or was so when it was recorded.
+    "not_over",
+    "distrusted",
 )
 
 # Failures that say nothing about the cell: the venue was out of reach or would not talk, and may again any minute.
-PASSING = ("rate_limited", "unavailable", "malformed_response")
+PASSING = ("rate_limited", "unavailable", "malformed_response", "not_over")
 
 # A cell that goes on failing is left red as GIVEN_UP, with the last true reason in its detail. Failures that pass do
 # not count as tries; where nothing else comes for a week, there is no venue any more. The three days are for whoever
