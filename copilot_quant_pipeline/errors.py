@@ -135,6 +135,8 @@ class Defect(Malformed):
 
 def storable(text: str) -> str:
     """The text as every table and page can hold it: of half a character (a lone surrogate) is shown that it is none."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
