@@ -6,6 +6,7 @@ Not here: asking and paging (kalshi.py), what to ask in one request (kalshi_wind
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
@@ -280,7 +281,8 @@ def parse_candles(candles: Any, ticker: str, service: str = LIVE) -> pa.Table:
         _expect_seconds(at)
         instants = pa.array(at, pa.timestamp("s", tz="UTC")).cast(CANDLES.field("stamped_at").type)
     except _WRONG as error:
-        raise Unreadable(f"{ticker}: Kalshi's candles cannot be read ({type(error).__name__}: {error})") from None
+        why = f"{ticker}: Kalshi's candles cannot be read ({type(error).__name__}: {error})"
+        return _with_timeless(candles, ticker, service, why)
     try:
         _expect_seconds(stamps)
         said = pa.repeat(service, len(at))
@@ -289,6 +291,40 @@ def parse_candles(candles: Any, ticker: str, service: str = LIVE) -> pa.Table:
         each = [_candle(candle, instants[n : n + 1], ticker, service) for n, candle in enumerate(candles)]
         table = pa.concat_tables(each)
     return table if np.all(np.diff(at) > 0) else table.take(_last_of_each(at))
+
+
+def _with_timeless(candles: Any, ticker: str, service: str, why: str) -> pa.Table:
+    """As `parse_candles`; a candle without a time lies between its neighbours, and spoils the days of both.
+
+    Raises:
+        Unreadable: No candle has a time.
+    """
+    stamps = [_stamp(candle) for candle in candles] if isinstance(candles, list) else []
+    known = [place for place, at in enumerate(stamps) if at is not None]
+    if not known or len(known) == len(stamps):
+        raise Unreadable(why)
+    around = [bisect(known, place) + step for place, at in enumerate(stamps) if at is None for step in (-1, 0)]
+    spoiled = sorted({stamps[known[one]] or 0 for one in around if 0 <= one < len(known)})
+    instants = pa.array(spoiled, pa.timestamp("s", tz="UTC")).cast(CANDLES.field("stamped_at").type)
+    bad = pa.table([_of_fault(field, instants, why) for field in CANDLES], schema=CANDLES)
+    table = pa.concat_tables([parse_candles([candles[place] for place in known], ticker, service), bad])
+    return table.take(_last_of_each(table["stamped_at"].cast(pa.int64()).to_numpy()))
+
+
+def _of_fault(field: pa.Field, instants: pa.Array, why: str) -> pa.Array:
+    given = {"stamped_at": instants, "fault": pa.repeat(why[:300], len(instants))}
+    return given.get(field.name, pa.nulls(len(instants), field.type))
+
+
+def _stamp(candle: Any) -> int | None:
+    """When a candle ends, in unix seconds; None where that cannot be read."""
+    try:
+        (stamp,) = _stamps([candle]).tolist()
+        at = stamp // 1000 if stamp >= _LAST else stamp
+        _expect_seconds(np.array([at], dtype=np.int64))
+    except _WRONG:
+        return None
+    return int(at)
 
 
 def _values(candles: Sequence[Mapping[str, Any]]) -> list[pa.Array]:

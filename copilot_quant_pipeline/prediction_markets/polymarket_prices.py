@@ -12,6 +12,7 @@ which moment it is, and for how long its service has it so finely.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, whole_number
+from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, shown, whole_number
 from copilot_quant_pipeline.errors import Malformed
 from copilot_quant_pipeline.prediction_markets.shapes import Number, Shape, Share
 from copilot_quant_pipeline.prediction_markets.venue import (
@@ -287,14 +288,48 @@ def _once_each(history: pa.Table) -> pa.Table:
 
 
 def _columns(points: Any, time_name: str, price_name: str, of: str) -> tuple[list[Any], list[Any]]:
-    try:
-        return [point[time_name] for point in points], [point[price_name] for point in points]
-    except (KeyError, TypeError):
-        raise Malformed(f"{of}: not a list of points with {time_name} and {price_name}: {str(points)[:80]}") from None
+    is_one = isinstance(points, list) and (
+        not points or any(isinstance(one, dict) and {time_name, price_name} <= one.keys() for one in points)
+    )
+    if not is_one:
+        raise Malformed(f"{of}: not a list of points with {time_name} and {price_name}: {shown(points)}")
+    told = [point if isinstance(point, dict) else {} for point in points]
+    return [point.get(time_name) for point in told], [point.get(price_name) for point in told]
+
+
+@dataclass(frozen=True)
+class _Timeless:
+    """In the place of a price: that its point's time cannot be read."""
+
+    given: str
+
+
+def _placed(
+    times: list[int | None], seconds: list[Any], prices: list[Any], grains: list[int], of: str
+) -> tuple[list[int], list[Any], list[int]]:
+    """Times, prices and grains; a point without a time lies between its neighbours, and spoils the days of both.
+
+    Raises:
+        Malformed: No point has a time.
+    """
+    known = [place for place, at in enumerate(times) if at is not None]
+    if not known:
+        raise Malformed(f"{of}: time {shown(seconds[0])} is not in unix seconds")
+    placed: list[tuple[int, Any, int]] = []
+    for place, at in enumerate(times):
+        if at is not None:
+            placed.append((at, prices[place], grains[place]))
+            continue
+        after = bisect(known, place)
+        around = [times[known[one]] for one in (after - 1, after) if 0 <= one < len(known)]
+        placed += [(one, _Timeless(shown(seconds[place])), grains[place]) for one in around if one is not None]
+    return [one for one, _, _ in placed], [price for _, price, _ in placed], [grain for _, _, grain in placed]
 
 
 def _history(seconds: list[Any], prices: list[Any], grains: list[int], service: Service, of: str) -> pa.Table:
-    times = np.array([_time(second, of) for second in seconds], dtype=np.int64)
+    told = [_time(second) for second in seconds]
+    placed, prices, grains = _placed(told, seconds, prices, grains, of) if None in told else (told, prices, grains)
+    times = np.array(placed, dtype=np.int64)
     in_milliseconds = times >= LAST_SECOND
     at = np.where(in_milliseconds, times // MILLI, times) * 1_000_000
     # Whoever tells the time in another unit than ever before may mean something else by the price, too.
@@ -323,16 +358,18 @@ def _faults(at: Any, times: Any, prices: list[Any], known: pa.Array, of: str) ->
 
 def _fault(microsecond: int, given: int, price: Any, of: str) -> str:
     when = f"{datetime.fromtimestamp(microsecond / 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if isinstance(price, _Timeless):
+        return f"{of}: time {price.given}, next to {when}, is not in unix seconds"
     if given >= LAST_SECOND:
         return f"{of}: time {given} ({when}) is in milliseconds"
     return f"{of}: price {str(price)[:40]!r} of {when} is no probability"
 
 
-def _time(given: Any, of: str) -> int:
+def _time(given: Any) -> int | None:
     """A time in whole unix seconds, or milliseconds; it may be text, or with a point that nothing follows."""
     number = given if type(given) is int else _whole(given)
     if number is None or not any(FIRST_SECOND <= one < LAST_SECOND for one in (number, number // MILLI)):
-        raise Malformed(f"{of}: time {str(given)[:40]!r} is not in unix seconds")
+        return None
     return number
 
 

@@ -428,3 +428,14 @@ def test_points_of_windows_are_one_table_by_outcome_and_time() -> None:
     assert table["outcome"].to_pylist() == ["Yes"] * 3 + ["No"] * 3
     at = table["stamped_at"].cast(pa.int64()).to_pylist()
     assert at[:3] == sorted(at[:3]) == at[3:]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"end_period_ts": "soon"}, {"end_period_ts": 10**30}, {"end_period_ts": [1]}, {}, 5, None]
+)
+def test_a_candle_without_a_time_spoils_the_day_of_its_neighbours_only(bad: Any) -> None:
+    candles: list[Any] = [{"end_period_ts": AT + 3600 * n, "price": {"close_dollars": "0.29"}} for n in range(96)]
+    candles[50] = bad
+    table = parse_candles(candles, "T")
+    assert [str(day) for day in faults([table])] == ["2026-01-14"]
+    assert table["fault"].null_count >= 93

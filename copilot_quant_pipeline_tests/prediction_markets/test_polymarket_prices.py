@@ -15,6 +15,7 @@ from copilot_quant_pipeline.errors import Malformed
 from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
     LONGEST_WINDOW,
     Stretch,
+    faults_in,
     gaps_in,
     parse_clob,
     parse_data,
@@ -129,3 +130,14 @@ def test_days_without_a_point_are_gaps_unless_hardly_lived() -> None:
         (START + timedelta(days=2), START + timedelta(days=3)),
         (START + timedelta(days=3), START + timedelta(days=4)),
     ]
+
+
+@pytest.mark.parametrize("bad", [{"t": "soon", "p": 1}, {"t": 10**30, "p": 1}, {"t": [1], "p": 1}, {}, 5, None])
+def test_a_point_without_a_time_spoils_the_day_of_its_neighbours_only(bad: Any) -> None:
+    points: list[Any] = [{"t": 1_768_194_000 + 3600 * n, "p": Decimal("0.29")} for n in range(96)]
+    points[50] = bad
+    table = parse_clob(points, "market")
+    spoiled = faults_in({Outcome("Yes"): [table]})
+    assert [str(day) for day in spoiled] == ["2026-01-14"]
+    assert "is not in unix seconds" in next(iter(spoiled.values()))
+    assert table["fault"].null_count == 95
