@@ -16,6 +16,10 @@ class UserError(Exception):
     """Something the user can put right; the message is one line that says what is wrong and what to do."""
 
 
+class BusyError(UserError):
+    """Somebody else holds what is needed, and has for longer than one was ready to wait; nothing is wrong with it."""
+
+
 class VendorError(Exception):
     """A vendor did not give what was asked; `reason` is the word a cell carries for it.
 

@@ -55,6 +55,7 @@ class Settings:
         metaculus_token: what Metaculus knows an account by.
         landing_ttl: how long a kept vendor response is good for.
         lock_timeout: how long to wait for another process that is writing, in seconds.
+        wait: how long to wait for a turn at a pool, whose runs talk to a venue one at a time, in seconds.
         heal_cells: how many cells one tick of healing asks for at most.
         alert_urls: where alerts are sent, as apprise writes addresses; without any they are logged.
         dagit_url: where alerts say that Dagit is.
@@ -83,6 +84,7 @@ class Settings:
     metaculus_token: str | None = field(default=None, repr=False)
     landing_ttl: timedelta = timedelta(hours=6)
     lock_timeout: float = 120.0
+    wait: float = 7_200.0
     heal_cells: int = 50_000
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
     dagit_url: str = "http://127.0.0.1:3000"
@@ -128,6 +130,7 @@ class Settings:
             metaculus_token=read.text("METACULUS_TOKEN"),
             landing_ttl=read.parsed("LANDING_TTL", _hours, cls.landing_ttl, "6 (hours)"),
             lock_timeout=read.parsed("LOCK_TIMEOUT", _positive, cls.lock_timeout, "120 (seconds)"),
+            wait=read.parsed("WAIT", _positive, cls.wait, "7200 (seconds)"),
             heal_cells=read.parsed("HEAL_CELLS", _count, cls.heal_cells, "50000"),
             alert_urls=read.parsed("ALERT_URLS", _urls, cls.alert_urls, "json://localhost:8080/hook", secret=True),
             dagit_url=read.parsed("DAGIT_URL", _url, cls.dagit_url, cls.dagit_url),
@@ -151,6 +154,7 @@ class Settings:
             "METACULUS_TOKEN": self.metaculus_token,
             "LANDING_TTL": str(self.landing_ttl / timedelta(hours=1)),
             "LOCK_TIMEOUT": str(self.lock_timeout),
+            "WAIT": str(self.wait),
             "HEAL_CELLS": str(self.heal_cells),
             "ALERT_URLS": " ".join(self.alert_urls) or None,
             "DAGIT_URL": self.dagit_url,

@@ -6,7 +6,7 @@ Not here: the commands (settling, upkeep, quarantine, instruments, warnings, ser
 functions, so that `--help` answers at once.
 
 Exit codes: 0 every asked cell is settled; 1 some failed (they are listed) or the program broke; 2 wrong usage or a
-setting to put right, told in one line; 130 interrupted.
+setting to put right, told in one line; 75 somebody else has what is needed, to be tried again later; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ import typer
 
 from copilot_quant_pipeline.cli import exporting, instruments, quarantine, serving, settling, upkeep, warnings
 from copilot_quant_pipeline.cli.platform import InterruptedByUserError
-from copilot_quant_pipeline.errors import UserError, VendorError
+from copilot_quant_pipeline.errors import BusyError, UserError, VendorError
 from copilot_quant_pipeline.settings import keep_loopback_off_proxies
+
+# As sysexits.h has it: EX_TEMPFAIL.
+TRY_AGAIN = 75
 
 app = typer.Typer(
     name="copilot-quant",
@@ -68,6 +71,8 @@ def main() -> None:
     keep_loopback_off_proxies()
     try:
         sys.exit(app(standalone_mode=False) or 0)
+    except BusyError as error:
+        _fail(str(error), TRY_AGAIN)
     except UserError as error:
         _fail(str(error), 2)
     except VendorError as error:
@@ -75,6 +80,8 @@ def main() -> None:
     except (InterruptedByUserError, typer.Abort):
         _fail("interrupted; what was settled stays settled, the same command goes on from there.", 130)
     except Exception as error:
+        if "database is locked" in str(error):  # one of Dagster's files
+            _fail(f"another process writes to the home's history for too long ({error}).", TRY_AGAIN)
         usage = getattr(error, "format_message", None)  # only what typer raises for wrong usage has one
         if not usage:
             _fail(f"broke with {type(error).__name__}: {error} (--verbose shows where)", 1)

@@ -19,7 +19,7 @@ from dagster_duckdb import DuckDBResource
 
 from copilot_quant_pipeline.grid.axes import AXIS_OF, DATE, partition_key
 from copilot_quant_pipeline.grid.cells import Cell
-from copilot_quant_pipeline.ledger.recording import fold_cells, record_beside, record_cells
+from copilot_quant_pipeline.ledger.recording import close_account, fold_cells, record_beside, record_cells
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.tables import TABLES, GridTable, Table, View
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
@@ -110,6 +110,7 @@ class GridIOManager(dg.IOManager):
         paint_refuted(context.step_context, context.asset_key, table, settled)
         self._record(context, settled.cells, changes, all_good=failed.num_rows == 0)
         if failed.num_rows:
+            close_account(context)
             raise _failure(failed, settled.cells.num_rows, changes)
 
     def _record(
