@@ -23,6 +23,7 @@ from copilot_quant_pipeline.prediction_markets.assets import build_prediction_ma
 from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
 from copilot_quant_pipeline.settings import Settings, keep_loopback_off_proxies
+from copilot_quant_pipeline.upkeep.accounts_sensor import build_accounts_sensor
 from copilot_quant_pipeline.upkeep.backfill import RUN_LOGGER
 from copilot_quant_pipeline.upkeep.checks import build_upkeep_checks
 from copilot_quant_pipeline.upkeep.freshness import with_policies
@@ -45,7 +46,7 @@ def build_definitions(settings: Settings, **resource_overrides: object) -> dg.De
         assets=[*assets, build_history(settings)],
         asset_checks=[*build_checks(), *build_upkeep_checks(settings)],
         schedules=build_schedules(settings),
-        sensors=[build_heal_sensor(settings), *build_newcomers(settings), build_alerts(settings)],
+        sensors=[build_heal_sensor(settings), build_accounts_sensor(settings), *build_newcomers(settings), build_alerts(settings)],
         resources={**_resources(settings), **resource_overrides},
         # A run is one step that mostly waits for a vendor: another process per step is only slower.
         executor=dg.in_process_executor,

@@ -78,7 +78,7 @@ _INDEX_PAGE_BYTES, _RUN_PAGE_BYTES = 16_384, 1_024
 
 # Dagster's own pause grows to 15 s, and it asks all the while whether it is over, which takes a whole core. So who has
 # to wait waits here: a run of a line takes but seconds.
-_LOOK_AGAIN_SECONDS, _WAIT_SECONDS = 0.05, 0.5
+_LOOK_AGAIN_SECONDS, _WAIT_SECONDS = 0.1, 0.5
 
 # What a run's own file needs of Dagster's eleven tables and twelve indexes, each of which takes a page: its events and
 # where they are by type, and the empty table from which Dagster's own storage deletes a run's tags. An asset's events
