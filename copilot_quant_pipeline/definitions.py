@@ -46,7 +46,12 @@ def build_definitions(settings: Settings, **resource_overrides: object) -> dg.De
         assets=[*assets, build_history(settings)],
         asset_checks=[*build_checks(), *build_upkeep_checks(settings)],
         schedules=build_schedules(settings),
-        sensors=[build_heal_sensor(settings), build_accounts_sensor(settings), *build_newcomers(settings), build_alerts(settings)],
+        sensors=[
+            build_heal_sensor(settings),
+            build_accounts_sensor(settings),
+            *build_newcomers(settings),
+            build_alerts(settings),
+        ],
         resources={**_resources(settings), **resource_overrides},
         # A run is one step that mostly waits for a vendor: another process per step is only slower.
         executor=dg.in_process_executor,

@@ -1,6 +1,6 @@
-"""Where Dagster's SQLite files of a home are: runs and schedules, whatever the home is called.
+"""Where Dagster's SQLite files of a home are, and how they are opened, whatever the home is called.
 
-Here: the storages of runs and of schedules that dagster.yaml names, and how a path is written as a URL.
+Here: the storages of runs and of schedules that dagster.yaml names, how a path is written as a URL, kept connections.
 Not here: the event log (sqlite.py).
 
 Dagster writes a path into a URL as it is; SQLAlchemy reads `%20` in it as a blank and what follows a `?` as options.
@@ -9,16 +9,27 @@ Dagster writes a path into a URL as it is; SQLAlchemy reads `%20` in it as a bla
 from __future__ import annotations
 
 import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
+from dagster._core.storage.sql import ALEMBIC_SCRIPTS_LOCATION, AlembicVersion, create_engine
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import QueuePool
 
 from copilot_quant_pipeline.errors import UserError
 
@@ -32,8 +43,60 @@ def url_of(base_dir: str, name: str) -> str:
     return f"sqlite:///{''.join(c if not c.isascii() else quote(c, safe=_AS_IT_IS) for c in str(path))}"
 
 
+def versions_of(config: Config, connection: Connection) -> AlembicVersion:
+    """A file's version and the newest, in the place of Dagster's `check_alembic_revision`."""
+    return MigrationContext.configure(connection).get_current_revision(), newest_version(_location(config))
+
+
+def _location(config: Config) -> str:
+    return str(config.get_main_option("script_location"))
+
+
+@lru_cache
+def newest_version(location: str = ALEMBIC_SCRIPTS_LOCATION) -> str:
+    """The newest version of Dagster's tables: scripts are run to find it, 80 of them, so once a process.
+
+    Raises:
+        RuntimeError: Another Dagster than the one this was written for.
+    """
+    config = Config()
+    config.set_main_option("script_location", location)
+    version = ScriptDirectory.from_config(config).get_current_head()
+    if version is None:
+        raise RuntimeError("This Dagster does not tell the version of its tables.")
+    return version
+
+
 for _module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
     setattr(_module, "create_db_conn_string", url_of)  # noqa: B010 the module's own name for it is not exported
+    setattr(_module, "check_alembic_revision", versions_of)  # noqa: B010
+
+
+def kept_engine(owner: object, url: str) -> Engine:
+    """An engine for one file that keeps a connection between uses, until its owner is gone.
+
+    Dagster's own opens the file anew each time; whoever closes it last has SQLite write all of its log into it.
+    """
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=-1,
+        connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
+    )
+    weakref.finalize(owner, engine.dispose)
+    _kept.add(engine)
+    return engine
+
+
+def _forget_connections() -> None:
+    for engine in _kept:
+        engine.dispose(close=False)
+
+
+# SQLite's connections do not survive a fork.
+_kept: weakref.WeakSet[Engine] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_forget_connections)
 
 
 def dagster_home(base_dir: str) -> Path:
@@ -50,7 +113,23 @@ def dagster_home(base_dir: str) -> Path:
     return Path(home)
 
 
-class HomeRunStorage(SqliteRunStorage):
+class _Kept:
+    """Opens a storage's file once."""
+
+    _conn_string: str
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection in a transaction, which is committed at the end."""
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return kept_engine(self, self._conn_string)
+
+
+class HomeRunStorage(_Kept, SqliteRunStorage):
     """Dagster's SQLite storage of runs; a relative `base_dir` is meant from DAGSTER_HOME."""
 
     @classmethod
@@ -60,7 +139,7 @@ class HomeRunStorage(SqliteRunStorage):
         return cls.from_local(str(dagster_home(base_dir) / base_dir), inst_data)
 
 
-class HomeScheduleStorage(SqliteScheduleStorage):
+class HomeScheduleStorage(_Kept, SqliteScheduleStorage):
     """Dagster's SQLite storage of schedules and sensors; a relative `base_dir` is meant from DAGSTER_HOME."""
 
     @classmethod

@@ -18,7 +18,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from alembic.script import ScriptDirectory
 from dagster import AssetKey, DagsterEventType, DagsterInstance
 from dagster._core.errors import raise_execution_interrupts
 from dagster._core.events.log import EventLogEntry
@@ -29,9 +28,9 @@ from dagster._core.storage.event_log.schema import (
     PendingStepsTable,
     SqlEventLogStorageTable,
 )
-from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
-from dagster._core.storage.sql import create_engine, get_alembic_config
+from dagster._core.storage.sql import create_engine
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.types.pagination import PaginatedResults
 from dagster._serdes import ConfigurableClassData
 from dagster._utils.concurrency import ConcurrencyClaimStatus
@@ -66,7 +65,7 @@ from copilot_quant_pipeline.ledger.events import (
     chunks,
 )
 from copilot_quant_pipeline.ledger.forgetting import find_events_of, forget, forget_last
-from copilot_quant_pipeline.ledger.places import dagster_home
+from copilot_quant_pipeline.ledger.places import dagster_home, kept_engine, newest_version
 from copilot_quant_pipeline.ledger.run_lives import is_over, note_process, release, told
 from copilot_quant_pipeline.ledger.turns import Patience, Turn
 
@@ -108,10 +107,10 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         # Dagster batches what it emits cell by cell only where this is set.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
-        # An engine without a pool holds no connection, so it can be kept, and survives a fork.
         self._engine = lru_cache(maxsize=16)(self._new_engine)
         self.patience = Patience()
         self._turns: dict[tuple[str, str], Turn] = {}
+        self._tables: set[str] = set()
         self._home = None if Path(base_dir).is_absolute() else dagster_home(base_dir)
         super().__init__(str((self._home or Path()) / base_dir), inst_data)
 
@@ -309,17 +308,24 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
             conn.commit()
 
     def _new_engine(self, shard: str) -> Engine:
-        engine = create_engine(self.conn_string_for_shard(shard), poolclass=NullPool)
         is_index = shard == INDEX_SHARD_NAME
+        url = self.conn_string_for_shard(shard)
+        engine = kept_engine(self, url) if is_index else _engine_of_run(url)
         size = _INDEX_PAGE_BYTES if is_index else _RUN_PAGE_BYTES
         before = [f"pragma page_size = {size}", *([_GIVES_BACK_PAGES] if is_index else [])]
-
-        def prepare(conn: Any, _: object) -> None:
-            for pragma in (f"pragma busy_timeout = {int(self.patience.lock_timeout * 1_000)}", *before):
-                conn.execute(pragma)
-
-        sqlalchemy_event.listen(engine, "connect", prepare)
+        sqlalchemy_event.listen(engine, "connect", lambda conn, _: [conn.execute(pragma) for pragma in before])
+        sqlalchemy_event.listen(engine, "checkout", self._be_patient)
         return engine
+
+    def _be_patient(self, connection: Any, *_: object) -> None:
+        # At each use: a kept connection may be older than what was said.
+        connection.execute(f"pragma busy_timeout = {int(self.patience.lock_timeout * 1_000)}")
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether the index has a table; Dagster's own looks each time, and no table ever goes."""
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
 
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
         # Dagster's constructor brings an engine of its own for the index.
@@ -352,7 +358,7 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         with making, engine.connect() as conn:
             conn.exec_driver_sql("pragma journal_mode = wal")
             conn.exec_driver_sql(_VERSION_TABLE)
-            conn.exec_driver_sql(_VERSION, (_newest_version(),))
+            conn.exec_driver_sql(_VERSION, (newest_version(),))
             conn.execute(CreateTable(AssetEventTagsTable, if_not_exists=True))
             conn.execute(CreateTable(SqlEventLogStorageTable, if_not_exists=True))
             conn.exec_driver_sql(_EVENTS_BY_TYPE)
@@ -429,14 +435,9 @@ def _names_cells(event: EventLogEntry) -> bool:
     return data.partition is not None or data.partitions_subset is not None
 
 
-@lru_cache(maxsize=1)
-def _newest_version() -> str:
-    """The version of Dagster's tables, under which its migrations find a run's own file up to date."""
-    config = get_alembic_config(sqlite_event_log.__file__)
-    version = ScriptDirectory.from_config(config).get_current_head()
-    if version is None:
-        raise RuntimeError("This Dagster does not tell the version of its tables.")
-    return version
+def _engine_of_run(url: str) -> Engine:
+    # There are thousands of such files, and they are removed one day: no connection is kept.
+    return create_engine(url, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
 
 
 def _insert(conn: Connection, rows: Sequence[Row]) -> int:
