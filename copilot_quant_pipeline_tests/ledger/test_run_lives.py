@@ -78,17 +78,18 @@ def test_runs_of_the_version_before_end_with_their_process_under_whatever_name_o
     gone.wait()
     lives = begun_before(ledger, f"container-1:{this.pid}:{this.create_time():.2f}")
     dead = begun_before(ledger, f"container-2:{gone.pid}:{this.create_time():.2f}")
-    # Somebody else has its pid by now.
-    reused = begun_before(ledger, f"container-1:{this.pid}:{this.create_time() - 3_600:.2f}")
-    assert set(release_dead_runs(ledger)) == {dead.run_id, reused.run_id}
-    # The clock was set, by which the same process seems to have begun at another time; it has a file of the home open.
-    with (Path(ledger.root_directory).parent / "a.log").open("w"):
+    with (
+        subprocess.Popen(["sleep", "60"]) as other,
+        (Path(ledger.root_directory).parent / "a.log").open("w"),
+    ):
+        # Somebody else has its pid by now.
+        reused = begun_before(ledger, f"container-1:{other.pid}:{this.create_time() - 3_600:.2f}")
+        # The clock was set, by which a process seems to have begun at another time; it has a file of the home open.
         stepped = begun_before(ledger, f"container-1:{this.pid}:{this.create_time() - 60:.2f}")
-        assert release_dead_runs(ledger) == []
-    assert release_dead_runs(ledger) == [stepped.run_id]
-    left = ledger.get_run_by_id(lives.run_id)
-    assert left is not None
-    assert left.status is DagsterRunStatus.STARTED
+        assert set(release_dead_runs(ledger)) == {dead.run_id, reused.run_id}
+        other.kill()
+    left = [ledger.get_run_by_id(run.run_id) for run in (lives, stepped)]
+    assert [run.status for run in left if run] == [DagsterRunStatus.STARTED] * 2
 
 
 def test_a_retry_is_not_taken_for_the_run_of_the_dead_process_it_follows(ledger: dg.DagsterInstance) -> None:
