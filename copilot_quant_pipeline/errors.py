@@ -11,9 +11,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from copilot_quant_pipeline.redaction import redacted
+
 
 class UserError(Exception):
     """Something the user can put right; the message is one line that says what is wrong and what to do."""
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class BusyError(UserError):
@@ -28,6 +33,10 @@ class VendorError(Exception):
 
     reason: str = "vendor_error"
     transient: bool = False
+
+    def __str__(self) -> str:
+        # Whatever a venue or a library below says is stored, logged and sent as text: it is made safe here.
+        return redacted(super().__str__())
 
 
 class NotFound(VendorError):
@@ -102,6 +111,10 @@ class Unavailable(VendorError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooSlow(Unavailable):
+    """The vendor began to answer, or did not even, and was not through within the deadline of a request."""
 
 
 class Malformed(VendorError):

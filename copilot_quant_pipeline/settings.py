@@ -7,14 +7,19 @@ Not here: anything computed from data. No other module reads the environment for
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, MutableMapping
+import re
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
 from copilot_quant_pipeline.calendar import FIRST_DATE
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.gate.names import names_of
+from copilot_quant_pipeline.links import expect_mounted
+from copilot_quant_pipeline.redaction import hide, secrets_of_proxy, secrets_of_url
 
 Source = Literal["sandbox", "live"]
 T = TypeVar("T")
@@ -32,7 +37,29 @@ VENUE_URLS = (
     "metaculus_url",
 )
 
+# Of a home's path: what others take for a pattern.
+_PATTERN = {
+    "?": "DuckDB finds no file",
+    "*": "Dagster finds the settings of other homes",
+    "[": "Dagster does not find its settings",
+}
+
+# SQLite takes 512 bytes, of which dagster/history/runs/<run>.db-journal and a slash take 70.
+_LONGEST_HOME = 440
+
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+# Variables whose value is a secret, or an address that is one, by how they end.
+_SECRET = re.compile(r"COPILOT_QUANT_\w*(TOKEN|KEY|SECRET|PASSWORD)$")
+_SECRET_URLS = ("COPILOT_QUANT_ALERT_URLS", "COPILOT_QUANT_HEARTBEAT_URL")
+
+_USER = r"(?:[\w.~!$&'()*+,;=:-]|%[0-9a-f]{2})*@"
+_PROXY = re.compile(
+    rf"(?:(?P<scheme>[a-z0-9]+)://)?(?:{_USER})?(?:[\w.-]+|\[[0-9a-f:.]+\])(?::\d{{1,5}})?/?",
+    re.IGNORECASE | re.ASCII,
+)
+_SOCKS = ("socks4", "socks4a", "socks5", "socks5h")
 
 
 @dataclass(frozen=True)
@@ -56,8 +83,15 @@ class Settings:
         landing_ttl: how long a kept vendor response is good for.
         lock_timeout: how long to wait for another process that is writing, in seconds.
         wait: how long to wait for a turn at a pool, whose runs talk to a venue one at a time, in seconds.
+        logs_days: how long a command's log is kept,
+        landing_days: how long a vendor response, at least for as long as it is good,
+        quarantine_days: and how long a proposal that was decided.
         heal_cells: how many cells one tick of healing asks for at most.
         alert_urls: where alerts are sent, as apprise writes addresses; without any they are logged.
+        hosts: names by which Dagit may be asked besides loopback's and the address it is served at.
+        token: what whoever opens Dagit has to show once; None asks nobody.
+        reports: whether what happened to assets that are no grid may be reported to Dagit from outside.
+        heartbeat_url: called after each good tick of `ui`, so that another machine notices when there are none.
         dagit_url: where alerts say that Dagit is.
         pinned_now: an instant that stands in for the clock, for rehearsals and tests; None is the clock.
     """
@@ -85,19 +119,32 @@ class Settings:
     landing_ttl: timedelta = timedelta(hours=6)
     lock_timeout: float = 120.0
     wait: float = 7_200.0
+    logs_days: int = 90
+    landing_days: int = 30
+    quarantine_days: int = 365
     heal_cells: int = 50_000
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
+    hosts: tuple[str, ...] = ()
+    token: str | None = field(default=None, repr=False)
+    reports: bool = False
+    heartbeat_url: str | None = field(default=None, repr=False)
     dagit_url: str = "http://127.0.0.1:3000"
     pinned_now: datetime | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no environment could hand to another process."""
+        """Have its secrets hidden from now on; refuse what no environment could hand to another process."""
+        hide(secrets_in(self.environment()))
         if not self.markets_venues:
             raise UserError("no venue is followed; write for example COPILOT_QUANT_MARKETS_VENUES=polymarket,kalshi.")
-        if "?" in str(self.home.absolute()):
+        if odd := [character for character in _PATTERN if character in str(self.home.absolute())]:
             raise UserError(
-                f"the home {self.home} has a ? in its path, after which DuckDB finds no file;"
+                f"the home {self.home} has a {odd[0]} in its path, by which {_PATTERN[odd[0]]};"
                 " give another with --home DIR or COPILOT_QUANT_HOME."
+            )
+        if len(os.fsencode(self.home.absolute())) > _LONGEST_HOME:
+            raise UserError(
+                f"the home's path is longer than {_LONGEST_HOME} bytes, with which SQLite cannot open all files of it;"
+                " give a shorter one with --home DIR or COPILOT_QUANT_HOME."
             )
         if self.equities_start < FIRST_DATE:
             raise UserError(
@@ -116,9 +163,10 @@ class Settings:
         """
         read = _Reader(os.environ if environ is None else environ)
         chosen = _source(source or read.text("SOURCE") or "sandbox")
+        given = home or Path(read.text("HOME") or f"data/{chosen}")
         return cls(
             source=chosen,
-            home=(home or Path(read.text("HOME") or f"data/{chosen}")).expanduser().resolve(),
+            home=expect_mounted(given.expanduser().absolute()).resolve(),
             equities_start=read.parsed("EQUITIES_START", date.fromisoformat, cls.equities_start, "2020-01-01"),
             closed=read.parsed("CLOSED", _dates, cls.closed, "2026-09-10,2026-09-11"),
             markets_start=read.parsed("MARKETS_START", date.fromisoformat, cls.markets_start, "2024-01-01"),
@@ -131,8 +179,15 @@ class Settings:
             landing_ttl=read.parsed("LANDING_TTL", _hours, cls.landing_ttl, "6 (hours)"),
             lock_timeout=read.parsed("LOCK_TIMEOUT", _positive, cls.lock_timeout, "120 (seconds)"),
             wait=read.parsed("WAIT", _positive, cls.wait, "7200 (seconds)"),
+            logs_days=read.parsed("LOGS_DAYS", _count, cls.logs_days, "90"),
+            landing_days=read.parsed("LANDING_DAYS", _count, cls.landing_days, "30"),
+            quarantine_days=read.parsed("QUARANTINE_DAYS", _count, cls.quarantine_days, "365"),
             heal_cells=read.parsed("HEAL_CELLS", _count, cls.heal_cells, "50000"),
             alert_urls=read.parsed("ALERT_URLS", _urls, cls.alert_urls, "json://localhost:8080/hook", secret=True),
+            hosts=read.parsed("HOSTS", names_of, cls.hosts, "dagit.example.com,10.0.0.5"),
+            token=read.parsed("TOKEN", _token, cls.token, "what `openssl rand -hex 16` prints", secret=True),
+            reports=read.parsed("REPORTS", _switch, cls.reports, "on"),
+            heartbeat_url=read.parsed("HEARTBEAT_URL", _url, None, "https://hc-ping.com/...", secret=True),
             dagit_url=read.parsed("DAGIT_URL", _url, cls.dagit_url, cls.dagit_url),
             pinned_now=read.parsed("NOW", _instant, cls.pinned_now, "2024-03-28T22:00:00Z"),
             **{name: read.parsed(name.upper(), _url, None, "http://127.0.0.1:8750") for name in VENUE_URLS},
@@ -155,8 +210,15 @@ class Settings:
             "LANDING_TTL": str(self.landing_ttl / timedelta(hours=1)),
             "LOCK_TIMEOUT": str(self.lock_timeout),
             "WAIT": str(self.wait),
+            "LOGS_DAYS": str(self.logs_days),
+            "LANDING_DAYS": str(self.landing_days),
+            "QUARANTINE_DAYS": str(self.quarantine_days),
             "HEAL_CELLS": str(self.heal_cells),
             "ALERT_URLS": " ".join(self.alert_urls) or None,
+            "HOSTS": ",".join(self.hosts) or None,
+            "TOKEN": self.token,
+            "REPORTS": "on" if self.reports else "off",
+            "HEARTBEAT_URL": self.heartbeat_url,
             "DAGIT_URL": self.dagit_url,
             "NOW": self.pinned_now.isoformat() if self.pinned_now else None,
             **{name.upper(): getattr(self, name) for name in VENUE_URLS},
@@ -217,13 +279,56 @@ def keep_loopback_off_proxies(environ: MutableMapping[str, str] = os.environ) ->
     Stand-ins, the sandbox and Dagster's own servers are on loopback, where no proxy reaches them; curl and requests
     would ask it all the same.
     """
-    if not any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in environ):
+    if not any(name.lower() in _PROXIES for name in environ):
         return
     exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     hosts = [host.strip() for host in exempt.split(",") if host.strip()]
     if hosts != ["*"]:
         exempt = ",".join(dict.fromkeys([*hosts, *_LOOPBACK]))
     environ["no_proxy"] = environ["NO_PROXY"] = exempt
+
+
+def hide_secrets(environ: Mapping[str, str] = os.environ) -> None:
+    """Have every text of this process hide what the environment's variables hold of secrets, valid or not."""
+    hide(secrets_in(environ))
+
+
+def secrets_in(environ: Mapping[str, str]) -> Iterator[str]:
+    """The secrets that variables hold: tokens, addresses of channels, the users' parts of URLs and proxies."""
+    for name, value in environ.items():
+        if name.lower() in _PROXIES:
+            yield from secrets_of_proxy(value)
+        elif _SECRET.match(name):
+            yield value
+        elif name.startswith("COPILOT_QUANT_") and name.endswith(("_URL", "_URLS")):
+            for url in value.split():
+                yield from secrets_of_url(url, is_secret=name in _SECRET_URLS)
+
+
+def expect_proxies(environ: Mapping[str, str] = os.environ) -> None:
+    """See that each library will read the addresses of proxies alike: some tell a wrong one with its password.
+
+    Raises:
+        UserError: One of them is no address, or of a kind that cannot be used; the line does not tell it.
+    """
+    for name, value in environ.items():
+        if name.lower() in _PROXIES and value.strip():
+            _expect_proxy(name, value.strip())
+
+
+def _expect_proxy(name: str, value: str) -> None:
+    found = _PROXY.fullmatch(value)
+    scheme = (found["scheme"] or "http").lower() if found else ""
+    if scheme not in ("http", "https", *_SOCKS):
+        raise UserError(
+            f"{name} is no address of a proxy: write http://host:port, with user:password@ before the host where it"
+            " asks for them, in which %40 stands for @, %3A for :, %2F for / and %25 for %."
+        )
+    if scheme in _SOCKS and find_spec("socks") is None:
+        raise UserError(
+            f"{name} names a {scheme} proxy, which needs PySocks: install it with pip install pysocks, or name an"
+            " HTTP proxy."
+        )
 
 
 @dataclass(frozen=True)
@@ -289,6 +394,19 @@ def _urls(value: str) -> tuple[str, ...]:
     if not all("://" in url for url in urls):
         raise ValueError(value)
     return urls
+
+
+def _token(value: str) -> str:
+    # What a header and a URL can carry.
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        raise ValueError(value)
+    return value
+
+
+def _switch(value: str) -> bool:
+    if value.lower() not in ("on", "off"):
+        raise ValueError(value)
+    return value.lower() == "on"
 
 
 def _words(value: str) -> tuple[str, ...]:

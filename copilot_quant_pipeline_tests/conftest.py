@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as examples
 
+from copilot_quant_pipeline import redaction
 from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
 from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.warehouse import connections
 
 RECORDED = Path(__file__).parents[2] / "shared" / "recorded"
 
@@ -22,6 +25,12 @@ NOW = datetime(2024, 3, 29, 14, 0, tzinfo=UTC)
 # How fast a machine is, or how much else it does, is no property of the code.
 examples.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 examples.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process knows the secrets of its settings until it ends; a test, those of its own."""
+    monkeypatch.setattr(redaction, "_known", redaction._Known())
 
 
 @pytest.fixture(scope="session")
@@ -52,5 +61,14 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def unused(settings: Settings, unused_dagster: Path) -> Settings:
     """Of a home that was opened once, and nothing else."""
+    settings.home.mkdir(mode=0o700)
     shutil.copytree(unused_dagster, settings.dagster_home)
     return settings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_a_warehouse() -> Iterator[None]:
+    """Some rows are computed as fast by one thread as by one a core, and test processes share the cores."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connections, "SESSION", (*connections.SESSION, "set threads = 1"))
+        yield

@@ -33,6 +33,9 @@ URLS = st.none() | st.integers(1, 65535).map(lambda port: f"http://127.0.0.1:{po
         [(), ("json://127.0.0.1:8080/hook",), ("slack://a/b/c", "mailto://me:x@h.example/?to=a,b")]
     ),
     dagit_url=st.sampled_from(["http://127.0.0.1:3000", "https://dagit.example"]),
+    hosts=st.sampled_from([(), ("dagit.example", "10.0.0.5", "2001:db8::1")]),
+    token=st.none() | st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1),
+    reports=st.booleans(),
     pinned_now=st.none() | st.datetimes(datetime(2000, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     urls=st.fixed_dictionaries(dict.fromkeys(VENUE_URLS, URLS)),
 )
@@ -48,6 +51,9 @@ def test_every_setting_has_its_variable() -> None:
         markets_ids=("kalshi:KXFED-24NOV-T4.75",),
         metaculus_token="a1",  # noqa: S106
         alert_urls=("json://127.0.0.1:8080/hook",),
+        hosts=("dagit.example",),
+        token="a2",  # noqa: S106
+        heartbeat_url="http://127.0.0.1:8080/beat",
         pinned_now=NOW,
     ).with_venues_at("http://here")
     # `pinned_now` is the one whose variable is not its name: it reads COPILOT_QUANT_NOW.
@@ -74,6 +80,8 @@ def test_without_variables_the_sandbox_is_simulated_from_its_defaults(tmp_path: 
         ("LOCK_TIMEOUT", "inf", "120 (seconds)"),
         ("NOW", "2024-03-28T22:00:00", "2024-03-28T22:00:00Z"),
         ("DAGIT_URL", "localhost:3000", "http://127.0.0.1:3000"),
+        ("HOSTS", "*", "dagit.example.com,10.0.0.5"),
+        ("REPORTS", "maybe", "on"),
         *((name.upper(), "127.0.0.1:9604/trade-api/v2", "http://127.0.0.1:8750") for name in VENUE_URLS),
         ("KALSHI_URL", "ftp://kalshi", "http://127.0.0.1:8750"),
         ("YAHOO_URL", "http:///path", "http://127.0.0.1:8750"),

@@ -21,6 +21,8 @@ from copilot_quant_pipeline.alerts.incidents import Incident
 from copilot_quant_pipeline.alerts.runs import RunFailure
 from copilot_quant_pipeline.alerts.wording import Letter
 from copilot_quant_pipeline.home import write_whole
+from copilot_quant_pipeline.links import expect_mounted
+from copilot_quant_pipeline.redaction import presentable_json
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ class BookFile:
     def read(self) -> Book:
         """The book as last written; a new one where there is none or it cannot be read (it is then put aside)."""
         try:
-            return _shape().validate_json(self.path.read_bytes())
+            return _shape().validate_json(expect_mounted(self.path).read_bytes())
         except FileNotFoundError:
             return Book()
         except ValidationError:
@@ -83,7 +85,7 @@ class BookFile:
 
     def write(self, book: Book) -> None:
         """Put the book in place of the last one; whoever is interrupted leaves one or the other."""
-        write_whole(self.path, _shape().dump_json(book, indent=1).decode())
+        write_whole(self.path, presentable_json(_shape().dump_json(book, indent=1).decode()))
 
 
 @cache

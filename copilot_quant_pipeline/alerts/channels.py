@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from copilot_quant_pipeline.alerts.wording import Letter, shortened
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.redaction import HIDDEN, presentable
 
 if TYPE_CHECKING:
     from apprise import NotifyBase
@@ -87,7 +88,7 @@ def send_letter(channel: Channel, letter: Letter) -> str | None:
     try:
         return _send(channel, letter)
     except Exception as error:  # whatever a service does, the others are still told
-        return redacted(f"{type(error).__name__}: {error}", channel.url)
+        return without_url(f"{type(error).__name__}: {error}", channel.url)
 
 
 def _send(channel: Channel, letter: Letter) -> str | None:
@@ -108,7 +109,7 @@ def _send(channel: Channel, letter: Letter) -> str | None:
         )
     if result:
         return None
-    return redacted("; ".join(said), channel.url) or f"no answer within {PATIENCE:g} s"
+    return without_url("; ".join(said), channel.url) or f"no answer within {PATIENCE:g} s"
 
 
 def _service(channel: Channel) -> NotifyBase | None:
@@ -131,18 +132,18 @@ def _asset() -> Any:
     )
 
 
-def redacted(text: str, url: str) -> str:
+def without_url(text: str, url: str) -> str:
     """Text in one line without any part of the URL but its kind.
 
-    >>> redacted("cannot post to /T0KEN/abc as me", "slack://me@T0KEN/abc")
+    >>> without_url("cannot post to /T0KEN/abc as me", "slack://me@T0KEN/abc")
     'cannot post to /***/*** as me'
     """
     scheme, _, rest = url.partition("://")
     split = re.split(r"[/@:?&=+,]+", rest)
     parts = {part for part in (*split, *map(unquote, split)) if len(part) > 2 and part != scheme}
     for part in sorted(parts, key=len, reverse=True):
-        text = text.replace(part, "***")
-    return shortened(text)
+        text = text.replace(part, HIDDEN)
+    return shortened(presentable(text))
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from copilot_quant_pipeline.alerts.incidents import Trouble
 from copilot_quant_pipeline.alerts.runs import FinishedRun
 from copilot_quant_pipeline.alerts.wording import counted, shortened
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, BadKey, bad_keys
+from copilot_quant_pipeline.ledger.endings import ended_with_ui
 from copilot_quant_pipeline.upkeep.checks import ACTIONS_CONSISTENT
 from copilot_quant_pipeline.warehouse.io_manager import FAILED_CELLS
 
@@ -75,6 +76,9 @@ def _finished(instance: dg.DagsterInstance, record: RunRecord, assets: Collectio
     run = record.dagster_run
     if run.status == dg.DagsterRunStatus.SUCCESS:
         return FinishedRun(run.run_id, _ended(record), settled=_assets_of(instance, run))
+    retried = run.tags.get(WILL_RETRY_TAG) == "true"
+    if retried and ended_with_ui(run):
+        return FinishedRun(run.run_id, _ended(record), retried=True)
     events = _failures_of(instance, run)
     steps = {event.step_key: failure for event in events if (failure := _step_failure(event))}
     # A step is named like its asset; the steps of checks are told as checks.
@@ -87,7 +91,7 @@ def _finished(instance: dg.DagsterInstance, record: RunRecord, assets: Collectio
         _ended(record),
         settled=tuple(sorted(by_cells)),
         failed=tuple(sorted(failed.items())),
-        retried=run.tags.get(WILL_RETRY_TAG) == "true",
+        retried=retried,
     )
 
 

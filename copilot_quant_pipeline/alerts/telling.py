@@ -7,6 +7,7 @@ Not here: the steps themselves (cells.py, history.py, incidents.py, delivery.py)
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,6 +19,7 @@ from copilot_quant_pipeline.alerts.incidents import Incident, Message, Trouble, 
 from copilot_quant_pipeline.alerts.runs import RunFailure
 from copilot_quant_pipeline.alerts.wording import Letter, counted, headline, shortened, write_letter
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.ledger import troubles
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.connections import BusyWarehouseError
 
@@ -76,10 +78,15 @@ def _blind(source: str, error: Exception, now: datetime) -> Trouble:
         what="cannot be looked at",
         since=now,
         last=now,
-        examples=(shortened(f"{error}" if isinstance(error, UserError) else f"{type(error).__name__}: {error}"),),
+        examples=(shortened(_why(error)),),
         next_step="it is looked at again every minute; until then nobody is told of what is wrong there.",
         page="/deployment/daemons",
     )
+
+
+def _why(error: Exception) -> str:
+    known = error if isinstance(error, UserError) else troubles.told(error)
+    return str(known or f"{type(error).__name__}: {error}")
 
 
 def book_of(settings: Settings) -> BookFile:
@@ -101,6 +108,42 @@ def tell(settings: Settings, find: Callable[[Book], Found]) -> str:
             return _tell(settings, file, find)
     except BusyBookError:
         return "Another process is telling what is wrong at this moment."
+
+
+def tell_of(settings: Settings, source: str, troubles: Sequence[Trouble], patience: float, *, anyhow: bool) -> None:
+    """Tell `troubles`, which are all that is wrong at `source`; nothing is concluded of any other source.
+
+    For a process that stands beside the sensor and speaks where it cannot. Whoever has had the book for `patience`
+    seconds may be what is wrong, and so may the disk: where the book cannot be had it is told without, if `anyhow`.
+    """
+    file, deadline = book_of(settings), time.monotonic() + patience
+    while True:
+        try:
+            with file.turn():
+                _tell(settings, file, lambda book: _only(book, source, troubles))
+                return
+        except BusyBookError:
+            if time.monotonic() >= deadline:
+                break
+        except OSError as error:
+            log.warning("the book of alerts cannot be used (%s)", error.strerror)
+            break
+        time.sleep(min(1.0, patience))
+    if anyhow:
+        _tell_unnoted(settings, troubles)
+
+
+def _only(book: Book, source: str, troubles: Sequence[Trouble]) -> Found:
+    known = {incident.trouble.source for incident in book.incidents.values()}
+    return Found(tuple(troubles), frozenset(known - {source}), None)
+
+
+def _tell_unnoted(settings: Settings, troubles: Sequence[Trouble]) -> None:
+    messages, _ = plan_messages({}, troubles, (), settings.now())
+    letters = _written(settings, messages)
+    channels, _ = _usable(settings)
+    book = queue_letters(Book(), letters, channels)
+    deliver(book, channels, lambda _: None)
 
 
 def _tell(settings: Settings, file: BookFile, find: Callable[[Book], Found]) -> str:

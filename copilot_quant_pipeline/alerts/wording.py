@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from copilot_quant_pipeline.alerts.incidents import Message, Trouble
+from copilot_quant_pipeline.redaction import presentable
 
 Tone = Literal["failure", "warning", "success"]
 
@@ -41,7 +42,8 @@ def write_letter(message: Message, dagit_url: str, sender: str) -> Letter:
     lines = _over(message) if over else _open(message)
     body = [f"{headline(trouble)}.", *lines, f"{dagit_url.rstrip('/')}{trouble.page}", f"-- {sender}"]
     tone: Tone = "success" if over else "failure" if trouble.failure else "warning"
-    return Letter(f"{_BEGINNINGS[message.kind]}{headline(trouble)}", "\n".join(body), tone, message.at)
+    title = f"{_BEGINNINGS[message.kind]}{headline(trouble)}"
+    return Letter(presentable(title), presentable("\n".join(body)), tone, message.at)
 
 
 def headline(trouble: Trouble) -> str:

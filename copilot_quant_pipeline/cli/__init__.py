@@ -20,7 +20,9 @@ import typer
 from copilot_quant_pipeline.cli import exporting, instruments, quarantine, serving, settling, upkeep, warnings
 from copilot_quant_pipeline.cli.platform import InterruptedByUserError
 from copilot_quant_pipeline.errors import BusyError, UserError, VendorError
-from copilot_quant_pipeline.settings import keep_loopback_off_proxies
+from copilot_quant_pipeline.home import private
+from copilot_quant_pipeline.redaction import guard_process, presentable
+from copilot_quant_pipeline.settings import expect_proxies, hide_secrets, keep_loopback_off_proxies
 
 # As sysexits.h has it: EX_TEMPFAIL.
 TRY_AGAIN = 75
@@ -63,11 +65,18 @@ def _before_any_command(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    expect_proxies()
 
 
 def main() -> None:
     """The command's entry point: every error a user can cause is one line on stderr and exit code 2."""
+    with private():
+        _run()
+
+
+def _run() -> None:
+    hide_secrets()
+    guard_process(plainly=True)
     keep_loopback_off_proxies()
     try:
         sys.exit(app(standalone_mode=False) or 0)
@@ -79,9 +88,12 @@ def main() -> None:
         _fail(str(error), 1)
     except (InterruptedByUserError, typer.Abort):
         _fail("interrupted; what was settled stays settled, the same command goes on from there.", 130)
+    except PermissionError as error:
+        where = error.filename2 or error.filename or "a file"
+        _fail(f"{where} cannot be written ({error.strerror}); give yourself the right to, or choose another --home.", 2)
     except Exception as error:
-        if "database is locked" in str(error):  # one of Dagster's files
-            _fail(f"another process writes to the home's history for too long ({error}).", TRY_AGAIN)
+        if trouble := _trouble_with_sqlite(error):
+            _fail(str(trouble), TRY_AGAIN if isinstance(trouble, BusyError) else 2)
         usage = getattr(error, "format_message", None)  # only what typer raises for wrong usage has one
         if not usage:
             _fail(f"broke with {type(error).__name__}: {error} (--verbose shows where)", 1)
@@ -91,8 +103,16 @@ def main() -> None:
         _fail(f"{usage()} (copilot-quant --help shows what can be written)", 2)
 
 
+def _trouble_with_sqlite(error: Exception) -> UserError | None:
+    if "sqlite3" not in sys.modules:  # nothing of Dagster's was opened
+        return None
+    from copilot_quant_pipeline.ledger.troubles import told
+
+    return told(error)
+
+
 def _fail(line: str, code: int) -> NoReturn:
     if "--verbose" in sys.argv and code != 130:
-        traceback.print_exc()
-    typer.echo(f"copilot-quant: {' '.join(line.split())}", err=True)
+        typer.echo(presentable(traceback.format_exc()), err=True)
+    typer.echo(f"copilot-quant: {presentable(' '.join(line.split()))}", err=True)
     sys.exit(code)

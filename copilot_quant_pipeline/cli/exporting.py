@@ -6,6 +6,7 @@ Not here: what is exported and how (warehouse/exports.py), reading into Python (
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from copilot_quant_pipeline.cli.asking import (
 )
 from copilot_quant_pipeline.cli.platform import interrupts_told
 from copilot_quant_pipeline.cli.telling import print_json, print_table
+from copilot_quant_pipeline.home import as_the_user_makes_files
 from copilot_quant_pipeline.settings import Settings
 
 
@@ -39,6 +41,9 @@ def export(
     ] = None,
     start: Annotated[str | None, typer.Option(help="First date; default: the first stored.")] = None,
     end: Annotated[str | None, typer.Option(help="Last date; default: the last stored.")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="In CSV, leave free text that a spreadsheet takes for a formula as it is.")
+    ] = False,
     source: SourceOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -57,8 +62,10 @@ def export(
     chosen = asked_symbols(symbols, None) or None
     warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
     folder = out.expanduser().resolve()
-    with interrupts_told():
-        written = export_tables(warehouse, form, folder, listed(tables), chosen, first, last)
+    # Whoever ends it by a signal finds nothing half done either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with interrupts_told(), as_the_user_makes_files():
+        written = export_tables(warehouse, form, folder, listed(tables), chosen, first, last, raw=raw)
     if as_json:
         print_json({"exported": [{"table": w.table, "path": w.path, "rows": w.rows} for w in written]})
     else:

@@ -86,7 +86,7 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
     """All of it for `command`, with a sandbox of its own where a simulated venue has no address."""
     from copilot_quant_pipeline.definitions import build_definitions
     from copilot_quant_pipeline.equities.sources import EquitySources
-    from copilot_quant_pipeline.home import logging_into, prepare_home
+    from copilot_quant_pipeline.home import logging_into, prepare_home, wide_rights_once
     from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
     from copilot_quant_pipeline.prediction_markets.sources import MarketSources
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -117,13 +117,15 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
             market_sources=MarketSources.reached_by(settings, bar.advance),
         )
         job = definitions.resolve_implicit_global_asset_job_def()
+        if wide := wide_rights_once(settings.home):
+            log.warning("%s", wide)
         yield Platform(settings, job, instance, warehouse, bar, as_json)
 
 
 @contextmanager
 def open_ledger(settings: Settings, command: str, verbose: bool) -> Iterator[dg.DagsterInstance]:
     """The home's Dagster instance, for a command that asks no venue."""
-    from copilot_quant_pipeline.home import logging_into, prepare_home
+    from copilot_quant_pipeline.home import logging_into, prepare_home, wide_rights_once
     from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -135,6 +137,8 @@ def open_ledger(settings: Settings, command: str, verbose: bool) -> Iterator[dg.
         open_instance(settings.dagster_home, patience=_patience(settings)) as instance,
         _accounts_settled(instance, Warehouse(settings.warehouse_path, settings.lock_timeout)),
     ):
+        if wide := wide_rights_once(settings.home):
+            log.warning("%s", wide)
         yield instance
 
 
@@ -173,16 +177,15 @@ class Axes:
 
 def read_axes(settings: Settings) -> Axes:
     """What is on the axes of a home; nothing where Dagster was never opened in it, or cannot be."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     from copilot_quant_pipeline.ledger.instance import open_instance
+    from copilot_quant_pipeline.ledger.troubles import BusyLedgerError, UnwritableLedgerError
 
     if not (settings.dagster_home / "dagster.yaml").exists():
         return Axes()
     try:
         with open_instance(settings.dagster_home, capture_output=False) as instance:
             return axes_of(instance)
-    except (OSError, SQLAlchemyError) as error:  # a home that may only be read
+    except (OSError, BusyLedgerError, UnwritableLedgerError) as error:  # a home that may only be read
         log.debug("the axes of %s cannot be read: %s", settings.dagster_home, error)
         return Axes()
 

@@ -6,17 +6,24 @@ Not here: the venues (sandbox), what Dagit shows (definitions).
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from copilot_quant_pipeline.cli.asking import HomeOption, SourceOption, VerboseOption
+from copilot_quant_pipeline.cli.telling import told_end
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.gate.token import expect_token
 from copilot_quant_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 
 def sandbox(
@@ -28,7 +35,8 @@ def sandbox(
     """Serve the simulated venues on loopback until interrupted."""
     from copilot_quant_pipeline.sandbox import serve_forever
 
-    serve_forever(port=port, recorded=recorded, delay=delay, now=Settings.from_environment().pinned_now)
+    settings = Settings.from_environment()
+    serve_forever(port=port, recorded=recorded, delay=delay, now=settings.pinned_now, hosts=settings.hosts)
 
 
 def ui(
@@ -39,58 +47,73 @@ def ui(
     verbose: VerboseOption = False,
 ) -> None:
     """Open Dagit, with its daemon, on the same home the commands use."""
-    import os
-    import signal
-
-    from copilot_quant_pipeline.home import prepare_home
-    from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
+    from copilot_quant_pipeline.home import logging_into, prepare_home, wide_rights_once
+    from copilot_quant_pipeline.hosting.presence import holding
 
     settings = Settings.from_environment(source=source, home=home)
+    expect_token(host, settings.token)
     if settings.alert_urls:
         from copilot_quant_pipeline.alerts.channels import expect_channels
 
         expect_channels(settings.alert_urls)
-    _expect_free(host, port)
-    prepare_home(settings)
-    _expect_alone(settings.home)
-    install_instance_config(settings.dagster_home)
-    with open_instance(settings.dagster_home):
-        pass  # makes Dagster's tables before its many processes look for them
     if settings.dagit_url == Settings.dagit_url:
-        settings = replace(settings, dagit_url=f"http://{host}:{port}")  # where alerts say that it is
-    environment = {**os.environ, **settings.environment(), "DAGSTER_HOME": str(settings.dagster_home)}
-    # Dagster would have us use a command of a package of its own for developers; what it starts is the same.
-    quiet = ("-W", "ignore:Function `dev_command` is superseded")
-    dagster = [sys.executable, *quiet, "-m", "dagster", "dev", "-m", "copilot_quant_pipeline.definitions"]
-    typer.echo(f"Dagit: http://{host}:{port}  home: {settings.home}  (Ctrl-C ends it)")
-    level = "info" if verbose else "warning"
+        settings = replace(settings, dagit_url=_address(host, port))  # where alerts say that it is
+    if not settings.home.exists():
+        _expect_free(host, port)  # before anything is made; elsewhere a killed one may hold it for a moment longer
+    prepare_home(settings)
+    with holding(settings.home), logging_into(settings, "ui", verbose=verbose):
+        _expect_free(host, port)
+        if wide := wide_rights_once(settings.home):
+            typer.echo(f"WARNING: {wide}", err=True)
+        code = _supervised(settings, host, port, "info" if verbose else "warning")
     sys.stdout.flush()
-    # A shell's background jobs ignore Ctrl-C, and Dagster treats SIGTERM as it treats that: it could not be ended.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # In this process's place, so that whoever ends it ends Dagster, not only its parent.
-    os.execve(  # noqa: S606 - our own interpreter, arguments typer has checked
-        sys.executable, [*dagster, "--host", host, "--port", str(port), "--log-level", level], environment
-    )
+    # Not by way of the interpreter's own end, which waits for a channel that somebody is still being told by.
+    os._exit(code)
+
+
+def _supervised(settings: Settings, host: str, port: int, level: str) -> int:
+    from copilot_quant_pipeline.hosting.presence import lock_of_programs
+    from copilot_quant_pipeline.hosting.programs import Place, make_folder, write_workspace
+    from copilot_quant_pipeline.hosting.supervisor import Supervisor
+    from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
+
+    install_instance_config(settings.dagster_home)
+    environment = {**os.environ, **settings.environment(), "DAGSTER_HOME": str(settings.dagster_home)}
+    place = Place(make_folder(), lock_of_programs(settings.home), host, port, level, environment)
+    write_workspace(place)
+    # Opened here, Dagster's tables are there before its many processes look for them.
+    with open_instance(settings.dagster_home) as instance:
+        _clear_up_after_a_killed_one(settings, instance)
+        with suppress(OSError):  # whoever started it may no longer listen
+            typer.echo(f"Dagit: {_address(host, port)}  home: {settings.home}  (Ctrl-C ends it)")
+            sys.stdout.flush()
+        return Supervisor(settings, place, instance).run()
+
+
+def _clear_up_after_a_killed_one(settings: Settings, instance: dg.DagsterInstance) -> None:
+    """Tell that the last `ui` of the home did not end in order, and end the runs that died with it."""
+    from copilot_quant_pipeline.hosting.accounts import account_for
+    from copilot_quant_pipeline.hosting.presence import read_note
+    from copilot_quant_pipeline.hosting.programs import remove_folder, socket_in
+    from copilot_quant_pipeline.ledger.endings import SERVER_DIED, runs_of_server, runs_starting
+
+    dead = runs_starting(instance)  # of whoever is gone: only a daemon has runs started
+    if note := read_note(settings.home):
+        typer.echo(f"Earlier on this home: {told_end(note)}.", err=True)
+        dead |= runs_of_server(instance, socket_in(note.folder))
+        remove_folder(note.folder)
+    account_for(instance, lambda: dead, SERVER_DIED)
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _expect_free(host: str, port: int) -> None:
     """Told before anything is started: Dagster would go on without its pages, and with everything else."""
     try:
-        socket.create_server((host, port)).close()
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
         raise UserError(
             f"Dagit cannot be served at {host}:{port} ({error.strerror}); end what is there, or choose with --port."
         ) from None
-
-
-def _expect_alone(home: Path) -> None:
-    """Hold the home for as long as this process lives, also as what it becomes: two daemons would do all work twice."""
-    import fcntl
-    import os
-
-    held = os.open(home / "ui.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"Dagit is up on {home} already; use that one, or choose another home with --home.") from None
-    os.set_inheritable(held, True)

@@ -309,6 +309,7 @@ def _settle(
         dates=axis_dates,
         refresh=refresh,
         confirm=confirm,
+        now=None if platform.settings.pinned_now else platform.settings.now(),
     )
     with platform.bar.shown(len(asked), hidden=platform.as_json):
         outcome = backfill.run(platform.bar.put)

@@ -7,6 +7,7 @@ Not here: which of them a command prints and its exit code (the commands), how a
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from copilot_quant_pipeline.redaction import presentable, terminal
 from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from copilot_quant_pipeline.grid.cells import Rectangle
+    from copilot_quant_pipeline.hosting.presence import Note
     from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
     from copilot_quant_pipeline.upkeep.healing import Healed
+    from copilot_quant_pipeline.upkeep.sizes import Size
     from copilot_quant_pipeline.warehouse.closures import Barless
 
 # How many failures are spelled out before the rest is counted.
@@ -39,6 +43,8 @@ ADVICE = {
     "another_currency": "the venue answers in another currency than USD; what is stored stays.",
     "missing_at_source": "the venue should have it and does not; the same command asks again, and so does healing.",
     "malformed_bar": "the venue's numbers cannot be right; the same command asks again once it may have mended them.",
+    "not_over": "this machine's clock is ahead of the venue's; set it right, and the days come in their time.",
+    "distrusted": "it was recorded while this machine's clock was ahead; the same command asks again, as healing does.",
     "rate_limited": "the venue wants a pause; run the same command again in some minutes.",
     "unavailable": "the venue cannot be reached; check the network, then run the same command again.",
     "given_up": "it failed for days and is not asked for by itself any more; copilot-quant heal --force asks again.",
@@ -59,7 +65,7 @@ class Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
+        console = Console(file=terminal(sys.stderr))
         with Progress(*columns, console=console, disable=hidden or not console.is_terminal) as self._progress:
             self._progress.add_task("cells", total=cells)
             try:
@@ -76,6 +82,21 @@ class Bar:
         """So many cells are done in all."""
         if self._progress:
             self._progress.update(self._progress.task_ids[0], completed=cells)
+
+
+def told_ui(note: Note, *, up: bool) -> str:
+    """How the `ui` of a home is, by the note it keeps until it ends in order."""
+    since = f"{note.since:%Y-%m-%d %H:%M} UTC"
+    if up:
+        said = f"ui: up at {note.address} since {since} (process {note.pid})"
+        return f"{said}, but it {note.trouble}" if note.trouble else said
+    return f"ui: {told_end(note)}; nothing runs by itself until copilot-quant ui is started again."
+
+
+def told_end(note: Note) -> str:
+    """How the `ui` of a note ended, which is not up any more."""
+    how = f"ended because {note.trouble}" if note.trouble and note.ended else "did not end in order"
+    return f"the one that was started {note.since:%Y-%m-%d %H:%M} UTC {how} (process {note.pid})"
 
 
 def told_barless(session: Barless) -> str:
@@ -181,6 +202,17 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, default=str))
 
 
+def print_sizes(sizes: Sequence[Size]) -> None:
+    """What each part of the home takes, and by how much it has grown since somebody looked before."""
+    since = next((f"{size.since:%Y-%m-%d %H:%M} UTC" for size in sizes if size.since), "the next look")
+    rows = [(size.part, size.bytes, _signed(size.growth), _signed(size.per_day)) for size in sizes]
+    print_table(("part", "bytes", f"more since {since}", "a day"), rows)
+
+
+def _signed(count: int | None) -> str:
+    return "" if count is None else f"{count:+,}"
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A row per line, whole numbers with commas; nothing is cut, and a date is never broken."""
     from rich.console import Console
@@ -190,8 +222,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     for column, first in zip(table.columns, next(iter(rows), ()), strict=False):
         column.justify = "right" if isinstance(first, int) else "left"
     for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
-    console = Console()
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else presentable(str(value)) for value in row))
+    console = Console(file=terminal(sys.stdout))
     if not console.is_terminal:
         console.width = WIDEST
     console.print(table)

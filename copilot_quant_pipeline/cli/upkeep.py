@@ -22,9 +22,11 @@ from copilot_quant_pipeline.cli.telling import (
     print_bad_keys,
     print_changes,
     print_json,
+    print_sizes,
     print_table,
     print_warnings,
     told_barless,
+    told_ui,
 )
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
@@ -42,7 +44,9 @@ def status(
 ) -> None:
     """Show per grid how many cells are settled, failed and missing; whether the newest date is in; what runs when."""
     from copilot_quant_pipeline.grid.axes import days_on_axis, sessions_on_axis
+    from copilot_quant_pipeline.hosting.presence import is_up, read_note
     from copilot_quant_pipeline.upkeep.schedules import next_runs
+    from copilot_quant_pipeline.upkeep.sizes import measure
     from copilot_quant_pipeline.warehouse.closures import read_barless
     from copilot_quant_pipeline.warehouse.progress import read_progress
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -57,6 +61,8 @@ def status(
     on_axes = read_axes(settings)
     progress = [read_progress(warehouse, grid, dates, on_axes.keys.get(grid)) for grid, dates in axes.items()]
     warnings = count_open(warehouse)
+    note, up = read_note(settings.home), is_up(settings.home)
+    sizes = measure(settings, warehouse)
     if as_json:
         schedules = [{"name": timing.name, "next": at.isoformat()} for timing, at in upcoming]
         grids = [asdict(grid) for grid in progress]
@@ -67,6 +73,8 @@ def status(
             "warnings": warnings,
             "closed?": closed,
             "schedules": schedules,
+            "ui": {"up": up, "broken off": note is not None and not up, "trouble": note.trouble if note else None},
+            "sizes": [asdict(size) for size in sizes],
         }
         print_json({"warehouse": str(settings.warehouse_path), **found})
         return
@@ -80,8 +88,11 @@ def status(
     print_bad_keys(on_axes.bad)
     print_warnings(warnings)
     print_table(("schedule", "next run, while copilot-quant ui is up"), _planned(upcoming))
+    print_sizes(sizes)
     for session in barless:
         typer.echo(told_barless(session))
+    if note:
+        typer.echo(told_ui(note, up=up))
     nothing = "" if settings.warehouse_path.exists() else " (nothing is stored there yet)"
     typer.echo(f"warehouse: {settings.warehouse_path}{nothing}")
 
@@ -142,16 +153,23 @@ def prune(
 ) -> None:
     """Delete old events and runs that nothing on the grid stands on any more, as the weekly schedule does."""
     from copilot_quant_pipeline.ledger.pruning import prune as prune_ledger
+    from copilot_quant_pipeline.upkeep.leftovers import clear_leftovers
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
     settings = Settings.from_environment(source=source, home=home)
     with open_ledger(settings, "prune", verbose) as instance:
         pruned = prune_ledger(instance, settings.now(), timedelta(days=keep_days))
+        cleared = clear_leftovers(settings, Warehouse(settings.warehouse_path, settings.lock_timeout))
     if as_json:
-        print_json(asdict(pruned))
+        print_json({**asdict(pruned), "cleared": asdict(cleared)})
         return
     typer.echo(
         f"{pruned.events:,} superseded events and {pruned.runs:,} runs deleted, {pruned.logs:,} logs shortened;"
         f" {settings.dagster_home} went from {pruned.before / 1e6:,.0f} to {pruned.after / 1e6:,.0f} MB"
+    )
+    typer.echo(
+        f"{cleared.logs:,} command logs, {cleared.landing:,} kept responses ({cleared.bytes / 1e6:,.1f} MB) and"
+        f" {cleared.proposals:,} rows of decided proposals deleted"
     )
 
 

@@ -28,7 +28,7 @@ from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.instruments import Life, name_instruments, read_lives
-from copilot_quant_pipeline.warehouse.io_manager import described, paint_refuted, summary_of
+from copilot_quant_pipeline.warehouse.io_manager import described, paint_refuted, summary_of, take_back_later
 from copilot_quant_pipeline.warehouse.progress import read_settled_empty, read_stored_beside, read_stored_symbols
 from copilot_quant_pipeline.warehouse.tables import ADJUSTED_BARS, BARS, MEMBERS
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
@@ -124,6 +124,11 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
         harvest = harvest_with_delisted(
             warehouse, cells, harvested, now=settings.now(), refresh=config.refresh, axis=axis
         )
+        harvest = equity_sources.without_future(harvest)
+        if (by_yahoo := equity_sources.clock()) and (
+            told := take_back_later(context.instance, warehouse, context.asset_key, BARS.grid, "yahoo", by_yahoo)
+        ):
+            context.log.warning(told)
         # What a venue says can change without any change of ours, so every run's data are a version of their own.
         return dg.MaterializeResult(value=harvest, data_version=dg.DataVersion(context.run.run_id[:8]))
 

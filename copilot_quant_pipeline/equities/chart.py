@@ -9,7 +9,6 @@ session before, drops the second bar of a date, writes 0 for a missing volume, a
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 
+from copilot_quant_pipeline.answers import read_json
 from copilot_quant_pipeline.equities.symbols import from_yahoo
 from copilot_quant_pipeline.errors import (
     DENIALS,
@@ -180,8 +180,8 @@ def _said(text: str, symbol: str, code: str | None = None) -> str:
 def _read_json(text: str, symbol: str) -> dict[str, Any]:
     try:
         # Not a faster reader: Yahoo has sent the bare word Infinity, which only this one takes.
-        chart = json.loads(text)["chart"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        chart = read_json(text, exact=False)["chart"]
+    except (ValueError, KeyError, TypeError):
         chart = None
     if not isinstance(chart, dict):
         raise Malformed(f"{symbol}: Yahoo's answer is no chart: {_shortened(text)}")

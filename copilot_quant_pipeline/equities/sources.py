@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 
 import pyarrow as pa
 
 from copilot_quant_pipeline.equities.fetching import Fetching, Reread, fetch_spans, reread_histories
+from copilot_quant_pipeline.equities.future import without_future
 from copilot_quant_pipeline.equities.universe import fetch_members
 from copilot_quant_pipeline.equities.yahoo import YahooClient
 from copilot_quant_pipeline.grid.cells import Rectangle, plan_fetches
@@ -37,7 +38,8 @@ class EquitySources:
     @classmethod
     def reached_by(cls, settings: Settings, on_cells: Callable[[int], None] = lambda _: None) -> EquitySources:
         """The sources at the addresses in `settings`; nothing is asked yet."""
-        yahoo = YahooClient(settings.home / "cache", url=settings.yahoo_url, clock=settings.now)
+        pinned = settings.now if settings.pinned_now else None
+        yahoo = YahooClient(settings.home / "cache", url=settings.yahoo_url, clock=pinned)
         return cls(settings, yahoo, Landing(settings.landing_path), on_cells)
 
     def harvest_bars(
@@ -62,6 +64,16 @@ class EquitySources:
             settled_empty=settled_empty or {},
         )
         return fetch_spans(self.yahoo, self.landing, plan_fetches(cells), how, self.on_cells)
+
+    def clock(self) -> datetime | None:
+        """What Yahoo's clock says, once it has told; None while ours is pinned."""
+        return None if self.settings.pinned_now else self.yahoo.heard.now()
+
+    def without_future(self, harvest: Harvest) -> Harvest:
+        """The harvest, sessions whose New York day is not over by Yahoo's clock failed, where ours is ahead of it."""
+        now = self.settings.now()
+        by_yahoo = self.yahoo.held_back(now)
+        return harvest if by_yahoo == now else without_future(harvest, by_yahoo, now)
 
     def reread_histories(self, symbols: Sequence[str], lives: Mapping[str, Life] | None = None) -> Reread:
         """The whole history of each symbol from the grid's start on, asked for anew."""

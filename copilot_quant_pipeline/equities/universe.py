@@ -27,6 +27,7 @@ from copilot_quant_pipeline.errors import (
     UserError,
     VendorError,
 )
+from copilot_quant_pipeline.transport import Line
 from copilot_quant_pipeline.warehouse.tables import MEMBERS
 
 if TYPE_CHECKING:
@@ -110,21 +111,15 @@ def fetch_page(url: str | None = None) -> str:
     Raises:
         VendorError: It cannot be had.
     """
-    import requests
-
-    try:
-        page = (url or WIKIPEDIA).rstrip("/") + PAGE
-        answer = requests.get(page, headers={"User-Agent": USER_AGENT}, timeout=30)
-    except requests.RequestException as error:
-        raise Unavailable(f"Wikipedia cannot be reached ({type(error).__name__})") from None
-    if answer.status_code == 429:
+    answer = Line("Wikipedia", url or WIKIPEDIA, {"User-Agent": USER_AGENT}).ask("GET", PAGE)
+    if answer.status == 429:
         raise RateLimited("Wikipedia asks for a pause (429)")
-    if answer.status_code >= 500 or answer.status_code in DENIALS:
+    if answer.status >= 500 or answer.status in DENIALS:
         # It has one page only: that it is denied says nothing of the page.
-        raise Unavailable(f"Wikipedia answers {answer.status_code}")
-    if answer.status_code >= 400:
-        raise Rejected(f"Wikipedia refuses the request ({answer.status_code})")
-    return answer.content.decode("utf-8", "replace")
+        raise Unavailable(f"Wikipedia answers {answer.status}")
+    if answer.status >= 400:
+        raise Rejected(f"Wikipedia refuses the request ({answer.status})")
+    return answer.body.decode("utf-8", "replace")
 
 
 def parse_members(html: str, *, now: datetime, source: str = "wikipedia") -> pa.Table:

@@ -21,6 +21,7 @@ from copilot_quant_pipeline.equities.chart import VendorBars, parse_chart, parse
 from copilot_quant_pipeline.equities.symbols import to_yahoo
 from copilot_quant_pipeline.equities.yahoo_state import yfinance_of
 from copilot_quant_pipeline.errors import Denied, RateLimited, Unavailable, VendorError, retry_after
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 if TYPE_CHECKING:
     from curl_cffi.requests import Response
@@ -59,7 +60,7 @@ class YahooClient:
     Args:
         cache: folder for yfinance's cookie and time-zone files.
         url: base URL that stands in for Yahoo's hosts; it is not paced.
-        clock: gives the present instant, aware UTC.
+        clock: gives the present instant, aware UTC; by default the machine's, held back by Yahoo's own.
         wait: seconds to wait before a retry, as tenacity's wait strategies do.
     """
 
@@ -68,10 +69,12 @@ class YahooClient:
         cache: Path,
         *,
         url: str | None = None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] | None = None,
         wait: Wait | None = None,
     ) -> None:
-        self._clock = clock
+        self._clock = clock or (lambda: datetime.now(UTC))
+        self._is_pinned = clock is not None
+        self.heard = VendorClock()
         self._wait = wait or wait_exponential_jitter(multiplier=1, max=30, jitter=1)
         self._url = url
         self._cache = cache / ("stand-in" if url else "yahoo")
@@ -86,6 +89,10 @@ class YahooClient:
         """Chart requests sent and retries so far."""
         with self._lock:
             return Traffic(self._requests, self._retries)
+
+    def held_back(self, instant: datetime) -> datetime:
+        """An instant of our clock; where that runs ahead of Yahoo's own, what it would be by that one."""
+        return instant if self._is_pinned else self.heard.held_back(instant)
 
     def fetch_bars(
         self, symbol: str, start: date, end: date, *, brake: Brake | None = None, names: Collection[str] = ()
@@ -132,6 +139,7 @@ class YahooClient:
     def _ask(self, symbol: str, start: date, end: date, names: Collection[str] = ()) -> VendorBars:
         fetched_at = self._clock()
         answer = self._send(to_yahoo(symbol), start, end)
+        fetched_at = self.held_back(fetched_at)
         if answer.status_code >= 400:
             pause = retry_after(answer.headers)
             raise parse_error(answer.status_code, answer.text, symbol=symbol, retry_after=pause)
@@ -161,6 +169,8 @@ class YahooClient:
         except Exception as error:
             # yfinance raises what it likes, for a good answer too: the answer decides, if one came.
             failure = error
+        if session.answer is None and session.refused is not None:
+            raise session.refused
         if session.answer is None:
             raise Unavailable(f"{ticker}: Yahoo cannot be reached ({_one_line(failure)})")
         return session.answer
@@ -170,7 +180,7 @@ class YahooClient:
             if self._session is None:
                 from copilot_quant_pipeline.equities.yahoo_session import YahooSession
 
-                self._session = YahooSession(self._url, self._count_and_pace)
+                self._session = YahooSession(self._url, self._count_and_pace, self.heard)
             return self._session
 
     def _count_and_pace(self) -> None:

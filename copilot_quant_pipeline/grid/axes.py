@@ -26,6 +26,9 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 # The second axis of each grid.
 AXIS_OF = {"equities": SYMBOL, "markets": MARKET}
 
+# The assets whose cells the grids show, by the names Dagit has for them.
+GRID_ASSETS = frozenset({"equity_bars", "prediction_market_prices"})
+
 markets_axis = dg.DynamicPartitionsDefinition(name=MARKET)
 symbols_axis = dg.DynamicPartitionsDefinition(name=SYMBOL)
 

@@ -13,6 +13,7 @@ from dagster import DagsterInstance
 from dagster._core.instance.ref import InstanceRef
 
 from copilot_quant_pipeline.home import hold, write_whole
+from copilot_quant_pipeline.ledger import troubles
 from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
 from copilot_quant_pipeline.ledger.turns import PATIENT, Patience
 
@@ -56,9 +57,16 @@ def open_instance(dagster_home: Path, *, capture_output: bool = True, patience: 
         ref = InstanceRef.from_dir(str(home), overrides=overrides)
     home.mkdir(parents=True, exist_ok=True)
     with hold(home / _OPENING, patience.lock_timeout):
-        instance = DagsterInstance.from_ref(ref)
-        # Storages are made when first asked for; asked for here, they are made under the lock.
-        _ = instance.run_storage, instance.event_log_storage, instance.schedule_storage
+        try:
+            instance = DagsterInstance.from_ref(ref)
+            # Storages are made when first asked for; asked for here, they are made under the lock.
+            _ = instance.run_storage, instance.schedule_storage
+            if isinstance(instance.event_log_storage, GridEventLogStorage):
+                instance.event_log_storage.expect_whole()
+        except Exception as error:
+            if trouble := troubles.told(error):
+                raise trouble from error
+            raise
     be_patient(instance, patience)
     return instance
 

@@ -1,6 +1,7 @@
 """Where Dagster's SQLite files of a home are, and how they are opened, whatever the home is called.
 
-Here: the storages of runs and of schedules that dagster.yaml names, how a path is written as a URL, kept connections.
+Here: the storages of runs and of schedules that dagster.yaml names, how a path is written as a URL, kept connections;
+no text comes into these files with a secret in it.
 Not here: the event log (sqlite.py).
 
 Dagster writes a path into a URL as it is; SQLAlchemy reads `%20` in it as a blank and what follows a `?` as options.
@@ -28,10 +29,14 @@ from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import Sqlit
 from dagster._core.storage.sql import ALEMBIC_SCRIPTS_LOCATION, AlembicVersion, create_engine
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import QueuePool
 
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.links import expect_mounted
+from copilot_quant_pipeline.redaction import guard_process, presentable_json
+from copilot_quant_pipeline.settings import hide_secrets
 
 # What else than letters a path may have as it is; both ends of a URL agree on these.
 _AS_IT_IS = "/ !\"#$&'()*+,;:=@[]{}<>|\\^`~"
@@ -39,7 +44,7 @@ _AS_IT_IS = "/ !\"#$&'()*+,;:=@[]{}<>|\\^`~"
 
 def url_of(base_dir: str, name: str) -> str:
     """The URL of an SQLite file, in the place of Dagster's `create_db_conn_string`."""
-    path = Path(base_dir).absolute() / f"{name}.db"
+    path = expect_mounted(Path(base_dir).absolute() / f"{name}.db")
     return f"sqlite:///{''.join(c if not c.isascii() else quote(c, safe=_AS_IT_IS) for c in str(path))}"
 
 
@@ -99,6 +104,28 @@ _kept: weakref.WeakSet[Engine] = weakref.WeakSet()
 os.register_at_fork(after_in_child=_forget_connections)
 
 
+@sqlalchemy_event.listens_for(Engine, "before_cursor_execute", retval=True)
+def _safe_to_store(
+    _conn: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, executemany: bool
+) -> tuple[str, Any]:
+    """Make every text that Dagster is about to store presentable: messages, stack traces, tags, cursors, ticks.
+
+    Dagster's own statements are upper-case. Ours bring a run's cells, whose documents hold words of ours alone. The
+    keys of an axis stay as they are.
+    """
+    if not statement.startswith(("INSERT", "UPDATE")) or "dynamic_partitions" in statement:
+        return statement, parameters
+    if executemany:
+        return statement, [_safe_row(row) for row in parameters]
+    return statement, _safe_row(parameters)
+
+
+def _safe_row(row: Any) -> Any:
+    if isinstance(row, dict):
+        return {name: presentable_json(value) if isinstance(value, str) else value for name, value in row.items()}
+    return tuple(presentable_json(value) if isinstance(value, str) else value for value in row)
+
+
 def dagster_home(base_dir: str) -> Path:
     """What a relative `base_dir` starts from; Path() for an absolute one.
 
@@ -135,6 +162,9 @@ class HomeRunStorage(_Kept, SqliteRunStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> HomeRunStorage:
         """What Dagster calls to build the storage that dagster.yaml names."""
+        # Every process of Dagster's comes by here, also those that load no code of ours.
+        hide_secrets()
+        guard_process()
         base_dir = config_value["base_dir"]
         return cls.from_local(str(dagster_home(base_dir) / base_dir), inst_data)
 

@@ -21,6 +21,7 @@ from typing import Any
 from dagster import AssetKey, DagsterEventType, DagsterInstance
 from dagster._core.errors import raise_execution_interrupts
 from dagster._core.events.log import EventLogEntry
+from dagster._core.instance.utils import RUNLESS_RUN_ID
 from dagster._core.storage.event_log.schema import (
     AssetEventTagsTable,
     ConcurrencySlotsTable,
@@ -67,6 +68,7 @@ from copilot_quant_pipeline.ledger.events import (
 from copilot_quant_pipeline.ledger.forgetting import find_events_of, forget, forget_last
 from copilot_quant_pipeline.ledger.places import dagster_home, kept_engine, newest_version
 from copilot_quant_pipeline.ledger.run_lives import is_over, note_process, release, told
+from copilot_quant_pipeline.ledger.runless import Runless, forget_wipes, read_reports, read_wipes, runless_of
 from copilot_quant_pipeline.ledger.turns import Patience, Turn
 
 _log = logging.getLogger(__name__)
@@ -127,6 +129,15 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
                 "set DAGSTER_HOME to the instance's folder."
             )
         super().register_instance(instance)
+
+    def expect_whole(self) -> None:
+        """See that the index has the tables of the axes; Dagster would ask for a migration that mends nothing.
+
+        Raises:
+            OperationalError: It has not.
+        """
+        with self.index_connection() as connection:
+            connection.execute(select(DynamicPartitionsTable.c.id).limit(1))
 
     @retry(
         retry=retry_if_exception_type((IntegrityError, OperationalError)),
@@ -385,6 +396,23 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         """Have cells look as if nobody had ever asked for them; the logs of the runs that did stay as they are."""
         with self.index_connection() as conn:
             ids = find_events_of(conn, asset_key, partition_keys)
+        self.forget_of(asset_key, ids)
+
+    def read_runless(self, asset_key: AssetKey) -> Runless:
+        """What was done to an asset's cells by hand."""
+        with self.run_connection(RUNLESS_RUN_ID) as log:
+            wipes = read_wipes(log, asset_key)
+        with self.index_connection() as index:
+            return runless_of(read_reports(index, asset_key), wipes)
+
+    def forget_runless(self, asset_key: AssetKey, runless: Runless) -> None:
+        """Have an asset's reported cells look as before, and nothing tell of what was wiped."""
+        self.forget_of(asset_key, runless.reports)
+        with self.run_connection(RUNLESS_RUN_ID) as log:
+            forget_wipes(log, runless.wipes)
+
+    def forget_of(self, asset_key: AssetKey, ids: Sequence[int]) -> None:
+        """Delete events of an asset from the index, as if they had never been."""
         self.forget_events(ids)
         with self.index_connection() as conn:
             forget_last(conn, asset_key, ids)

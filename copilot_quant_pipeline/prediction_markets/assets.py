@@ -35,7 +35,7 @@ from copilot_quant_pipeline.prediction_markets.venue import Market
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.catalog import read_settled_lives, record_gone, record_markets
 from copilot_quant_pipeline.warehouse.harvest import Harvest
-from copilot_quant_pipeline.warehouse.io_manager import described, summary_of
+from copilot_quant_pipeline.warehouse.io_manager import described, summary_of, take_back_later
 from copilot_quant_pipeline.warehouse.tables import DAILY, MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -83,13 +83,18 @@ def _prediction_markets(settings: Settings) -> dg.AssetsDefinition:
         known, axis = read_catalog(warehouse), keys_on_axis(context.instance, MARKET)
         rule = _rule(settings, config)
         seen = _seen(market_sources, _asked(rule, known, axis, settings), known, axis)
+        taken_back = _take_back_later(context.instance, market_sources)
         source = "venues" if settings.source == "live" else "venues (sandbox)"
         changed = record_markets(warehouse, catalog_rows(seen.markets, settings.now(), source)) if seen.markets else 0
         gone = record_gone(warehouse, seen.gone, settings.now())
         followed = plan_followed(seen.markets, replace(rule, ids=tuple(plan_keys(seen.markets, rule.ids).values())))
         context.instance.add_dynamic_partitions(MARKET, [market.key for market in followed])
         retired = _retire(context.instance, warehouse, settings)
-        news = [*seen.news, *(f"{key} is gone: its venue knows it no more; what is stored stays" for key in gone)]
+        news = [
+            *seen.news,
+            *taken_back,
+            *(f"{key} is gone: its venue knows it no more; what is stored stays" for key in gone),
+        ]
         told: dict[str, Any] = {
             CHOSEN: dg.MetadataValue.json([market.key for market in followed]),
             OUT_OF_REACH: dg.MetadataValue.json(seen.out_of_reach),
@@ -165,6 +170,16 @@ def _seen(sources: MarketSources, rule: FollowRule, known: Sequence[Market], axi
     return seen
 
 
+def _take_back_later(instance: dg.DagsterInstance, sources: MarketSources) -> list[str]:
+    """In words the cells that become gaps again, by what the clocks of the venues that were asked say."""
+    prices = dg.AssetKey("prediction_market_prices")
+    told = (
+        take_back_later(instance, sources.warehouse, prices, PRICES.grid, venue, now)
+        for venue, now in sources.clocks().items()
+    )
+    return [one for one in told if one]
+
+
 def _retire(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings) -> list[str]:
     on_axis = set(keys_on_axis(instance, MARKET))
     retired = plan_retired(
@@ -205,6 +220,8 @@ def _prediction_market_prices(settings: Settings) -> dg.AssetsDefinition:
         harvest = market_sources.harvest_prices(
             cells_of_run(context, grid), refresh=config.refresh, backfill=backfill_of(context)
         )
+        for told in _take_back_later(context.instance, market_sources):
+            context.log.warning(told)
         # What a venue says can change without any change of ours, so every run's data are a version of their own.
         return dg.MaterializeResult(value=harvest, data_version=dg.DataVersion(context.run.run_id[:8]))
 

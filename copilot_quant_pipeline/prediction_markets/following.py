@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from copilot_quant_pipeline.grid.keys import is_slug
+from copilot_quant_pipeline.answers import shown
+from copilot_quant_pipeline.grid.keys import MARKET, is_slug, judge_key
 from copilot_quant_pipeline.prediction_markets.polymarket_catalog import SECTION_OF_WORD
 from copilot_quant_pipeline.prediction_markets.venue import Broken, Market
 
@@ -92,6 +93,14 @@ def _as_known(market: Market, known: Market | None, owner: str | None) -> Market
     if slug == market.slug:
         return market
     return replace(market, slug=slug, facts={**market.facts, NOW_CALLED: market.slug})
+
+
+def expect_key(market: Market) -> Market | Broken:
+    """The market, if its key can be on the axis and its id in a request; whatever record it was made of."""
+    if not is_slug(market.id):
+        return Broken(market.venue, shown(market.id), f"{shown(market.id)} can be no id of a market")
+    wrong = judge_key(MARKET, market.key)
+    return market if wrong is None else Broken(market.venue, market.id, f"{wrong} (its id is no better)")
 
 
 def keep_outcomes(market: Market, known: Market | None) -> Market | Broken:

@@ -6,7 +6,7 @@ Not here: the decision (silence.py), asking and settling (sources.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
@@ -33,15 +33,21 @@ class Hearing:
     warehouse: Warehouse
     now: datetime
     found: Mapping[str, Mapping[date, datetime]]
+    held_back: Callable[[str, datetime], datetime] = lambda _, now: now
     _told: dict[str, dict[date, set[str]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, warehouse: Warehouse, now: datetime) -> Hearing:
-        """A look at `now` (aware)."""
+    def of(
+        cls,
+        warehouse: Warehouse,
+        now: datetime,
+        held_back: Callable[[str, datetime], datetime] = lambda _, now: now,
+    ) -> Hearing:
+        """A look at `now` (aware), which is `held_back` by a venue's own clock."""
         found: dict[str, dict[date, datetime]] = {}
         for row in warehouse.read(_FOUND, {"silent": SILENT}).to_pylist():
             found.setdefault(row["venue"], {})[row["date"]] = row["since"]
-        return cls(warehouse, now, found)
+        return cls(warehouse, now, found, held_back)
 
     def was_silent(self, market: Market, days: Iterable[date]) -> bool:
         """Whether an earlier look found the market's venue silent on some of these days."""
@@ -74,7 +80,7 @@ class Hearing:
             ended={row["market"]: row["day"] for row in ended},
             found=found,
             told=max(told, default=None),
-            now=self.now,
+            now=self.held_back(venue, self.now),
         )
 
     def _judged(self, piece: Settled, silent: Mapping[str, frozenset[date]]) -> Settled:

@@ -6,20 +6,17 @@ Not here: any venue's paths and formats (its own module), Yahoo (which is reache
 
 from __future__ import annotations
 
-import json
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import requests
 from pyrate_limiter import Duration, Limiter, Rate
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
-from urllib3.exceptions import HTTPError
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
+from copilot_quant_pipeline.answers import read_json
 from copilot_quant_pipeline.errors import (
     DENIALS,
     Denied,
@@ -28,21 +25,20 @@ from copilot_quant_pipeline.errors import (
     NotFound,
     RateLimited,
     Rejected,
+    TooSlow,
     Unavailable,
     VendorError,
     retry_after,
 )
 from copilot_quant_pipeline.prediction_markets.venue import Traffic
+from copilot_quant_pipeline.transport import Answer, Line
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 ATTEMPTS = 5
 # Of what is asked in another way too.
 FEW_ATTEMPTS = 2
 # Each failure has cost some retries, and a backfill has thousands of requests.
 FAILURES_IN_A_ROW = 3
-TIMEOUT = 20.0
-# However alive the connection: an answer that trickles in must not hold up a run for ever.
-DEADLINE = 120.0
-CHUNK = 1 << 16
 # A venue that asks for a longer pause (Metaculus: up to an hour) is not waited for; the run says so instead.
 PATIENCE = 60.0
 USER_AGENT = "copilot-quant-pipeline/0.1"
@@ -67,7 +63,7 @@ class HttpClient:
 
     What is denied (401, 403, 407, 451) is so for its record, and the error is made the venue's once its next request
     for another record is denied too or fails. `witness` is a small request for nobody's record, where a run has no
-    other. Requests may name the records that they are `about`.
+    other. Requests may name the records that they are `about`. `heard` is what its answers say of the time.
     """
 
     def __init__(
@@ -79,13 +75,15 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         wait: Wait | None = None,
         witness: tuple[str, Mapping[str, Any]] | None = None,
+        heard: VendorClock | None = None,
     ) -> None:
         self._venue = venue
         self._url = url.rstrip("/")
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json", **(headers or {})}
         self._limiter = Limiter(Rate(pace.requests, int(pace.seconds * Duration.SECOND)))
         self._wait = wait or _growing
-        self._sessions = threading.local()
+        self.heard = heard or VendorClock()
+        self._lines = threading.local()
         self._lock = threading.Lock()
         self._traffic = Traffic()
         self._witness = witness
@@ -98,6 +96,10 @@ class HttpClient:
         """Requests sent and retries so far."""
         with self._lock:
             return self._traffic
+
+    def now(self) -> datetime:
+        """The present instant, aware UTC; by the venue's clock where ours is ahead of it."""
+        return self.heard.held_back(datetime.now(UTC))
 
     def get(
         self,
@@ -126,7 +128,7 @@ class HttpClient:
 
     def _retrying(self, ask: Callable[[], Any], attempts: int) -> Any:
         return Retrying(
-            stop=stop_after_attempt(attempts),
+            stop=lambda state: state.attempt_number >= attempts or _is_slow_again(state),
             wait=lambda state: max(self._wait(state), _asked_pause(state)),
             retry=retry_if_exception(_worth_repeating),
             before_sleep=lambda _: self._count(retries=1),
@@ -147,19 +149,14 @@ class HttpClient:
     def _answer(self, method: str, path: str, how: dict[str, Any]) -> Any:
         self._limiter.try_acquire(self._venue)
         self._count(requests=1)
-        how = how | {"headers": self._headers, "timeout": TIMEOUT, "stream": True}
-        try:
-            with self._session().request(method, self._url + path, **how) as answer:
-                body = _body(answer)
-        except (requests.RequestException, HTTPError, TimeoutError) as error:
-            raise Unavailable(f"{self._venue} cannot be reached ({type(error).__name__})") from None
-        if not 200 <= answer.status_code < 300:
-            raise self._error(answer, body, path)
+        answer = self._line().ask(method, path, **how)
+        if not 200 <= answer.status < 300:
+            raise self._error(answer, path)
         try:
             # As bytes: JSON is UTF-8 whatever the header says of text.
-            return json.loads(body, parse_float=Decimal)
-        except (ValueError, RecursionError):
-            raise Malformed(f"{self._venue} answers {path} with no JSON: {_text(body)[:60]!r}") from None
+            return read_json(answer.body)
+        except ValueError:
+            raise Malformed(f"{self._venue} answers {path} with no JSON: {_text(answer.body)[:60]!r}") from None
 
     def _note_answer(self, about: frozenset[str], error: VendorError | None) -> bool:
         """Judge the denials before this answer by it; gives whether this is the first, that nothing tells of yet."""
@@ -193,9 +190,9 @@ class HttpClient:
                 with self._lock:
                     self._blame_venue()
 
-    def _error(self, answer: requests.Response, body: bytes, path: str) -> VendorError:
-        status = answer.status_code
-        said = f"{self._venue} answers {status} to {path}: {' '.join(_text(body).split())[:200]}"
+    def _error(self, answer: Answer, path: str) -> VendorError:
+        status = answer.status
+        said = f"{self._venue} answers {status} to {path}: {' '.join(_text(answer.body).split())[:200]}"
         if status == 429:
             return RateLimited(said, retry_after(answer.headers))
         if status in DENIALS:
@@ -206,12 +203,12 @@ class HttpClient:
             return Unavailable(said, retry_after(answer.headers))
         return NotFound(said) if status == 404 else Rejected(said)
 
-    def _session(self) -> requests.Session:
+    def _line(self) -> Line:
         # requests does not promise that threads can share a session.
-        if not hasattr(self._sessions, "one"):
-            self._sessions.one = requests.Session()
-        session: requests.Session = self._sessions.one
-        return session
+        if not hasattr(self._lines, "one"):
+            self._lines.one = Line(self._venue, self._url, self._headers, self.heard)
+        line: Line = self._lines.one
+        return line
 
     def _count(self, requests: int = 0, retries: int = 0) -> None:
         with self._lock:
@@ -286,22 +283,14 @@ def _given(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (parameters or {}).items() if value is not None}
 
 
-def _body(answer: requests.Response) -> bytes:
-    """The whole body, unpacked.
-
-    Raises:
-        TimeoutError: It is not through within the deadline.
-    """
-    until, pieces = time.monotonic() + DEADLINE, []
-    while piece := answer.raw.read1(CHUNK, decode_content=True):
-        pieces.append(piece)
-        if time.monotonic() > until:
-            raise TimeoutError
-    return b"".join(pieces)
-
-
 def _text(body: bytes) -> str:
     return body.decode(errors="replace")
+
+
+def _is_slow_again(state: RetryCallState) -> bool:
+    """Whether nothing but time is to be lost: each of these tries has waited until the deadline."""
+    error = state.outcome.exception() if state.outcome else None
+    return isinstance(error, TooSlow) and state.attempt_number >= FEW_ATTEMPTS
 
 
 def _worth_repeating(error: BaseException) -> bool:

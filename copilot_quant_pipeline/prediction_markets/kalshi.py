@@ -20,7 +20,7 @@ from decimal import Decimal
 from functools import partial
 from heapq import nsmallest
 from typing import Any, ClassVar, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyrate_limiter import Duration, Limiter, Rate
@@ -66,6 +66,8 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Spoiled,
     Traffic,
 )
+from copilot_quant_pipeline.transport import path_part
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 URL = "https://external-api.kalshi.com/trade-api/v2"
 PATH = "/trade-api/v2"
@@ -117,6 +119,11 @@ class Kalshi:
         self._lock = threading.Lock()
 
     @property
+    def heard(self) -> VendorClock:
+        """What its answers say of the time."""
+        return self._http.heard
+
+    @property
     def traffic(self) -> Traffic:
         """Requests sent and retries so far."""
         return self._http.traffic
@@ -163,7 +170,7 @@ class Kalshi:
         if not is_ticker(market_id):
             raise NotFound(f"kalshi has no market {market_id!r}: that is no ticker")
         try:
-            answer = self._http.get(f"/markets/{quote(market_id, safe='')}", attempts=attempts, about=[market_id])
+            answer = self._http.get(f"/markets/{path_part(market_id)}", attempts=attempts, about=[market_id])
         except NotFound:
             answer = self._fetch_archived_market(market_id, attempts)
         record = _part(answer, "market", dict)
@@ -171,7 +178,7 @@ class Kalshi:
 
     def _fetch_archived_market(self, ticker: str, attempts: int) -> Any:
         try:
-            path = f"/historical/markets/{quote(ticker, safe='')}"
+            path = f"/historical/markets/{path_part(ticker)}"
             return self._http.get(path, attempts=attempts, about=[ticker])
         except NotFound:
             raise NotFound(f"kalshi knows no market {ticker}, live or historical{self._hint(ticker)}") from None
@@ -293,11 +300,11 @@ class Kalshi:
             if isinstance(found, VendorError):
                 raise found
             return found
-        path = f"/series/{quote(market.series, safe='')}/markets/{quote(market.id, safe='')}/candlesticks"
+        path = f"/series/{path_part(market.series)}/markets/{path_part(market.id)}/candlesticks"
         return self._fetch_candles(path, market, window, attempts, LIVE)
 
     def _fetch_archived(self, market: Market, window: Window, attempts: int) -> pa.Table:
-        path = f"/historical/markets/{quote(market.id, safe='')}/candlesticks"
+        path = f"/historical/markets/{path_part(market.id)}/candlesticks"
         return self._fetch_candles(path, market, window, attempts, HISTORICAL)
 
     def _fetch_candles(self, path: str, market: Market, window: Window, attempts: int, tier: str) -> pa.Table:
@@ -416,7 +423,7 @@ class Kalshi:
         if not ticker:
             return {}
         if ticker not in self._events and ticker not in self._unread:
-            fetch = partial(self._http.get, f"/events/{quote(str(ticker), safe='')}")
+            fetch = partial(self._http.get, f"/events/{path_part(str(ticker))}")
             answer = self._patience["event"].ask(lambda: _part(fetch(), "event", dict))
             if not isinstance(answer, VendorError):
                 self._remember(answer)
@@ -458,7 +465,7 @@ class Kalshi:
 
     def _category_of(self, series: str) -> str:
         if series not in self._categories:
-            fetch = partial(self._http.get, f"/series/{quote(series, safe='')}")
+            fetch = partial(self._http.get, f"/series/{path_part(series)}")
             answer = self._patience["event"].ask(lambda: _part(fetch(), "series", dict))
             self._categories[series] = "" if isinstance(answer, VendorError) else str(answer.get("category") or "")
         return self._categories[series]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, whole_number
 from copilot_quant_pipeline.errors import Malformed
+from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, PROBABILITY, QUANTITY, Market, Outcome, Status
 
 VENUE = "kalshi"
@@ -43,7 +45,6 @@ _STATUSES: Mapping[str, Status] = {
     "settled": "resolved",
 }
 _RESULTS = {"yes": YES, "no": NO, "scalar": None, "void": None, "": None}
-_IN_A_KEY = frozenset("|[],/") | frozenset(" \t\r\n")
 
 # The Yes side, a row per candle; a null price is an hour without a trade. A bid of 0 is no bid, an ask of 1 no ask.
 # `fault` says what is wrong with a candle that cannot be, else null; it has no values.
@@ -65,7 +66,6 @@ _PLACES = {
     "bid": ("yes_bid", "close"),
     "ask": ("yes_ask", "close"),
 }
-MICRO = Decimal("0.000001")
 _FIRST, _LAST = 1_400_000_000, 5_000_000_000
 # What reading a value that is not as expected ends in.
 _WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
@@ -79,7 +79,8 @@ class Unreadable(Malformed):
 
 def is_ticker(text: str) -> bool:
     """Whether `text` can be a ticker, and with it part of a key on the grid's axis."""
-    return bool(text) and text.isprintable() and not _IN_A_KEY & set(text)
+    # A slash would make another path of its routes.
+    return is_slug(text) and "/" not in text
 
 
 def parse_market(record: Any, event: Mapping[str, Any]) -> Market:
@@ -90,7 +91,7 @@ def parse_market(record: Any, event: Mapping[str, Any]) -> Market:
     """
     try:
         return _market(record, event)
-    except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unreadable(f"{name_of(record)}: Kalshi's record is no market ({type(error).__name__}: {error})") from None
 
 
@@ -166,10 +167,7 @@ def _quantity(record: Mapping[str, Any], name: str) -> Decimal | None:
     sent = next((record[each] for each in (f"{name}_fp", name) if record.get(each) is not None), None)
     if sent is None:
         return None
-    quantity = Decimal(sent)
-    if not quantity.is_finite():
-        raise ValueError(f"{name} {sent!r}")
-    return quantity
+    return bounded_number(sent).quantize(SIX_DIGITS)
 
 
 def parse_candles(candles: Any, ticker: str, service: str = LIVE) -> pa.Table:
@@ -220,7 +218,7 @@ def _candle(candle: Mapping[str, Any], at: pa.Array, ticker: str, service: str) 
 def _stamps(candles: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.int64]:
     stamps = [candle["end_period_ts"] for candle in candles]
     if any(isinstance(stamp, str) for stamp in stamps):
-        stamps = [int(stamp) for stamp in stamps]
+        stamps = [whole_number(stamp) for stamp in stamps]
     at: npt.NDArray[np.int64] = pa.array(stamps, pa.int64()).to_numpy(zero_copy_only=False)
     return at
 
@@ -260,13 +258,7 @@ def _as_decimals(dollars: Sequence[Any]) -> pa.Array:
 def _decimal(sent: Any) -> Decimal:
     if isinstance(sent, bool) or not isinstance(sent, str | int | Decimal) or not str(sent).strip():
         raise ValueError(f"{sent!r} is no price")
-    try:
-        number = Decimal(sent)
-    except InvalidOperation:
-        number = Decimal("nan")
-    if not number.is_finite():
-        raise ValueError(f"price {sent!r}")
-    return number.quantize(MICRO)
+    return bounded_number(sent).quantize(SIX_DIGITS)
 
 
 def as_dollars(sent: Any) -> str | None:

@@ -17,6 +17,7 @@ from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Unav
 from copilot_quant_pipeline.prediction_markets.following import (
     OUTCOMES_CALLED,
     FollowRule,
+    expect_key,
     keep_keys,
     keep_outcomes,
     plan_keys,
@@ -295,7 +296,8 @@ class _Found:
         names = set(self.rule.names_at(self.venue.name))
         beside = [one for one in self.listed.beyond if one.id in self._ids or names & {one.id, one.slug}]
         told = {one.id: one for one in (*beside, *self.listed.markets, *self.named.markets)}
-        return [keep_outcomes(one, self._ids.get(one.id)) for one in keep_keys(told.values(), self.known.markets)]
+        kept = (expect_key(one) for one in keep_keys(told.values(), self.known.markets))
+        return [keep_outcomes(one, self._ids.get(one.id)) if isinstance(one, Market) else one for one in kept]
 
     @cached_property
     def _broken(self) -> dict[str, str]:

@@ -15,20 +15,20 @@ requests a minute. Uncertain, and only in this module:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
-from urllib.parse import quote
 
 import pyarrow as pa
 
+from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, whole_number
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
 from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.reading import (
-    SIX_DIGITS,
     Point,
     expect_distinct,
     gather,
@@ -48,6 +48,8 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Status,
     Traffic,
 )
+from copilot_quant_pipeline.transport import path_part
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 SERVICE = "bets"
 URL = "https://api.manifold.markets"
@@ -77,12 +79,17 @@ class Manifold:
         self,
         url: str = URL,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] | None = None,
         pace: Pace = PACE,
         wait: Wait | None = None,
     ) -> None:
         self._http = HttpClient(self.name, url, pace, wait=wait, witness=("/v0/markets", {"limit": 1}))
-        self._clock = clock
+        self._clock = clock or self._http.now
+
+    @property
+    def heard(self) -> VendorClock:
+        """What its answers say of the time."""
+        return self._http.heard
 
     @property
     def traffic(self) -> Traffic:
@@ -116,7 +123,7 @@ class Manifold:
         return parse_prices(market, self._fetch_bets(market, start, end), start, end)
 
     def _fetch_market(self, market_id: str, attempts: int) -> Market:
-        name = quote(market_id, safe="")
+        name = path_part(market_id)
         try:
             record = self._http.get(f"/v0/slug/{name}", attempts=attempts, about=[market_id])
         except NotFound:
@@ -124,7 +131,7 @@ class Manifold:
         return parse_market(record, self._clock())
 
     def _fetch_listed(self, record: dict[str, Any], attempts: int) -> Market:
-        name = quote(parsed(lambda one: str(one["id"]), record), safe="")
+        name = path_part(parsed(lambda one: str(one["id"]), record))
         return parse_market(self._http.get(f"/v0/market/{name}", attempts=attempts), self._clock())
 
     def _fetch_list(self, query: MarketQuery, paging: Paging) -> list[dict[str, Any]]:
@@ -311,7 +318,7 @@ def _ids(bets: list[dict[str, Any]]) -> set[str]:
 
 
 def _oldest(bets: list[dict[str, Any]]) -> int:
-    return min(int(bet["createdTime"]) for bet in bets)
+    return min(whole_number(bet["createdTime"]) for bet in bets)
 
 
 def _only_rests(bet: dict[str, Any]) -> bool:
@@ -325,8 +332,9 @@ def _has_ended(record: dict[str, Any], now: datetime) -> bool:
 
 
 def _volume(record: dict[str, Any]) -> Decimal:
-    volume = record.get("volume")
-    return Decimal(volume) if isinstance(volume, int | Decimal) else Decimal(0)
+    with suppress(ValueError):
+        return bounded_number(record.get("volume"))
+    return Decimal(0)
 
 
 def _milliseconds(instant: datetime) -> int:

@@ -46,6 +46,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Status,
     Traffic,
 )
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 SERVICE = "posts"
 URL = "https://www.metaculus.com"
@@ -74,6 +75,11 @@ class Metaculus:
         headers = {"Authorization": f"Token {token}"}
         witness = ("/api/posts/", {"limit": 1})
         self._http = HttpClient(self.name, url, pace, headers=headers, wait=wait, witness=witness)
+
+    @property
+    def heard(self) -> VendorClock:
+        """What its answers say of the time."""
+        return self._http.heard
 
     @property
     def traffic(self) -> Traffic:

@@ -14,6 +14,8 @@ from copilot_quant_pipeline.errors import Malformed, Rejected, VendorError
 
 # So many pages in a row that show nothing new, empty ones too, and more of them would go on for ever.
 PAGES_WITHOUT_NEWS = 3
+# Of one list. Polymarket gives a hundred records a page, the others up to a thousand.
+MOST_PAGES = 5_000
 # A venue forgets its cursors after a while.
 BEGUN_ANEW = 2
 # Lists change while they are read; of this share of those that a venue counts it is told.
@@ -119,7 +121,7 @@ def _pages(fetch: Callable[[C | None], Page[R, C]], key: Callable[[R], Hashable]
     """
     cursor, anew, shown = None, BEGUN_ANEW, set[Hashable]()
     known, cursors, without_news = set[Hashable](), set[C](), 0
-    while True:
+    for _ in range(MOST_PAGES):
         try:
             page = fetch(cursor)
         except Rejected:
@@ -140,6 +142,7 @@ def _pages(fetch: Callable[[C | None], Page[R, C]], key: Callable[[R], Hashable]
         if cursor in cursors:
             raise Malformed(f"{of} runs in a circle: the cursor {str(cursor)[:60]!r} came twice")
         cursors.add(cursor)
+    raise Malformed(f"{of} has not ended after {MOST_PAGES:,} pages")
 
 
 def _expect_all(last: Page[R, C], shown: int, of: str) -> None:

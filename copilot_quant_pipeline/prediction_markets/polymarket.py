@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import product
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
-from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -72,6 +72,8 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Traffic,
     Unrefined,
 )
+from copilot_quant_pipeline.transport import path_part
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 T = TypeVar("T")
 # What markets are found by in a list.
@@ -204,17 +206,18 @@ class Polymarket:
         clob_url: str = CLOB_URL,
         data_url: str = DATA_URL,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] | None = None,
         wait: Wait | None = None,
         threads: int = 4,
     ) -> None:
+        reached: Callable[..., HttpClient] = partial(HttpClient, VENUE, wait=wait, heard=VendorClock())
         self._gamma: Mapping[Kind, HttpClient] = {
-            "markets": HttpClient(VENUE, gamma_url, MARKETS_PACE, wait=wait, witness=("/events/keyset", {"limit": 1})),
-            "events": HttpClient(VENUE, gamma_url, EVENTS_PACE, wait=wait, witness=("/markets/keyset", {"limit": 1})),
+            "markets": reached(gamma_url, MARKETS_PACE, witness=("/events/keyset", {"limit": 1})),
+            "events": reached(gamma_url, EVENTS_PACE, witness=("/markets/keyset", {"limit": 1})),
         }
-        self._clob = HttpClient(VENUE, clob_url, HISTORY_PACE, wait=wait, witness=("/time", {}))
-        self._data = HttpClient(VENUE, data_url, HISTORY_PACE, wait=wait, witness=("/", {}))
-        self._clock = clock
+        self._clob = reached(clob_url, HISTORY_PACE, witness=("/time", {}))
+        self._data = reached(data_url, HISTORY_PACE, witness=("/", {}))
+        self._clock = clock or self._data.now
         self._threads = threads
         self._patience = {"clob": Patience(), "data": Patience()}
         # Set once a route is not there any more, so that it is not asked again for every window.
@@ -225,6 +228,11 @@ class Polymarket:
         self._batches_failed = 0
         # Tokens by which a batch failed: they are asked for by themselves.
         self._apart: frozenset[str] = frozenset()
+
+    @property
+    def heard(self) -> VendorClock:
+        """What its answers say of the time."""
+        return self._data.heard
 
     @property
     def traffic(self) -> Traffic:
@@ -254,7 +262,7 @@ class Polymarket:
     def _fetch_alone(self, name: str, attempts: int) -> Market:
         field = _field_of(name)
         if field in ("id", "slug"):
-            path = f"/markets/{name}" if field == "id" else f"/markets/slug/{quote(name, safe='')}"
+            path = f"/markets/{name}" if field == "id" else f"/markets/slug/{path_part(name)}"
             with suppress(NotFound, NoSuchRoute):
                 asked = {"include_tag": "true"}
                 return parse_market(self._gamma["markets"].get(path, asked, attempts=attempts, about=[name]))

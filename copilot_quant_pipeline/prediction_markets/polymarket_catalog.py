@@ -10,10 +10,12 @@ import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Literal
 
+from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, shown
 from copilot_quant_pipeline.errors import Malformed
+from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets.pages import Page
 from copilot_quant_pipeline.prediction_markets.venue import Broken, Catalog, Market, Outcome, Status
 
@@ -28,14 +30,12 @@ DISPLAY_TAGS = frozenset({"all", "featured", "trending", "breaking", "new"})
 # Words of other venues for these sections.
 SECTION_OF_WORD = {"economics": "economy", "entertainment": "pop-culture", "climate and weather": "weather"}
 
-MICRO = Decimal("0.000001")
 # A third is written with some digits.
 EQUAL_WITHIN = Decimal("0.001")
 SCALAR = {"Long", "Short"}
 
 NAMELESS = "without a name"
 Kind = Literal["markets", "events"]
-UNFIT_FOR_KEYS = frozenset("|[],")
 
 
 def parse_page(answer: Any, kind: Kind) -> Page[Any, str]:
@@ -89,7 +89,7 @@ def parse_market(record: Any, event: Mapping[str, Any] | None = None) -> Market:
     """
     try:
         return _market(record, event)
-    except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Malformed(f"{VENUE} market {_name(record)}: {_why(record, error)}") from None
 
 
@@ -155,8 +155,7 @@ def _missing(name: str) -> str:
 def _slug(record: Mapping[str, Any], market_id: str) -> str:
     """The slug, or the id where there is none that the grid's keys can hold."""
     slug = str(record.get("slug") or "")
-    fits = slug.isprintable() and not UNFIT_FOR_KEYS & set(slug) and not any(letter.isspace() for letter in slug)
-    return slug if slug and fits else market_id
+    return slug if is_slug(slug) else market_id
 
 
 def _listed(record: Mapping[str, Any], name: str) -> list[Any]:
@@ -216,19 +215,16 @@ def _flag(record: Mapping[str, Any], name: str, *, otherwise: bool) -> bool:
 
 def _number(name: str, given: Any) -> Decimal:
     try:
-        number = Decimal(str(given))
-    except InvalidOperation:
-        number = Decimal("nan")
-    if not number.is_finite():
-        raise ValueError(f"{name} is no number: {given!r}")
-    return number
+        return bounded_number(given)
+    except ValueError:
+        raise ValueError(f"{name} is no number: {shown(given)}") from None
 
 
 def _volume(record: Mapping[str, Any]) -> Decimal | None:
     """Dollars to a millionth; the text is exact where the number beside it is rounded."""
     given = record.get("volume")
     given = record.get("volumeNum") if given in (None, "") else given
-    return None if given is None else _number("volume", given).quantize(MICRO)
+    return None if given is None else _number("volume", given).quantize(SIX_DIGITS)
 
 
 def _opened_at(record: Mapping[str, Any], status: Status) -> datetime | None:

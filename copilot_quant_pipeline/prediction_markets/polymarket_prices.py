@@ -13,15 +13,17 @@ which moment it is, and for how long its service has it so finely.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, whole_number
 from copilot_quant_pipeline.errors import Malformed
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
@@ -36,7 +38,8 @@ from copilot_quant_pipeline.prediction_markets.venue import (
 LONGEST_WINDOW = timedelta(days=15)
 # Unix seconds of 2001 and of 5138; what lies a thousandfold higher is in milliseconds, all else no time at all.
 FIRST_SECOND, LAST_SECOND, MILLI = 10**9, 10**11, 1000
-MICRO = Decimal("0.000001")
+# A day, in seconds; no service gives coarser points.
+_LONGEST_GRAIN = 86_400
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 # A day with less than this share of the hours it was lived may be had finer elsewhere.
@@ -210,8 +213,8 @@ def parse_data(points: Any, of: str, grain: int = 3600) -> pa.Table:
 
 def _resolution(point: Mapping[str, Any], asked: int) -> int:
     try:
-        return max(0, int(point["resolution_seconds"]))
-    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return min(max(0, int(bounded_number(point["resolution_seconds"]))), _LONGEST_GRAIN)
+    except (KeyError, TypeError, ValueError):
         return asked
 
 
@@ -311,12 +314,17 @@ def _fault(microsecond: int, given: int, price: Any, of: str) -> str:
 
 def _time(given: Any, of: str) -> int:
     """A time in whole unix seconds, or milliseconds; it may be text, or with a point that nothing follows."""
-    is_whole = isinstance(given, Decimal) and given.is_finite() and given == int(given)
-    is_digits = isinstance(given, str) and given.isascii() and given.isdigit()
-    number = int(given) if is_whole or is_digits else given
-    if type(number) is not int or not any(FIRST_SECOND <= one < LAST_SECOND for one in (number, number // MILLI)):
+    number = given if type(given) is int else _whole(given)
+    if number is None or not any(FIRST_SECOND <= one < LAST_SECOND for one in (number, number // MILLI)):
         raise Malformed(f"{of}: time {str(given)[:40]!r} is not in unix seconds")
     return number
+
+
+def _whole(given: Any) -> int | None:
+    is_digits = isinstance(given, str) and given.isascii() and given.isdigit()
+    with suppress(ValueError):
+        return whole_number(given) if is_digits or isinstance(given, Decimal) else None
+    return None
 
 
 def _probabilities(prices: list[Any]) -> pa.Array:
@@ -332,9 +340,7 @@ def _probabilities(prices: list[Any]) -> pa.Array:
 
 def _probability(price: Any) -> Decimal | None:
     """A price as a number between 0 and 1; text is one where it says so; digits beyond those kept are rounded."""
-    try:
-        number = Decimal(str(price))
-    except InvalidOperation:
-        return None
-    is_one = not isinstance(price, bool) and number.is_finite() and 0 <= number <= 1
-    return number.quantize(MICRO) if is_one else None
+    with suppress(ValueError):
+        number = bounded_number(price)
+        return number.quantize(SIX_DIGITS) if 0 <= number <= 1 else None
+    return None

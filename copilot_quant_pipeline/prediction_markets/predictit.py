@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -42,6 +42,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Status,
     Traffic,
 )
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 SERVICE = "marketdata"
 URL = "https://www.predictit.org"
@@ -67,14 +68,19 @@ class PredictIt:
         self,
         url: str = URL,
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] | None = None,
         pace: Pace = PACE,
         wait: Wait | None = None,
     ) -> None:
         self._http = HttpClient(self.name, url, pace, wait=wait)
-        self._clock = clock
+        self._clock = clock or self._http.now
         self._lock = threading.Lock()
         self._all: tuple[datetime, dict[str, Any] | VendorError] | None = None
+
+    @property
+    def heard(self) -> VendorClock:
+        """What its answers say of the time."""
+        return self._http.heard
 
     @property
     def traffic(self) -> Traffic:

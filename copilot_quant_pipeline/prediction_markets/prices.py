@@ -111,6 +111,22 @@ def settle_span(
     return Settled(pa.table(cells, schema=CELLS), rows, pa.Table.from_pylist(coarse, COARSE))
 
 
+def without_future(settled: Settled, today: date, venue: str, now: datetime) -> Settled:
+    """The span's cells and rows, those of days after `today` failed: the venue's clock has that, and ours has `now`."""
+    days = settled.cells.column("date")
+    future = pc.greater(days, pa.scalar(today, pa.date32()))
+    if not pc.any(future).as_py():
+        return settled
+    why = f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, and {venue}'s is not past {today}"
+    told = {"outcome": "failed", "reason": "not_over", "detail": why}
+    columns = [
+        pc.if_else(future, told[name], settled.cells.column(name)) if name in told else settled.cells.column(name)
+        for name in CELLS.names
+    ]
+    kept = settled.rows.filter(pc.less_equal(settled.rows.column("date"), pa.scalar(today, pa.date32())))
+    return replace(settled, cells=pa.table(columns, schema=CELLS), rows=kept)
+
+
 def expects_more(
     span: Span, market: Market, answer: pa.Table | VendorError | None, evidence: Evidence, now: datetime
 ) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, shown
 from copilot_quant_pipeline.errors import Denied, Malformed, NotFound, VendorError
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FAILURES_IN_A_ROW
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, Broken, Catalog, Market, Outcome
@@ -23,7 +24,6 @@ R = TypeVar("R")
 
 # One point is kept an hour, in seconds.
 HOUR = 3600
-SIX_DIGITS = Decimal("0.000001")
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 # So many records in a row that are not answered for, and their venue is down; a few may be broken side by side.
 UNANSWERED_IN_A_ROW = 10
@@ -57,14 +57,17 @@ def read_quantity(value: Any) -> Decimal | None:
     """A number to six digits; None where there is none.
 
     Raises:
-        Malformed: Not a finite number.
+        Malformed: Not a finite number, or beyond what is stored.
     """
     if value is None:
         return None
     # Without a point JSON numbers come as int; NaN and Infinity, which are no JSON, as float.
-    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not Decimal(value).is_finite():
-        raise Malformed(f"{value!r} is no number")
-    return Decimal(value).quantize(SIX_DIGITS)
+    if not isinstance(value, int | Decimal):
+        raise Malformed(f"{shown(value)} is no number")
+    try:
+        return bounded_number(value).quantize(SIX_DIGITS)
+    except ValueError as error:
+        raise Malformed(str(error)) from None
 
 
 def read_instant(value: Any, *, unit: timedelta = timedelta(seconds=1)) -> datetime:
@@ -81,12 +84,12 @@ def read_instant(value: Any, *, unit: timedelta = timedelta(seconds=1)) -> datet
         if not EARLIEST <= instant < LATEST:
             raise ValueError
     except (TypeError, ValueError, ArithmeticError):
-        raise Malformed(f"{value!r} is no instant") from None
+        raise Malformed(f"{shown(value)} is no instant") from None
     return instant.astimezone(UTC)
 
 
 def _whole_microseconds(value: Any, unit: timedelta) -> timedelta:
-    microseconds = Decimal(value) * (unit // timedelta(microseconds=1))
+    microseconds = bounded_number(value) * (unit // timedelta(microseconds=1))
     return timedelta(microseconds=int(microseconds))
 
 

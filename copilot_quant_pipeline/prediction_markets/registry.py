@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, cast
 
 from copilot_quant_pipeline.errors import UserError
@@ -90,6 +91,11 @@ def _metaculus() -> type[Venue]:
     return Metaculus
 
 
+def _pinned(settings: Settings) -> Callable[[], datetime] | None:
+    """The pinned clock; one that runs is read by the client itself, which holds it back by its venue's."""
+    return settings.now if settings.pinned_now else None
+
+
 _VENUES: Mapping[str, _Listed] = {
     "polymarket": _Listed(
         _polymarket,
@@ -97,11 +103,11 @@ _VENUES: Mapping[str, _Listed] = {
             "gamma_url": s.polymarket_gamma_url,
             "clob_url": s.polymarket_clob_url,
             "data_url": s.polymarket_data_url,
-            "clock": s.now,
+            "clock": _pinned(s),
         },
     ),
     "kalshi": _Listed(_kalshi, lambda s: {"url": s.kalshi_url}),
-    "manifold": _Listed(_manifold, lambda s: {"url": s.manifold_url, "clock": s.now}),
-    "predictit": _Listed(_predictit, lambda s: {"url": s.predictit_url, "clock": s.now}),
+    "manifold": _Listed(_manifold, lambda s: {"url": s.manifold_url, "clock": _pinned(s)}),
+    "predictit": _Listed(_predictit, lambda s: {"url": s.predictit_url, "clock": _pinned(s)}),
     "metaculus": _Listed(_metaculus, lambda s: {"url": s.metaculus_url, "token": s.expect_metaculus_token()}),
 }

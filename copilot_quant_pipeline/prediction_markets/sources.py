@@ -16,10 +16,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.errors import NotFound, Unavailable, UserError, VendorError
+from copilot_quant_pipeline.errors import Malformed, NotFound, Unavailable, UserError, VendorError
 from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
-from copilot_quant_pipeline.prediction_markets.following import FollowRule, plan_keys
+from copilot_quant_pipeline.prediction_markets.following import FollowRule, expect_key, plan_keys
 from copilot_quant_pipeline.prediction_markets.hearing import Hearing
 from copilot_quant_pipeline.prediction_markets.http import Patience
 from copilot_quant_pipeline.prediction_markets.looks import Known, Look, look_at
@@ -33,10 +33,12 @@ from copilot_quant_pipeline.prediction_markets.prices import (
     settle_span,
     settlements_of,
     with_finer,
+    without_future,
 )
 from copilot_quant_pipeline.prediction_markets.registry import make_venue, semantics_of
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
+    Broken,
     Market,
     MissingAtSource,
     Outcome,
@@ -175,7 +177,7 @@ class MarketSources:
         spans = plan_fetches(cells)
         markets = self._markets(spans, backfill)
         pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
-        hearing, beside = Hearing.of(self.warehouse, self._now), list[Settled]()
+        hearing, beside = Hearing.of(self.warehouse, self._now, self.held_back), list[Settled]()
         coarse = read_coarse(self.warehouse, PRICES.grid, [span.key for span in spans])
         asks = [
             self._ask(span, market, hearing, coarse.get(span.key, {}))
@@ -245,7 +247,10 @@ class MarketSources:
             # A key that somebody put on the axis may be another name of it; a slug of before leads to it unsaid.
             if plan_keys([market], [key])[key] != key:
                 raise NotFound(f"this market is {market.key}; ask for it by that name")
-            return replace(market, slug=slug)
+            judged = expect_key(replace(market, slug=slug))
+            if isinstance(judged, Broken):
+                raise Malformed(judged.why)
+            return judged
         except VendorError as error:
             self._keep_refusal(f"{venue.upper()}-MARKETS", key, error, EVER, backfill)
             return error
@@ -279,7 +284,24 @@ class MarketSources:
                 found.append(self._settled(beside, answer, stored, now))
         return found
 
+    def clocks(self) -> dict[str, datetime]:
+        """By venue what its clock says, of those that have told; none while ours is pinned."""
+        if self.settings.pinned_now is not None:
+            return {}
+        return {name: now for name, venue in self._made.items() if (now := venue.heard.now())}
+
+    def held_back(self, venue: str, instant: datetime) -> datetime:
+        """An instant of our clock; where that runs ahead of the venue's own, what it would be by that one."""
+        if self.settings.pinned_now is not None or venue not in self._made:
+            return instant
+        return self._made[venue].heard.held_back(instant)
+
     def _settled(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> Settled:
+        by_venue = self.held_back(ask.market.venue, now)
+        settled = self._judged(ask, answer, stored, by_venue)
+        return settled if by_venue == now else without_future(settled, by_venue.date(), ask.market.venue, now)
+
+    def _judged(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> Settled:
         found, source = (answer.found if answer else None), ask.market.venue + self._label
         evidence = self._evidence(ask, answer, stored)
         return settle_span(ask.span, ask.market, found, now=now, source=source, evidence=evidence)
@@ -314,7 +336,8 @@ class MarketSources:
 
     def _expects_more(self, ask: _Ask, answers: Mapping[str, _Answer], stored: _Extents) -> bool:
         answer = answers[ask.market.key]
-        return expects_more(ask.span, ask.market, answer.found, self._evidence(ask, answer, stored), self._now)
+        now = self.held_back(ask.market.venue, self._now)
+        return expects_more(ask.span, ask.market, answer.found, self._evidence(ask, answer, stored), now)
 
     def _seen_whole(self, asks: Sequence[_Ask], backfill: InBackfill | None) -> dict[str, _Answer]:
         """The answers for the whole lives of markets of which an asked day can only be told apart by the others."""
@@ -357,6 +380,7 @@ class MarketSources:
         last = max(end for _, end in windows.values())
         asked_at = self._now
         answers = self._points([ask.market for ask in asks], first, last)
+        asked_at = self.held_back(asks[0].market.venue, asked_at)
         for ask in asks:
             market = ask.market
             answer = answers[market.key] = self._with_memory(market, answers[market.key])

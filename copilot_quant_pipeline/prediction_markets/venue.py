@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import pyarrow as pa
 
 from copilot_quant_pipeline.errors import Malformed, Unavailable, VendorError
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 # `gone` is what its venue no longer knows.
 Status = Literal["unopened", "open", "closed", "resolved", "gone"]
@@ -295,6 +296,10 @@ class Venue(Protocol):
 
     name: ClassVar[str]
     semantics: ClassVar[Semantics]
+
+    @property
+    def heard(self) -> VendorClock:
+        """What its answers say of the time."""
 
     @property
     def traffic(self) -> Traffic:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.gate.middleware import Gate
+from copilot_quant_pipeline.gate.refusals import Rules, judge_control
 from copilot_quant_pipeline.sandbox import kalshi, manifold, metaculus, polymarket, predictit, wikipedia, yahoo
 from copilot_quant_pipeline.sandbox.faults import FaultBoard, as_instant
 from copilot_quant_pipeline.sandbox.market import Market
@@ -32,6 +35,9 @@ REMEMBERED = 200_000
 
 VENUES: tuple[Venue, ...] = (yahoo, wikipedia, polymarket, kalshi, manifold, predictit, metaculus)
 UNROUTED = "unrouted"
+
+# What the paths of control routes begin with; no venue's do.
+CONTROL = "/__"
 
 
 class Control:
@@ -131,25 +137,43 @@ async def _obeyed(request: Request, obey: Callable[[Any], None]) -> Response:
 
 
 class Counted:
-    """Counts requests per route template and holds each answer back for `delay` seconds."""
+    """Counts requests per route template, holds each answer back for `delay` seconds, dates it by the `clock`."""
 
-    def __init__(self, app: ASGIApp, routes: list[Route], count: Callable[[str], None], delay: float) -> None:
-        self._app, self._routes, self._count, self._delay = app, routes, count, delay
+    def __init__(
+        self,
+        app: ASGIApp,
+        routes: list[Route],
+        count: Callable[[str], None],
+        delay: float,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._app, self._routes, self._count, self._delay, self._clock = app, routes, count, delay, clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and not scope["path"].startswith("/__"):
+        if scope["type"] == "http" and not scope["path"].startswith(CONTROL):
             self._count(self._template(scope))
             if self._delay:
                 await asyncio.sleep(self._delay)
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, self._dated(send))
+
+    def _dated(self, send: Send) -> Send:
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = format_datetime(self._clock().astimezone(UTC), usegmt=True)
+                message["headers"] = [*message.get("headers", ()), (b"date", date.encode())]
+            await send(message)
+
+        return dated
 
     def _template(self, scope: Scope) -> str:
         return next((route.path for route in self._routes if route.matches(scope)[0] is Match.FULL), UNROUTED)
 
 
-def build_app(control: Control, market: Market, *, recorded: Path | None, seed: int, delay: float) -> ASGIApp:
-    """The application of one sandbox.
+def build_app(
+    control: Control, market: Market, *, recorded: Path | None, seed: int, delay: float, hosts: Sequence[str] = ()
+) -> ASGIApp:
+    """The application of one sandbox, whose control routes answer to loopback's names and to `hosts`.
 
     Raises:
         UserError: `recorded` holds no frame, or two frames of the same symbol.
@@ -158,4 +182,6 @@ def build_app(control: Control, market: Market, *, recorded: Path | None, seed: 
     frames = None if recorded and is_recorded_folder(recorded) else recorded
     world = World(seed, market, clock=control.now, faults=control.faults, recorded=frames, recorded_markets=markets)
     venues = [route for venue in VENUES for route in venue.routes(world)]
-    return Counted(Starlette(routes=[*control.routes(), *venues]), venues, control.count, delay)
+    routed = Starlette(routes=[*control.routes(), *venues])
+    gated = Gate(routed, Rules(names=frozenset(hosts)), judge_control, under=CONTROL)
+    return Counted(gated, venues, control.count, delay, control.now)

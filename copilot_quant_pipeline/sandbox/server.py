@@ -10,7 +10,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -137,15 +137,18 @@ def serve_forever(
     delay: float = 0.0,
     port: int = 8787,
     announce: Callable[[str], None] | None = None,
+    hosts: Sequence[str] = (),
 ) -> None:
     """Serve in the foreground until interrupted; `announce` (default: print) is given the URL in one line.
+
+    The control routes answer to loopback's names and to `hosts`.
 
     Raises:
         UserError: As for `Sandbox`.
     """
     control = Control()
     control.pin(now)
-    app = build_app(control, Market(seed), recorded=recorded, seed=seed, delay=delay)
+    app = build_app(control, Market(seed), recorded=recorded, seed=seed, delay=delay, hosts=hosts)
     with _listening(port) as listening, contextlib.suppress(KeyboardInterrupt):
         what = f"recorded frames of {recorded}" if recorded else f"a simulated market, seed {seed}"
         (announce or _print)(f"Sandbox at {_url(listening)} ({what}). Ctrl-C ends it.")
@@ -184,6 +187,8 @@ def _server(app: ASGIApp) -> uvicorn.Server:
             log_level="error",
             access_log=False,
             server_header=False,
+            # It says what time it is here (app.py), which may be pinned.
+            date_header=False,
             # Idle connections of a paced client stay open; closing under its feet would look like a fault.
             timeout_keep_alive=60,
             timeout_graceful_shutdown=1,

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -38,6 +38,7 @@ from copilot_quant_pipeline.prediction_markets.following import (
     plan_keys,
 )
 from copilot_quant_pipeline.prediction_markets.sources import read_catalog
+from copilot_quant_pipeline.warehouse.distrust import read_suspects
 from copilot_quant_pipeline.warehouse.progress import read_current_members, read_provisional, read_traffic
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class Backfill:
         asked: the rectangle to settle.
         dates: the grid's date axis.
         refresh: whether settled cells are asked for again, too.
+        now: the present instant where our clock runs: cells recorded later than that are shown to their venues first,
+            whose own clocks tell whether they are to be trusted; None where it is pinned.
         confirm: whether settled cells of a day that is not over are asked for again, too; those of a day that was not
             over then, and is by now, always are.
     """
@@ -114,6 +117,7 @@ class Backfill:
     dates: Sequence[date]
     refresh: bool = False
     confirm: bool = False
+    now: datetime | None = None
 
     def run(self, on_run: Callable[[int], None] = lambda _: None) -> Outcome:
         """Settle what is missing; `on_run` hears how many cells are through in all, as each run ends.
@@ -123,6 +127,7 @@ class Backfill:
         started = time.monotonic()
         self.instance.add_dynamic_partitions(self.axis, list(self.asked.keys))
         keys = keys_on_axis(self.instance, self.axis)
+        self._show_suspects()
         missing = self._missing(self.asked)
         already = len(self.asked) - len(missing)
         left, runs = set(missing), list[str]()
@@ -132,6 +137,12 @@ class Backfill:
             left.difference_update(rectangle)
             on_run(len(self.asked) - len(left))
         return self._outcome(already, runs, time.monotonic() - started)
+
+    def _show_suspects(self) -> None:
+        suspects = read_suspects(self.warehouse, self.grid, self.now) if self.now else []
+        for cell in suspects:
+            if cell.key in self.asked.keys and cell.date in self.dates:
+                show_to_venue(self.job, self.instance, self.asset, cell)
 
     def _settle(self, rectangle: Rectangle) -> list[str]:
         # Another process may have settled these cells since they were planned.
@@ -173,6 +184,12 @@ class Backfill:
             coarse=len(_cells(coverage.filter(pc.field("finer_until") >= self.dates[-1])).intersection(self.asked)),
             **read_traffic(self.warehouse, runs),
         )
+
+
+def show_to_venue(job: dg.JobDefinition, instance: dg.DagsterInstance, asset: str, cell: Cell) -> None:
+    """Ask for a cell again, whatever is kept: its venue's answer tells what time it is there."""
+    config = {"ops": {asset: {"config": {"refresh": True}}}}
+    run_in_process(job, instance, asset, range_tags(Rectangle((cell.date,), (cell.key,))), config)
 
 
 def run_in_process(

@@ -29,6 +29,7 @@ from copilot_quant_pipeline.upkeep.healing import (
     look_for_gaps,
     runs_under_way,
 )
+from copilot_quant_pipeline.upkeep.runless import repaint_runless
 from copilot_quant_pipeline.warehouse.closures import drop_closed
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -63,7 +64,7 @@ def build_heal_sensor(settings: Settings) -> dg.SensorDefinition:
         except UserError as error:
             context.log.info(f"cells of runs that ended without an account of them wait for the next tick ({error})")
         asked: list[dg.RunRequest] = []
-        reasons = []
+        reasons = _repainted(context.instance, warehouse, settings)
         for grid in GRIDS:
             runs, reason = _plan_tick(context.instance, warehouse, grid, settings)
             asked += runs
@@ -72,6 +73,15 @@ def build_heal_sensor(settings: Settings) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=asked) if asked else dg.SkipReason("; ".join(reasons))
 
     return heal
+
+
+def _repainted(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings) -> list[str]:
+    """What was made the warehouse's picture again, in words, if anything had to be."""
+    try:
+        told = repaint_runless(instance, warehouse, settings)
+    except UserError as error:
+        told = f"cells that were reported or wiped by hand wait for the next tick ({error})"
+    return [told] if told else []
 
 
 def _plan_tick(

@@ -23,7 +23,8 @@ from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
 from copilot_quant_pipeline.grid.runs import corners_of_run, range_tags
 from copilot_quant_pipeline.prediction_markets.registry import lacks_setting, venue_names
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN, FailedCell, Outcome, run_in_process
+from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN, FailedCell, Outcome, run_in_process, show_to_venue
+from copilot_quant_pipeline.warehouse.distrust import read_suspects
 from copilot_quant_pipeline.warehouse.gaps import Busy, Extent, Gaps, Tries, read_gaps, read_tries
 from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, PASSING
 from copilot_quant_pipeline.warehouse.progress import read_cells, read_traffic
@@ -213,6 +214,7 @@ def heal_grid(
     extent = extent_of(grid, settings, keys, patient=False)
     if extent is None:
         return Healed(grid.name, 0, 0, None, 0, _outcome(warehouse, grid, {}, [], settings.now(), 0.0))
+    _show_suspects(job, instance, warehouse, grid, settings, extent)
     busy = cells_of(runs_under_way(instance, grid))
     found = look_for_gaps(
         warehouse, extent, now=settings.now(), limit=settings.heal_cells, busy=busy, force=force, axis=axis
@@ -225,6 +227,21 @@ def heal_grid(
     outcome = _outcome(warehouse, grid, before, runs, since, time.monotonic() - started)
     left = found.gaps.total - len(found.gaps.cells)
     return Healed(grid.name, left, found.waiting, found.next_try_at, found.given_up, outcome)
+
+
+def _show_suspects(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    warehouse: Warehouse,
+    grid: Grid,
+    settings: Settings,
+    extent: Extent,
+) -> None:
+    """Have the venues tell by their own clocks whether cells recorded later than now are to be trusted."""
+    if settings.pinned_now is None:
+        for cell in read_suspects(warehouse, grid.name, settings.now()):
+            if cell.key in extent.keys and cell.date in extent.dates:
+                show_to_venue(job, instance, grid.asset, cell)
 
 
 def runs_under_way(instance: dg.DagsterInstance, grid: Grid) -> list[dg.DagsterRun]:

@@ -42,7 +42,12 @@ from copilot_quant_pipeline.prediction_markets.following import plan_retired
 from copilot_quant_pipeline.prediction_markets.sources import read_catalog
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.catalog import read_settled_lives
-from copilot_quant_pipeline.warehouse.progress import read_current_members, read_keys_asked, read_settled_cells
+from copilot_quant_pipeline.warehouse.progress import (
+    read_current_members,
+    read_failed_cells,
+    read_keys_asked,
+    read_settled_cells,
+)
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 COMMAND_TAG = "copilot_quant/command"
@@ -117,13 +122,16 @@ def grids_of(settings: Settings) -> tuple[Grid, ...]:
     )
 
 
-def plan_repaint(settled: Mapping[str, tuple[Cell, Origin]], picture: Picture, on_axis: Collection[str]) -> Repaint:
+def plan_repaint(
+    settled: Mapping[str, tuple[Cell, Origin]], picture: Picture, on_axis: Collection[str], last: str = "9999-12-31"
+) -> Repaint:
     """What has to change: cells of an unfinished run are left to it, green ones off the axes are not shown.
 
     Args:
         settled: the settled cells on the axes, by partition key.
         picture: what Dagit shows.
         on_axis: the keys of the grid's second axis.
+        last: the last date of its axis, as it is written; what lies beyond is left as it is.
     """
     right = picture.green | picture.under_way
     paint: dict[Origin, list[Cell]] = {}
@@ -131,7 +139,9 @@ def plan_repaint(settled: Mapping[str, tuple[Cell, Origin]], picture: Picture, o
         if key not in right:
             paint.setdefault(origin, []).append(cell)
     unfounded = picture.green.difference(settled) - picture.under_way
-    return Repaint(paint, sorted(key for key in unfounded if key.partition("|")[2] in on_axis))
+    # A clock that was set back ends the axis sooner; what was stored beyond it is none the less.
+    wipe = (key for key in unfounded if key.partition("|")[2] in on_axis and key.partition("|")[0] <= last)
+    return Repaint(paint, sorted(wipe))
 
 
 def reconcile(
@@ -152,19 +162,24 @@ def reconcile(
             f"{instance.root_directory}/dagster.yaml names an event-log storage of your own, which cells cannot be"
             " recorded in by hand: take event_log_storage out of it, or settle the cells again."
         )
-    canvases = [_Canvas(instance, warehouse, grid) for grid in grids_of(settings)]
+    canvases = canvases_of(instance, warehouse, settings)
     returned = [canvas.return_keys(_keys_on_axis(warehouse, settings, canvas.grid)) for canvas in canvases]
     taken_off = [canvas.take_off_bad_keys() for canvas in canvases]
     plans = [canvas.plan() for canvas in canvases]
     done = [_Done() for _ in canvases]
     if any(map(len, plans)):
         on_plan(sum(map(len, plans)))
-        _run_recorded(instance, lambda context: _apply(context, canvases, plans, done, on_cells))
+        run_recorded(instance, lambda context: _apply(context, canvases, plans, done, on_cells))
         plans = [canvas.plan() for canvas in canvases]
     return [
         Reconciled(canvas.grid.name, len(canvas.settled()), one.painted, one.wiped, back, off, len(plan))
         for canvas, one, back, off, plan in zip(canvases, done, returned, taken_off, plans, strict=True)
     ]
+
+
+def canvases_of(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings) -> "list[Canvas]":
+    """Both grids with what is read and written of them."""
+    return [Canvas(instance, warehouse, grid) for grid in grids_of(settings)]
 
 
 @dataclass
@@ -174,7 +189,7 @@ class _Done:
 
 
 @dataclass(frozen=True)
-class _Canvas:
+class Canvas:
     """One grid with what is read and written of it."""
 
     instance: dg.DagsterInstance
@@ -183,28 +198,50 @@ class _Canvas:
 
     @property
     def asset(self) -> dg.AssetKey:
+        """Its asset."""
         return dg.AssetKey(self.grid.asset)
 
     def return_keys(self, keys: Sequence[str]) -> int:
+        """Put keys back on the second axis; how many were missing."""
         on_axis = set(keys_on_axis(self.instance, self.grid.axis))
         missing = [key for key in keys if key not in on_axis]
         self.instance.add_dynamic_partitions(self.grid.axis, missing)
         return len(missing)
 
     def take_off_bad_keys(self) -> int:
+        """Take what can be no key off the second axis; how many these were."""
         bad = bad_keys(self.instance, self.grid.axis)
         for key in bad:
             self.instance.delete_dynamic_partition(self.grid.axis, key)
         return len(bad)
 
     def settled(self) -> dict[str, tuple[Cell, Origin]]:
+        """The settled cells on the axes, by partition key."""
         keys = keys_on_axis(self.instance, self.grid.axis)
         return {partition_key(cell): (cell, origin) for cell, origin in _rows(self._stored(keys))}
 
     def plan(self) -> Repaint:
+        """What makes the grid true."""
         # The picture first: data are committed before they are shown, so what it has as green is settled by then.
         picture = read_picture(self.instance, self.asset)
-        return plan_repaint(self.settled(), picture, set(keys_on_axis(self.instance, self.grid.axis)))
+        last = max(self.grid.dates).isoformat() if self.grid.dates else ""
+        return plan_repaint(self.settled(), picture, set(keys_on_axis(self.instance, self.grid.axis)), last)
+
+    def plan_of(self, cells: Collection[str]) -> Repaint:
+        """What makes those of `cells` green that are settled, whatever they look like now."""
+        stored = read_settled_cells(self.warehouse, self.grid.name, *self._axes_of(cells))
+        return Repaint(_by_origin(stored, cells), ())
+
+    def failed_of(self, cells: Collection[str] | None) -> Mapping[Origin, Sequence[Cell]]:
+        """Those of `cells` (None: of all on the axes) that failed, by the run that asked last and the reason."""
+        return _by_origin(read_failed_cells(self.warehouse, self.grid.name, *self._axes_of(cells)), cells)
+
+    def _axes_of(self, cells: Collection[str] | None) -> tuple[Sequence[date], Sequence[str]]:
+        on_axis = keys_on_axis(self.instance, self.grid.axis)
+        if cells is None:
+            return self.grid.dates, on_axis
+        days, keys = ({cell.split("|", 1)[n] for cell in cells if "|" in cell} for n in (0, 1))
+        return [day for day in self.grid.dates if day.isoformat() in days], [key for key in on_axis if key in keys]
 
     def _stored(self, keys: Sequence[str]) -> pa.Table:
         return read_settled_cells(self.warehouse, self.grid.name, self.grid.dates, keys)
@@ -228,9 +265,17 @@ def _rows(stored: pa.Table) -> Iterator[tuple[Cell, Origin]]:
         yield Cell(day, key), origins.setdefault((run_id, reason), Origin(run_id, reason))
 
 
+def _by_origin(stored: pa.Table, cells: Collection[str] | None) -> dict[Origin, list[Cell]]:
+    found: dict[Origin, list[Cell]] = {}
+    for cell, origin in _rows(stored):
+        if cells is None or partition_key(cell) in cells:
+            found.setdefault(origin, []).append(cell)
+    return found
+
+
 def _apply(
     context: dg.OpExecutionContext,
-    canvases: Sequence[_Canvas],
+    canvases: Sequence[Canvas],
     plans: Sequence[Repaint],
     done: Sequence[_Done],
     on_cells: Callable[[int], None],
@@ -249,17 +294,25 @@ def _apply(
         context.log.info(f"{canvas.grid.name}: {counts.painted:,} cells painted green, {counts.wiped:,} wiped")
 
 
-def _wipe(canvas: _Canvas, keys: Sequence[str], on_cells: Callable[[int], None]) -> int:
+def apply_repaint(context: dg.OpExecutionContext, canvas: Canvas, plan: Repaint) -> None:
+    """Wipe and paint what `plan` says, once."""
+    wiped = _wipe(canvas, plan.wipe, lambda _: None)
+    painted = _paint(context, canvas, plan.paint, lambda _: None)
+    context.log.info(f"{canvas.grid.name}: {painted:,} cells painted green, {wiped:,} wiped")
+
+
+def _wipe(canvas: Canvas, keys: Sequence[str], on_cells: Callable[[int], None]) -> int:
     for start in range(0, len(keys), WIPED_AT_ONCE):
         some = keys[start : start + WIPED_AT_ONCE]
-        canvas.instance.wipe_asset_partitions(canvas.asset, some)
+        # Not the instance, which would note that somebody wiped them by hand.
+        canvas.instance.event_log_storage.wipe_asset_partitions(canvas.asset, some)
         on_cells(len(some))
     return len(keys)
 
 
 def _paint(
     context: dg.OpExecutionContext,
-    canvas: _Canvas,
+    canvas: Canvas,
     paint: Mapping[Origin, Sequence[Cell]],
     on_cells: Callable[[int], None],
 ) -> int:
@@ -281,7 +334,7 @@ def painted(asset: dg.AssetKey, axis: str, origin: Origin, cells: Iterable[Cell]
     return materialization_of(asset, keys, metadata, tags, are_in_log=False)
 
 
-def _run_recorded(instance: dg.DagsterInstance, work: Callable[[dg.OpExecutionContext], None]) -> None:
+def run_recorded(instance: dg.DagsterInstance, work: Callable[[dg.OpExecutionContext], None]) -> None:
     """Do `work` as a run of a job that Dagit shows by the name of the command."""
 
     @dg.op(name="repaint", description="Cells that coverage has as settled become green, no other cell stays green.")

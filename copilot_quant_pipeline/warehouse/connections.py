@@ -28,6 +28,7 @@ import filelock
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random
 
 from copilot_quant_pipeline.errors import BusyError, UserError
+from copilot_quant_pipeline.links import expect_mounted
 
 T = TypeVar("T")
 
@@ -44,6 +45,9 @@ _STORAGE_ERRORS = (
 
 # Half a million bars take less than this.
 _ROOM_BYTES = 64_000_000
+
+# Of every connection. Not connect(config=...): a file that is open with another config cannot be opened.
+SESSION = ("set TimeZone = 'UTC'", "set python_enable_replacements = false")
 
 # A commit goes into the file at once, not into DuckDB's log beside it: what two killed processes have left there,
 # DuckDB 1.5 reads in part or twice, once there are more rows than a row group holds (122,880).
@@ -97,6 +101,7 @@ class Gate:
             UserError: As for reading, or the folder cannot be written, or the disk is full.
         """
         deadline = time.monotonic() + self.timeout
+        expect_mounted(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             turn = self._patiently(self._take_turn, deadline)
@@ -145,11 +150,8 @@ class Gate:
             if holder is None:
                 self._refuse(error)
             raise _BusyError(holder[0]) from error
-        # Session settings, not connect(config=...): a file that is open with another config cannot be opened.
-        connection.execute("set TimeZone = 'UTC'")
-        connection.execute("set python_enable_replacements = false")
-        if not read_only:
-            connection.execute(_NO_LOG)
+        for setting in SESSION if read_only else (*SESSION, _NO_LOG):
+            connection.execute(setting)
         return connection
 
     def _absorb_log(self, deadline: float) -> None:

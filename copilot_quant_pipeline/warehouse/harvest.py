@@ -12,7 +12,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from copilot_quant_pipeline.redaction import presentable
 from copilot_quant_pipeline.warehouse.tables import UTC_TIME, Column, Table
 
 # Settled without rows: the venue answered, and this is why there is nothing to store.
@@ -31,10 +33,13 @@ FAILURES = (
     "rejected",
     "vanished_at_source",
     "unknown_market",
+    # Its day is not over by the venue's clock, which ours is ahead of; or was so when it was recorded.
+    "not_over",
+    "distrusted",
 )
 
 # Failures that say nothing about the cell: the venue was out of reach or would not talk, and may again any minute.
-PASSING = ("rate_limited", "unavailable", "malformed_response")
+PASSING = ("rate_limited", "unavailable", "malformed_response", "not_over")
 
 # A cell that goes on failing is left red as GIVEN_UP, with the last true reason in its detail. Failures that pass do
 # not count as tries; where nothing else comes for a week, there is no venue any more. The three days are for whoever
@@ -67,6 +72,20 @@ ASKED = Table(
 )
 
 CELLS = ASKED.arrow
+
+
+def with_safe_details(cells: pa.Table) -> pa.Table:
+    """Validated cells whose details, which are what a venue or a library said, hold no secret.
+
+    Many cells share few details: each different one is looked at once.
+    """
+    details = pc.dictionary_encode(cells.column("detail")).combine_chunks()
+    safe = pa.array([presentable(text) for text in details.dictionary.to_pylist()], pa.string())
+    if safe.equals(details.dictionary):
+        return cells
+    at = cells.schema.get_field_index("detail")
+    return cells.set_column(at, "detail", safe.take(details.indices))
+
 
 LOOKED = Table(
     schema="harvest",

@@ -8,6 +8,7 @@ Not here: the transaction itself (warehouse.py), how events are recorded (ledger
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from dagster_duckdb import DuckDBResource
 from copilot_quant_pipeline.grid.axes import AXIS_OF, DATE, partition_key
 from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline.ledger.recording import close_account, fold_cells, record_beside, record_cells
+from copilot_quant_pipeline.links import expect_mounted
+from copilot_quant_pipeline.warehouse.distrust import distrust_later
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.tables import TABLES, GridTable, Table, View
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 
+_WIPED_AT_ONCE = 1_000
 # A failure's text has this many lines; its metadata table holds all cells, up to what one event can carry.
 SPELLED_OUT = 20
 TABULATED = 20_000
@@ -53,7 +57,7 @@ def summary_of(view: View, key: str, duckdb: DuckDBResource) -> dict[str, Any]:
     """What a view holds, computed once, as metadata; `key` is its column of symbols or markets."""
     counts = f'select count(*), count(distinct "{key}"), min(date), max(date) from {view.schema}.{view.name}'  # noqa: S608
     rows, keys, first, newest = 0, 0, None, None
-    if Path(duckdb.database).exists():  # a fresh home has none
+    if expect_mounted(Path(duckdb.database)).exists():  # a fresh home has none
         with duckdb.get_connection() as connection:
             rows, keys, first, newest = connection.execute(counts).fetchone() or (0, 0, None, None)
     return {"dagster/row_count": rows, f"{key}s": keys, "first date": str(first), "newest date": str(newest)}
@@ -77,6 +81,26 @@ def paint_refuted(step: Any, asset: dg.AssetKey, table: GridTable, settled: Sett
         dg.MultiPartitionKey({DATE: row["date"].isoformat(), axis: row["key"]}) for row in settled.refuted.to_pylist()
     ]
     record_beside(step, asset, cells)
+
+
+def take_back_later(
+    instance: dg.DagsterInstance, warehouse: Warehouse, asset: dg.AssetKey, grid: str, venue: str, now: datetime
+) -> str | None:
+    """Make gaps of the cells of `venue` that were recorded later than it is by its own clock, `now`; in words, if any.
+
+    Raises:
+        UserError: The warehouse cannot be read or written.
+    """
+    cells = distrust_later(warehouse, grid, venue, now)
+    if not cells:
+        return None
+    keys = [partition_key(cell) for cell in cells]
+    for start in range(0, len(keys), _WIPED_AT_ONCE):
+        instance.wipe_asset_partitions(asset, keys[start : start + _WIPED_AT_ONCE])
+    return (
+        f"{len(cells):,} cells of {venue} ({cells[0].date} to {cells[-1].date}) were recorded while this machine's"
+        " clock was ahead of its clock: they are gaps again"
+    )
 
 
 class GridIOManager(dg.IOManager):

@@ -312,12 +312,12 @@ def read_newest_asked(warehouse: Warehouse, grid: str) -> date | None:
     return cast("date | None", answer.to_pylist()[0]["newest"])
 
 
-_SETTLED_CELLS = """
+_CELLS_OF_OUTCOME = """
 select date, key, run_id, reason
 from ops.coverage
     semi join (select unnest($dates::date[]) as date) using (date)
     semi join (select unnest($keys::varchar[]) as key) using (key)
-where grid = $grid and outcome = 'settled'
+where grid = $grid and outcome = $outcome
 order by run_id, reason, date, key
 """
 
@@ -347,7 +347,17 @@ def read_cells(warehouse: Warehouse, grid: str, cells: Collection[Cell]) -> pa.T
 
 def read_settled_cells(warehouse: Warehouse, grid: str, dates: Sequence[date], keys: Sequence[str]) -> pa.Table:
     """The settled cells of these dates and keys: date, key, the run that asked last, the reason for no rows."""
-    return warehouse.read(_SETTLED_CELLS, {"grid": grid, "dates": list(dates), "keys": list(keys)})
+    return _of_outcome(warehouse, "settled", grid, dates, keys)
+
+
+def read_failed_cells(warehouse: Warehouse, grid: str, dates: Sequence[date], keys: Sequence[str]) -> pa.Table:
+    """Likewise the failed ones, with the reason for that."""
+    return _of_outcome(warehouse, "failed", grid, dates, keys)
+
+
+def _of_outcome(warehouse: Warehouse, outcome: str, grid: str, dates: Sequence[date], keys: Sequence[str]) -> pa.Table:
+    asked = {"outcome": outcome, "grid": grid, "dates": list(dates), "keys": list(keys)}
+    return warehouse.read(_CELLS_OF_OUTCOME, asked)
 
 
 def read_keys_asked(warehouse: Warehouse, grid: str) -> list[str]:

@@ -154,6 +154,42 @@ def reopen(warehouse: Warehouse, choice: Choice, *, now: datetime) -> int:
         return _decide(connection, choice, ("rejected", "waiting"), None)
 
 
+def forget_decided(warehouse: Warehouse, before: datetime) -> int:
+    """Delete proposals decided before that, aware; gives how many rows.
+
+    What waits, was only noticed or was rejected stays: doubts.py compares with it. The newest number stays, too, so
+    that none is given twice.
+
+    Raises:
+        UserError: The warehouse cannot be opened or written.
+    """
+    (found,) = warehouse.read(f"select count(*) as rows from ops.quarantine where {_OVER}", {"before": before})["rows"]
+    if not found.as_py():
+        return 0
+    with warehouse.transaction() as connection:
+        connection.execute(f"delete from ops.quarantine where {_OVER}", {"before": before})
+    return int(found.as_py())
+
+
+def count_bytes(warehouse: Warehouse) -> int:
+    """What the stored and proposed values of all proposals take, as text, in bytes.
+
+    Raises:
+        UserError: The warehouse cannot be opened.
+    """
+    texts = 'coalesce(strlen("old"::varchar), 0) + strlen("new"::varchar)'
+    (total,) = warehouse.read(f"select coalesce(sum({texts}), 0)::bigint as total from ops.quarantine")["total"]
+    return int(total.as_py())
+
+
+_OVER = """
+    decided_at < $before and proposal < (select max(proposal) from ops.quarantine)
+    and proposal not in (
+        select proposal from ops.quarantine
+        where decided_at is null or decided_at >= $before or state in ('waiting', 'rejected', 'noticed')
+    )
+"""
+
 _CHOSEN = """
     proposal in (
         select proposal from ops.quarantine

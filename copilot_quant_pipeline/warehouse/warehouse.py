@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from copilot_quant_pipeline.links import expect_mounted
 from copilot_quant_pipeline.warehouse.connections import Gate
 from copilot_quant_pipeline.warehouse.harvest import (
     ASKED,
@@ -31,6 +32,7 @@ from copilot_quant_pipeline.warehouse.harvest import (
     Compared,
     Harvest,
     SeenAgain,
+    with_safe_details,
 )
 from copilot_quant_pipeline.warehouse.history import replace_statements
 from copilot_quant_pipeline.warehouse.migrations import is_older, migrate
@@ -43,7 +45,16 @@ from copilot_quant_pipeline.warehouse.settling import (
     settle_looks,
     settle_rows,
 )
-from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, UNKNOWN_LOOKS, GridTable, InvalidRowsError, Table
+from copilot_quant_pipeline.warehouse.tables import (
+    ACTIONS,
+    BARS,
+    COVERAGE,
+    UNKNOWN_LOOKS,
+    GridTable,
+    InvalidRowsError,
+    Table,
+)
+from copilot_quant_pipeline.warehouse.wholeness import missing_told
 
 
 @dataclass(frozen=True)
@@ -196,7 +207,7 @@ class Warehouse:
         Raises:
             UserError: The file cannot be opened.
         """
-        if not self.path.exists():
+        if not expect_mounted(self.path).exists():
             with _empty() as connection:
                 yield connection
             return
@@ -206,6 +217,7 @@ class Warehouse:
                 stack.close()
                 self._bring_up_to_date()
                 connection = stack.enter_context(self._gate.to_read())
+            stack.enter_context(missing_told(self.path, connection))
             yield connection
 
     def coverage(
@@ -231,7 +243,7 @@ class Warehouse:
 
     @contextmanager
     def _to_write(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._gate.to_write() as connection:
+        with self._gate.to_write() as connection, missing_told(self.path, connection):
             migrate(connection)
             yield connection
 
@@ -240,14 +252,14 @@ class Warehouse:
             pass
 
 
-_COVERAGE = """
-    select * from ops.coverage
+_COVERAGE = f"""
+    select {", ".join(COVERAGE.names)} from ops.coverage
     where grid = $grid
         and ($keys::varchar[] is null or key in (select unnest($keys::varchar[])))
         and ($start::date is null or date >= $start::date)
         and ($end::date is null or date <= $end::date)
     order by key, date
-"""
+"""  # noqa: S608 declared names
 
 _CONTRADICTIONS = """
     select
@@ -279,7 +291,7 @@ def _validated(
     looks: pa.Table | None,
 ) -> dict[str, pa.Table]:
     """The frames of warehouse/settling.py."""
-    frames = {"asked": ASKED.validated(cells), "incoming": table.validated(rows)}
+    frames = {"asked": with_safe_details(ASKED.validated(cells)), "incoming": table.validated(rows)}
     _expect_belonging(table, frames["asked"], frames["incoming"])
     nothing = SeenAgain(table.arrow.empty_table(), WINDOWS.empty_table())
     seen = seen_again or nothing

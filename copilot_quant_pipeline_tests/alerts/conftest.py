@@ -54,6 +54,7 @@ class Webhook:
 
     def __init__(self) -> None:
         self.posts: list[dict[str, Any]] = []
+        self.gets: list[str] = []
         self.status = 200
         with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
             self.port = free.getsockname()[1]
@@ -77,6 +78,11 @@ class Webhook:
                 self.end_headers()
                 if webhook.status == 200:
                     webhook.posts.append(json.loads(posted))
+
+            def do_GET(self) -> None:
+                webhook.gets.append(self.path)
+                self.send_response(webhook.status)
+                self.end_headers()
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -48,6 +48,8 @@ QUIET = (
     "disable-sync",
     "no-first-run",
     "window-size=1600,1100",
+    # Another site, whose name leads to this machine, as one does that an attacker has a name server for.
+    "host-resolver-rules=MAP evil.example 127.0.0.1",
 )
 
 COVERED = (ElementClickInterceptedException, ElementNotInteractableException)

@@ -6,7 +6,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,10 +44,10 @@ class Desk:
     def warehouse(self) -> Warehouse:
         return Warehouse(self.settings.warehouse_path)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The command in a process and a process group of its own."""
+    def start(self, *arguments: str, command: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """The command, or another, in a process and a process group of its own."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "copilot_quant_pipeline.cli", *arguments],
+            [*(command or (sys.executable, "-m", "copilot_quant_pipeline.cli")), *arguments],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -8,12 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import date
 
-import psutil
 import pytest
-import requests
 
 from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline_tests.cli.conftest import Desk
@@ -117,36 +115,6 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
     code = f"import sys, copilot_quant_pipeline.cli; print(*({heavy!r} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []
-
-
-def test_dagit_answers_and_ends_with_all_it_started_when_told(desk: Desk) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    process = desk.start("ui", "--port", str(port))
-    url = f"http://127.0.0.1:{port}/server_info"
-    while not _answers(url):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
-    started = psutil.Process(process.pid).children(recursive=True)
-    assert len(started) >= 3  # the webserver, the daemon and the code server
-    # Where alerts say that it is.
-    assert psutil.Process(process.pid).environ()["COPILOT_QUANT_DAGIT_URL"] == f"http://127.0.0.1:{port}"
-    # Two daemons on one home would do everything twice.
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        another = free.getsockname()[1]
-    out, err = desk.start("ui", "--port", str(another)).communicate(timeout=60)
-    assert (out, err.count("\n")) == ("", 1)
-    assert f"Dagit is up on {desk.settings.home} already" in err
-    process.terminate()
-    process.communicate(timeout=60)
-    _, left = psutil.wait_procs(started, timeout=60)
-    assert left == []
-
-
-def _answers(url: str) -> bool:
-    with suppress(requests.ConnectionError):
-        return requests.get(url, timeout=10).ok
-    return False
 
 
 def test_a_proxy_of_the_machine_is_not_in_the_way_of_loopback(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from datetime import UTC, date, datetime, timedelta
@@ -82,6 +83,29 @@ def test_a_damaged_file_is_moved_aside_and_named(
     (aside,) = (tmp_path / "landing" / "HISTORY").iterdir()
     assert aside.read_bytes() == damage
     landing.keep("HISTORY", "AAPL", response())
+    assert landing.read("HISTORY", "AAPL") == response()
+
+
+def test_a_flipped_bit_anywhere_is_noticed(tmp_path: Path, landing: Landing) -> None:
+    landing.keep("HISTORY", "AAPL", response())
+    (file,) = (tmp_path / "landing" / "HISTORY").iterdir()
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        broken = bytearray(whole)
+        broken[place] ^= 1 << place % 8
+        file.write_bytes(broken)
+        assert landing.read("HISTORY", "AAPL") is None, place
+    file.write_bytes(whole)
+    assert landing.read("HISTORY", "AAPL") == response()
+
+
+def test_a_file_of_the_version_before_has_no_checksum_and_is_read(tmp_path: Path, landing: Landing) -> None:
+    landing.keep("HISTORY", "AAPL", response())
+    (file,) = (tmp_path / "landing" / "HISTORY").iterdir()
+    table = pq.read_table(file)
+    said = json.loads(table.schema.metadata[b"landing"])
+    del said["sum"]
+    pq.write_table(table.replace_schema_metadata({"landing": json.dumps(said)}), file, compression="zstd")
     assert landing.read("HISTORY", "AAPL") == response()
 
 

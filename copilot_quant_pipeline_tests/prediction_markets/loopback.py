@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from datetime import datetime
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -24,6 +26,8 @@ class Loopback:
         self.answers: list[Answer] = [(200, "{}", {})]
         self.requests: list[tuple[str, str, dict[str, list[str]], str, dict[str, str]]] = []
         self.connections = 0
+        # What time it is there; it says nothing of that where None.
+        self.date: datetime | None = None
         self._turn = threading.Lock()
         venue = self
 
@@ -43,7 +47,8 @@ class Loopback:
                 status, text, headers = answer
                 sent = text.encode() if isinstance(text, str) else text
                 self.send_response_only(status)
-                for name, value in {"Content-Length": str(len(sent)), **headers}.items():
+                dated = {"Date": format_datetime(venue.date, usegmt=True)} if venue.date else {}
+                for name, value in {"Content-Length": str(len(sent)), **dated, **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(sent)

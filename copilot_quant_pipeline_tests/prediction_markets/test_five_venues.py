@@ -10,7 +10,8 @@ import pytest
 
 from copilot_quant_pipeline.errors import Denied, Unavailable, VendorError
 from copilot_quant_pipeline.grid.cells import Rectangle
-from copilot_quant_pipeline.prediction_markets import http
+from copilot_quant_pipeline.grid.keys import MARKET, judge_key
+from copilot_quant_pipeline.prediction_markets import http, pages
 from copilot_quant_pipeline.prediction_markets.following import FollowRule
 from copilot_quant_pipeline.prediction_markets.looks import Known, look_at
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
@@ -268,3 +269,42 @@ def test_a_denial_is_the_records_until_the_next_other_request_is_denied_too(stan
     assert isinstance(three, VendorError)
     assert not one.transient
     assert client.traffic.retries == 0
+
+
+ODD_NAMES = (
+    "a|b",
+    "two\nlines",
+    "a blank",
+    "[x]",
+    "a,b",
+    "…",
+    "x" * 201,
+    "a\u202eb",
+    "2024-01-01|AAPL",
+    "\ud83d",
+    "...",
+)
+FIELDS = {"polymarket": ("id", "slug"), "kalshi": ("ticker",), "manifold": ("id", "slug")}
+
+
+@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("odd", [*ODD_NAMES, {"id": 1}, [1, 2], ""], ids=ascii)
+def test_no_record_of_any_venue_makes_a_key_that_the_axis_cannot_hold(
+    stand_in: FiveVenues, venue: str, odd: object
+) -> None:
+    stand_in.changes = {3: dict.fromkeys(FIELDS.get(venue, ("id",)), odd)}
+    found = look_at(stand_in.client(venue), FollowRule((venue,), top=100), Known())
+    keys = {market.key for market in found.markets}
+    assert [judge_key(MARKET, key) for key in keys if judge_key(MARKET, key)] == []
+    assert keys >= {stand_in.key(venue, number) for number in stand_in.numbers if number != 3}
+
+
+@pytest.mark.parametrize("venue", ["polymarket", "kalshi", "metaculus"])
+def test_a_listing_that_never_ends_is_told_as_incomplete(
+    stand_in: FiveVenues, venue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "MOST_PAGES", 1)
+    stand_in.breaks_off_after = 2
+    listed = stand_in.client(venue).fetch_markets(MarketQuery(with_ended=False))
+    assert len(listed.markets) == 2
+    assert any("has not ended after 1 pages" in why for why in listed.incomplete)

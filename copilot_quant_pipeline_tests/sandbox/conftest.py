@@ -40,7 +40,8 @@ def get(
 ) -> Answer:
     full = f"{url}?{urlencode(params)}" if params else url
     sent = None if body is None else json.dumps(body).encode()
-    request = Request(full, data=sent, method=method, headers={"User-Agent": user_agent})  # noqa: S310
+    headers = {"User-Agent": user_agent} | ({"Content-Type": "application/json"} if sent else {})
+    request = Request(full, data=sent, method=method, headers=headers)  # noqa: S310
     try:
         with urlopen(request, timeout=timeout) as response:  # noqa: S310
             return Answer(response.status, response.read())

@@ -6,6 +6,7 @@ import sys
 from datetime import datetime
 
 import pytest
+import requests
 
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.sandbox import Sandbox
@@ -38,6 +39,43 @@ def test_another_process_can_read_counts_and_set_faults_and_the_clock(sandbox: S
     assert get(f"{sandbox.url}/__clock", method="POST", body=clock).status == 204
     assert result(chart(sandbox, "AAPL", range="1d"))["timestamp"] == [seconds("2024-03-28T13:30:00")]
     assert get(f"{sandbox.url}/__requests").json == {CHART: 3}
+
+
+EVIL = {"Origin": "http://evil.example"}
+
+
+@pytest.mark.parametrize("path", ["/__requests", "/__requests/busiest", "/__requests/reset", "/__faults", "/__clock"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (EVIL, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "x@127.0.0.1"}, 400),
+    ],
+)
+def test_a_page_of_another_origin_cannot_tell_a_sandbox_anything(
+    sandbox: Sandbox, path: str, headers: dict[str, str], status: int
+) -> None:
+    for method in ("GET", "POST", "DELETE", "OPTIONS"):
+        answer = requests.request(method, f"{sandbox.url}{path}", headers=headers, json={"kind": "down"}, timeout=10)
+        assert answer.status_code == status
+    assert chart(sandbox, "AAPL", range="5d").status == 200
+
+
+def test_a_sandbox_is_told_things_as_json_only(sandbox: Sandbox) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "text/plain; a=application/json"):
+        told = requests.post(
+            f"{sandbox.url}/__faults", data='{"kind": "down"}', headers={"Content-Type": kind}, timeout=10
+        )
+        assert told.status_code == 415
+    assert chart(sandbox, "AAPL", range="5d").status == 200
+
+
+def test_venues_answer_by_whatever_name_they_are_asked(sandbox: Sandbox) -> None:
+    headers = {"Host": "query1.finance.yahoo.com", "User-Agent": "Mozilla/5.0", **EVIL}
+    assert requests.get(f"{sandbox.url}/v8/finance/chart/AAPL", headers=headers, timeout=10).status_code == 200
 
 
 def test_the_busiest_span_is_told_for_one_route_or_several(sandbox: Sandbox) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sqlite3
 import subprocess
 import sys
@@ -12,16 +13,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.redaction import hide
 from copilot_quant_pipeline.warehouse.exports import DATABASE, EXPORTS, FORMATS, export
-from copilot_quant_pipeline.warehouse.harvest import CELLS
-from copilot_quant_pipeline.warehouse.tables import PRICES
+from copilot_quant_pipeline.warehouse.tables import BARS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
-from copilot_quant_pipeline_tests.warehouse.world import FETCHED, MON, TUE, WED, bar, cell, settle_bars
+from copilot_quant_pipeline_tests.warehouse.world import FETCHED, MON, TUE, WED, bar, cell, cells, settle_bars
 
 AT = datetime(2024, 3, 26, 9, tzinfo=UTC)
 # More digits than a float holds, a comma, a quote and a line break.
@@ -41,8 +43,7 @@ def warehouse(tmp_path: Path) -> Warehouse:
         "volume": VOLUME,
     }
     row = dict.fromkeys(PRICES.names) | point | {"price_kind": "trade", "source": "test", "first_seen_at": FETCHED}
-    cells = pa.Table.from_pylist([cell(TUE, MARKET)], CELLS)
-    warehouse.settle(PRICES, cells, pa.Table.from_pylist([row], PRICES.arrow), run_id="run")
+    warehouse.settle(PRICES, cells(cell(TUE, MARKET)), pa.Table.from_pylist([row], PRICES.arrow), run_id="run")
     return warehouse
 
 
@@ -209,6 +210,47 @@ def test_a_disk_that_fills_up_is_told_and_leaves_the_earlier_export(
     assert said.startswith(f"{out} cannot be written")
     assert said.count("\n") == 1
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+FREE = ["=1+1", "+1", "-1", "@sum(a1)", "\t=1", "\r=1", "as it is, 'quoted'", "a=b"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("raw", [False, True])
+def test_free_text_of_a_csv_is_no_formula_unless_raw_and_keys_stay(tmp_path: Path, form: str, raw: bool) -> None:
+    warehouse = Warehouse(tmp_path / "home" / "warehouse.duckdb")
+    rows = [cell(MON, f"-K{n}", "failed", "unavailable", detail=text) for n, text in enumerate(FREE)]
+    warehouse.settle(PRICES, cells(*rows), PRICES.arrow.empty_table(), run_id="=run")
+    stored = warehouse.coverage("markets").column("detail").to_pylist()
+    export(warehouse, form, tmp_path, ["coverage"], raw=raw)
+    guarded = [f"'{text}" if text[0] in "=+-@\t\r" else text for text in stored]
+    exported = read(tmp_path, form, "coverage")
+    assert [row["detail"] for row in exported] == (guarded if form == "csv" and not raw else stored)
+    assert {(row["key"][:2], row["run_id"]) for row in exported} == {("-K", "=run")}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_secret_that_was_stored_before_it_was_one_is_not_exported(tmp_path: Path, form: str) -> None:
+    warehouse = Warehouse(tmp_path / "home" / "warehouse.duckdb")
+    asked = cells(cell(MON, "A", "failed", "unavailable", detail="no: pa55w0rd"))
+    warehouse.settle(BARS, asked, BARS.arrow.empty_table(), run_id="run")
+    hide(["pa55w0rd"])
+    export(warehouse, form, tmp_path, ["coverage"])
+    assert [row["detail"] for row in read(tmp_path, form, "coverage")] == ["no: ***"]
+
+
+def test_what_killed_exports_have_left_goes_with_the_next_and_one_under_way_stays(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for name in ("killed", "of-the-version-before", "running", "beginning"):
+        (out / f".export-{name}").mkdir(parents=True)
+        (out / f".export-{name}" / "bars.csv").write_text("half")
+    (out / ".export-killed" / ".lock").touch()
+    os.utime(out / ".export-of-the-version-before", (0, 0))
+    with filelock.FileLock(out / ".export-running" / ".lock"):
+        export(warehouse, "csv", out, ["bars"])
+        assert sorted(path.name for path in out.iterdir()) == [".export-beginning", ".export-running", "bars.csv"]
 
 
 def test_dates_of_the_first_and_last_row_are_included(warehouse: Warehouse, tmp_path: Path) -> None:

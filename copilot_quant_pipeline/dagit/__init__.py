@@ -1,0 +1,1 @@
+"""Dagit as `copilot-quant ui` serves it: behind the gate, and unable to paint the grid by hand."""
