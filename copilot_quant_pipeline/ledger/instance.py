@@ -15,7 +15,7 @@ from dagster._core.instance.ref import InstanceRef
 from copilot_quant_pipeline.home import hold, write_whole
 from copilot_quant_pipeline.ledger import troubles
 from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
-from copilot_quant_pipeline.ledger.turns import PATIENT, Patience
+from copilot_quant_pipeline.ledger.turns import PATIENCE, PATIENT, Patience
 
 _CONFIG = "dagster.yaml"
 _OPENING = ".opening.lock"
@@ -57,6 +57,7 @@ def open_instance(dagster_home: Path, *, capture_output: bool = True, patience: 
         ref = InstanceRef.from_dir(str(home), overrides=overrides)
     home.mkdir(parents=True, exist_ok=True)
     with hold(home / _OPENING, patience.lock_timeout):
+        waits = PATIENCE.set(patience)
         try:
             instance = DagsterInstance.from_ref(ref)
             # Storages are made when first asked for; asked for here, they are made under the lock.
@@ -67,7 +68,8 @@ def open_instance(dagster_home: Path, *, capture_output: bool = True, patience: 
             if trouble := troubles.told(error):
                 raise trouble from error
             raise
-    be_patient(instance, patience)
+        finally:
+            PATIENCE.reset(waits)
     return instance
 
 

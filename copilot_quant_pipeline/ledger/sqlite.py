@@ -69,7 +69,7 @@ from copilot_quant_pipeline.ledger.forgetting import find_events_of, forget, for
 from copilot_quant_pipeline.ledger.places import dagster_home, kept_engine, newest_version
 from copilot_quant_pipeline.ledger.run_lives import is_over, note_process, release, told
 from copilot_quant_pipeline.ledger.runless import Runless, forget_wipes, read_reports, read_wipes, runless_of
-from copilot_quant_pipeline.ledger.turns import Patience, Turn
+from copilot_quant_pipeline.ledger.turns import PATIENCE, Turn
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         # Dagster batches what it emits cell by cell only where this is set.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
         self._engine = lru_cache(maxsize=16)(self._new_engine)
-        self.patience = Patience()
+        self.patience = PATIENCE.get()
         self._turns: dict[tuple[str, str], Turn] = {}
         self._tables: set[str] = set()
         self._home = None if Path(base_dir).is_absolute() else dagster_home(base_dir)
@@ -324,8 +324,9 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         engine = kept_engine(self, url) if is_index else _engine_of_run(url)
         size = _INDEX_PAGE_BYTES if is_index else _RUN_PAGE_BYTES
         before = [f"pragma page_size = {size}", *([_GIVES_BACK_PAGES] if is_index else [])]
+        for use in ("connect", "checkout"):
+            sqlalchemy_event.listen(engine, use, self._be_patient)
         sqlalchemy_event.listen(engine, "connect", lambda conn, _: [conn.execute(pragma) for pragma in before])
-        sqlalchemy_event.listen(engine, "checkout", self._be_patient)
         return engine
 
     def _be_patient(self, connection: Any, *_: object) -> None:

@@ -6,6 +6,7 @@ Not here: claiming and freeing slots (sqlite), whether who has one lives (run_li
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from copilot_quant_pipeline.errors import BusyError
@@ -24,6 +25,9 @@ class Patience:
 
 
 PATIENT = Patience()
+
+# Of whoever opens an instance, whose storages Dagster makes.
+PATIENCE: ContextVar[Patience] = ContextVar("patience", default=PATIENT)
 
 
 @dataclass
