@@ -82,10 +82,10 @@ class Settings:
         metaculus_token: what Metaculus knows an account by.
         landing_ttl: how long a kept vendor response is good for.
         lock_timeout: how long to wait for another process that is writing, in seconds.
-        wait: how long to wait for a turn at a pool, whose runs talk to a venue one at a time, in seconds.
         logs_days: how long a command's log is kept,
         landing_days: how long a vendor response, at least for as long as it is good,
         quarantine_days: and how long a proposal that was decided.
+        wait: how long to wait for a turn at a pool, whose runs talk to a venue one at a time, in seconds.
         heal_cells: how many cells one tick of healing asks for at most.
         alert_urls: where alerts are sent, as apprise writes addresses; without any they are logged.
         hosts: names by which Dagit may be asked besides loopback's and the address it is served at.
@@ -118,10 +118,10 @@ class Settings:
     metaculus_token: str | None = field(default=None, repr=False)
     landing_ttl: timedelta = timedelta(hours=6)
     lock_timeout: float = 120.0
-    wait: float = 7_200.0
     logs_days: int = 90
     landing_days: int = 30
     quarantine_days: int = 365
+    wait: float = 7_200.0
     heal_cells: int = 50_000
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
     hosts: tuple[str, ...] = ()
@@ -178,10 +178,10 @@ class Settings:
             metaculus_token=read.text("METACULUS_TOKEN"),
             landing_ttl=read.parsed("LANDING_TTL", _hours, cls.landing_ttl, "6 (hours)"),
             lock_timeout=read.parsed("LOCK_TIMEOUT", _positive, cls.lock_timeout, "120 (seconds)"),
-            wait=read.parsed("WAIT", _positive, cls.wait, "7200 (seconds)"),
             logs_days=read.parsed("LOGS_DAYS", _count, cls.logs_days, "90"),
             landing_days=read.parsed("LANDING_DAYS", _count, cls.landing_days, "30"),
             quarantine_days=read.parsed("QUARANTINE_DAYS", _count, cls.quarantine_days, "365"),
+            wait=read.parsed("WAIT", _positive, cls.wait, "7200 (seconds)"),
             heal_cells=read.parsed("HEAL_CELLS", _count, cls.heal_cells, "50000"),
             alert_urls=read.parsed("ALERT_URLS", _urls, cls.alert_urls, "json://localhost:8080/hook", secret=True),
             hosts=read.parsed("HOSTS", names_of, cls.hosts, "dagit.example.com,10.0.0.5"),
@@ -209,10 +209,10 @@ class Settings:
             "METACULUS_TOKEN": self.metaculus_token,
             "LANDING_TTL": str(self.landing_ttl / timedelta(hours=1)),
             "LOCK_TIMEOUT": str(self.lock_timeout),
-            "WAIT": str(self.wait),
             "LOGS_DAYS": str(self.logs_days),
             "LANDING_DAYS": str(self.landing_days),
             "QUARANTINE_DAYS": str(self.quarantine_days),
+            "WAIT": str(self.wait),
             "HEAL_CELLS": str(self.heal_cells),
             "ALERT_URLS": " ".join(self.alert_urls) or None,
             "HOSTS": ",".join(self.hosts) or None,
