@@ -16,12 +16,15 @@ from dagster_duckdb import DuckDBResource
 from copilot_quant_pipeline.alerts.sensor import build_alerts
 from copilot_quant_pipeline.equities.assets import build_equities
 from copilot_quant_pipeline.equities.sources import EquitySources
-from copilot_quant_pipeline.ledger.instance import note_process
+from copilot_quant_pipeline.ledger.instance import be_patient
+from copilot_quant_pipeline.ledger.run_lives import note_process
+from copilot_quant_pipeline.ledger.turns import Patience
 from copilot_quant_pipeline.prediction_markets.assets import build_prediction_markets
 from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
 from copilot_quant_pipeline.redaction import guard_process
 from copilot_quant_pipeline.settings import Settings, expect_proxies, hide_secrets, keep_loopback_off_proxies
+from copilot_quant_pipeline.upkeep.accounts_sensor import build_accounts_sensor
 from copilot_quant_pipeline.upkeep.backfill import RUN_LOGGER
 from copilot_quant_pipeline.upkeep.checks import build_upkeep_checks
 from copilot_quant_pipeline.upkeep.freshness import with_policies
@@ -44,7 +47,12 @@ def build_definitions(settings: Settings, **resource_overrides: object) -> dg.De
         assets=[*assets, build_history(settings)],
         asset_checks=[*build_checks(), *build_upkeep_checks(settings)],
         schedules=build_schedules(settings),
-        sensors=[build_heal_sensor(settings), *build_newcomers(settings), build_alerts(settings)],
+        sensors=[
+            build_heal_sensor(settings),
+            build_accounts_sensor(settings),
+            *build_newcomers(settings),
+            build_alerts(settings),
+        ],
         resources={**_resources(settings), **resource_overrides},
         # A run is one step that mostly waits for a vendor: another process per step is only slower.
         executor=dg.in_process_executor,
@@ -71,6 +79,7 @@ def _opened(settings: Settings, reached_by: Callable[[Settings], object]) -> dg.
         if context.instance and context.run:
             # Should the machine go down, whoever comes next can tell that this run has ended.
             note_process(context.instance, context.run.run_id)
+            be_patient(context.instance, Patience(settings.lock_timeout, settings.wait))
         with ExitStack() as stack:
             reached = settings
             if settings.needs_sandbox:

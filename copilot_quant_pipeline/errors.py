@@ -24,6 +24,10 @@ class UserError(Exception):
         return redacted(super().__str__())
 
 
+class BusyError(UserError):
+    """Somebody else holds what is needed, and has for longer than one was ready to wait; nothing is wrong with it."""
+
+
 class VendorError(Exception):
     """A vendor did not give what was asked; `reason` is the word a cell carries for it.
 

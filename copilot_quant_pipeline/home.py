@@ -13,13 +13,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import filelock
 
-from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.errors import BusyError, UserError
 from copilot_quant_pipeline.links import expect_mounted
 from copilot_quant_pipeline.settings import Settings
 
@@ -80,7 +80,7 @@ def prepare_home(settings: Settings) -> None:
         for folder in (home, settings.landing_path, settings.dagster_home, settings.logs_path):
             expect_mounted(folder).mkdir(parents=True, exist_ok=True)
         expect_mounted(settings.warehouse_path)
-        with filelock.FileLock(home / f".{MARKER}.lock"):  # two commands may make the home at once
+        with hold(home / f".{MARKER}.lock", settings.lock_timeout):  # two commands may make the home at once
             if not marker.exists():
                 write_whole(marker, settings.source)
             owner = marker.read_text().strip()
@@ -90,6 +90,21 @@ def prepare_home(settings: Settings) -> None:
         ) from None
     if owner != settings.source:
         raise UserError(f"the home {home} holds {owner} data; give another with --home DIR, or write --source {owner}.")
+
+
+def hold(lock: Path, timeout: float) -> AbstractContextManager[object]:
+    """A lock file, taken until the end of a `with`; who cannot have it waits for `timeout` seconds.
+
+    Raises:
+        BusyError: Another process has had it for longer.
+    """
+    try:
+        return filelock.FileLock(lock).acquire(timeout=timeout)
+    except filelock.Timeout:
+        raise BusyError(
+            f"another process has held {lock} for more than {timeout:g} s: end it if it hangs, or run the same command"
+            " again later."
+        ) from None
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -85,6 +85,7 @@ class Settings:
         logs_days: how long a command's log is kept,
         landing_days: how long a vendor response, at least for as long as it is good,
         quarantine_days: and how long a proposal that was decided.
+        wait: how long to wait for a turn at a pool, whose runs talk to a venue one at a time, in seconds.
         heal_cells: how many cells one tick of healing asks for at most.
         alert_urls: where alerts are sent, as apprise writes addresses; without any they are logged.
         hosts: names by which Dagit may be asked besides loopback's and the address it is served at.
@@ -120,6 +121,7 @@ class Settings:
     logs_days: int = 90
     landing_days: int = 30
     quarantine_days: int = 365
+    wait: float = 7_200.0
     heal_cells: int = 50_000
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
     hosts: tuple[str, ...] = ()
@@ -179,6 +181,7 @@ class Settings:
             logs_days=read.parsed("LOGS_DAYS", _count, cls.logs_days, "90"),
             landing_days=read.parsed("LANDING_DAYS", _count, cls.landing_days, "30"),
             quarantine_days=read.parsed("QUARANTINE_DAYS", _count, cls.quarantine_days, "365"),
+            wait=read.parsed("WAIT", _positive, cls.wait, "7200 (seconds)"),
             heal_cells=read.parsed("HEAL_CELLS", _count, cls.heal_cells, "50000"),
             alert_urls=read.parsed("ALERT_URLS", _urls, cls.alert_urls, "json://localhost:8080/hook", secret=True),
             hosts=read.parsed("HOSTS", names_of, cls.hosts, "dagit.example.com,10.0.0.5"),
@@ -209,6 +212,7 @@ class Settings:
             "LOGS_DAYS": str(self.logs_days),
             "LANDING_DAYS": str(self.landing_days),
             "QUARANTINE_DAYS": str(self.quarantine_days),
+            "WAIT": str(self.wait),
             "HEAL_CELLS": str(self.heal_cells),
             "ALERT_URLS": " ".join(self.alert_urls) or None,
             "HOSTS": ",".join(self.hosts) or None,

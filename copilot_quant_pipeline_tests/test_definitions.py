@@ -37,7 +37,7 @@ SCHEDULES = {
     "checks_hourly",
     "ledger_pruned_weekly",
 }
-SENSORS = {"alerts", "heal", "new_symbols", "new_markets"}
+SENSORS = {"alerts", "ended_runs", "heal", "new_symbols", "new_markets"}
 CHECKS = {
     "coverage_report": {"equities_fresh", "grid_complete"},
     "adjusted_bars": {"no_malformed_bars", "splits_and_dividends_consistent"},

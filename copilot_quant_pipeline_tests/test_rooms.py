@@ -96,7 +96,7 @@ def test_equities_and_prediction_markets_know_nothing_of_each_other() -> None:
 
 def test_only_the_settings_read_the_environment_for_settings() -> None:
     readers = {_room(module) for module in MODULES if "COPILOT_QUANT_" in module.read_text().replace('"""', "")}
-    speaking = {"upkeep", "warehouse", "definitions", "sandbox", "alerts", "hosting", "gate"}
+    speaking = {"upkeep", "warehouse", "definitions", "sandbox", "alerts", "hosting", "gate", "ledger"}
     assert readers <= {"settings", "cli", *speaking}
     reading = {_room(module) for module in MODULES if "os.environ" in module.read_text()}
     assert reading <= {"settings", "cli", "ledger"}

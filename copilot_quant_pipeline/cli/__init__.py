@@ -6,7 +6,7 @@ Not here: the commands (settling, upkeep, quarantine, instruments, warnings, ser
 functions, so that `--help` answers at once.
 
 Exit codes: 0 every asked cell is settled; 1 some failed (they are listed) or the program broke; 2 wrong usage or a
-setting to put right, told in one line; 130 interrupted.
+setting to put right, told in one line; 75 somebody else has what is needed, to be tried again later; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ import typer
 
 from copilot_quant_pipeline.cli import exporting, instruments, quarantine, serving, settling, upkeep, venues, warnings
 from copilot_quant_pipeline.cli.platform import InterruptedByUserError
-from copilot_quant_pipeline.errors import UserError, VendorError
+from copilot_quant_pipeline.errors import BusyError, UserError, VendorError
 from copilot_quant_pipeline.home import private
 from copilot_quant_pipeline.redaction import guard_process, presentable
 from copilot_quant_pipeline.settings import expect_proxies, hide_secrets, keep_loopback_off_proxies
+
+# As sysexits.h has it: EX_TEMPFAIL.
+TRY_AGAIN = 75
 
 app = typer.Typer(
     name="copilot-quant",
@@ -78,6 +81,8 @@ def _run() -> None:
     keep_loopback_off_proxies()
     try:
         sys.exit(app(standalone_mode=False) or 0)
+    except BusyError as error:
+        _fail(str(error), TRY_AGAIN)
     except UserError as error:
         _fail(str(error), 2)
     except VendorError as error:
@@ -89,7 +94,7 @@ def _run() -> None:
         _fail(f"{where} cannot be written ({error.strerror}); give yourself the right to, or choose another --home.", 2)
     except Exception as error:
         if trouble := _trouble_with_sqlite(error):
-            _fail(str(trouble), 2)
+            _fail(str(trouble), TRY_AGAIN if isinstance(trouble, BusyError) else 2)
         usage = getattr(error, "format_message", None)  # only what typer raises for wrong usage has one
         if not usage:
             _fail(f"broke with {type(error).__name__}: {error} (--verbose shows where)", 1)

@@ -19,6 +19,7 @@ from copilot_quant_pipeline.settings import Settings
 if TYPE_CHECKING:
     import dagster as dg
 
+    from copilot_quant_pipeline.ledger.turns import Patience
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
     from copilot_quant_pipeline.prediction_markets.venue import Market
     from copilot_quant_pipeline.upkeep.backfill import Followed
@@ -86,11 +87,7 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
     from copilot_quant_pipeline.definitions import build_definitions
     from copilot_quant_pipeline.equities.sources import EquitySources
     from copilot_quant_pipeline.home import logging_into, prepare_home, wide_rights_once
-    from copilot_quant_pipeline.ledger.instance import (
-        install_instance_config,
-        open_instance,
-        release_dead_runs,
-    )
+    from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
     from copilot_quant_pipeline.prediction_markets.sources import MarketSources
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -110,8 +107,10 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
 
             venues = stack.enter_context(Sandbox(now=settings.pinned_now))
             settings = settings.with_venues_at(venues.url)
-        instance = stack.enter_context(open_instance(settings.dagster_home, capture_output=False))
-        release_dead_runs(instance)
+        instance = stack.enter_context(
+            open_instance(settings.dagster_home, capture_output=False, patience=_patience(settings))
+        )
+        stack.enter_context(_accounts_settled(instance, warehouse))
         definitions = build_definitions(
             settings,
             equity_sources=EquitySources.reached_by(settings, bar.advance),
@@ -127,19 +126,45 @@ def open_platform(settings: Settings, command: str, as_json: bool, verbose: bool
 def open_ledger(settings: Settings, command: str, verbose: bool) -> Iterator[dg.DagsterInstance]:
     """The home's Dagster instance, for a command that asks no venue."""
     from copilot_quant_pipeline.home import logging_into, prepare_home, wide_rights_once
-    from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance, release_dead_runs
+    from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
+    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
     prepare_home(settings)
     install_instance_config(settings.dagster_home)
     with (
         logging_into(settings, command, verbose=verbose),
         interrupts_told(),
-        open_instance(settings.dagster_home) as instance,
+        open_instance(settings.dagster_home, patience=_patience(settings)) as instance,
+        _accounts_settled(instance, Warehouse(settings.warehouse_path, settings.lock_timeout)),
     ):
         if wide := wide_rights_once(settings.home):
             log.warning("%s", wide)
-        release_dead_runs(instance)
         yield instance
+
+
+def _patience(settings: Settings) -> Patience:
+    from copilot_quant_pipeline.ledger.turns import Patience
+
+    return Patience(settings.lock_timeout, settings.wait)
+
+
+@contextmanager
+def _accounts_settled(instance: dg.DagsterInstance, warehouse: Warehouse) -> Iterator[None]:
+    """Before a command and after it, paint the cells of runs that have ended without saying what became of them.
+
+    Afterwards these are its own, which met a full disk or were interrupted. If the disk is still full, whoever comes
+    next paints them.
+    """
+    from copilot_quant_pipeline.upkeep.accounts import settle_accounts
+
+    settle_accounts(instance, warehouse)
+    try:
+        yield
+    finally:
+        try:
+            settle_accounts(instance, warehouse)
+        except Exception:
+            log.debug("what became of the cells of some run is painted by the next command", exc_info=True)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def _clear_up_after_a_killed_one(settings: Settings, instance: dg.DagsterInstanc
         typer.echo(f"Earlier on this home: {told_end(note)}.", err=True)
         dead |= runs_of_server(instance, socket_in(note.folder))
         remove_folder(note.folder)
-    account_for(instance, lambda: dead, SERVER_DIED)
+    account_for(settings, instance, lambda: dead, SERVER_DIED)
 
 
 def _address(host: str, port: int) -> str:

@@ -179,7 +179,7 @@ class Supervisor:
         """Fail the runs that have died with a code server, once there is one that can start them again."""
         if self._bereft and answers(self.place.socket):
             runs, self._bereft = self._bereft, set()
-            account_for(self.instance, lambda: runs, SERVER_DIED)
+            account_for(self.settings, self.instance, lambda: runs, SERVER_DIED)
 
     def _listen(self) -> None:
         now = time.monotonic()
@@ -229,7 +229,7 @@ class Supervisor:
     def _end(self) -> None:
         processes = {program.name: program.process for program in self._programs if program.process}
         end_all(processes, lambda: self._told_to_end > 1)
-        account_for(self.instance, self._left, ENDED_WITH_UI)
+        account_for(self.settings, self.instance, self._left, ENDED_WITH_UI)
         remove_folder(self.place.folder)
 
     def _left(self) -> set[str]:

@@ -83,7 +83,7 @@ class CellEvents(SqlEventLogStorage):
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event as Dagster does; one that stands for many cells is stored for each of them."""
-        planned, all_of = _planned_partitions(event), _materialized_cells(event)
+        planned, all_of = _planned_partitions(event), cells_of(event)
         if planned is not None:
             self._store_planned(event, planned)
         elif all_of:
@@ -109,8 +109,8 @@ class CellEvents(SqlEventLogStorage):
             for event in self.get_logs_for_run(run_id, of_type=PLANNED):
                 planned = _planned_partitions(event)
                 if planned:
-                    found[_asset_key(event)] |= set(planned)
-                    found[_asset_key(event)].discard(None)
+                    found[asset_of(event)] |= set(planned)
+                    found[asset_of(event)].discard(None)
         return found
 
     def _store_planned(self, event: EventLogEntry, keys: Sequence[str]) -> None:
@@ -146,12 +146,13 @@ class CellEvents(SqlEventLogStorage):
 
     def _row(self, event: EventLogEntry, document: str, partition: str | None) -> Row:
         of = event.get_dagster_event()
-        key = _asset_key(event).to_string()
+        key = asset_of(event).to_string()
         at = datetime.fromtimestamp(event.timestamp, UTC).replace(tzinfo=None)
         return Row(event.run_id, document, of.event_type_value, at, of.step_key, key, partition or None)
 
 
-def _asset_key(event: EventLogEntry) -> AssetKey:
+def asset_of(event: EventLogEntry) -> AssetKey:
+    """The asset that an event is of, where it is of one."""
     key = event.get_dagster_event().asset_key
     if key is None:
         raise ValueError("This event is of no asset.")
@@ -171,7 +172,8 @@ def _planned_for(event: EventLogEntry, key: str) -> EventLogEntry:
     return event._replace(dagster_event=dagster_event._replace(event_specific_data=data))
 
 
-def _materialized_cells(event: EventLogEntry) -> Cells | None:
+def cells_of(event: EventLogEntry) -> Cells | None:
+    """The cells that a materialization stands for; None for any other event."""
     if event.dagster_event_type is not MATERIALIZED:
         return None
     partition = materialization(event).partition
@@ -189,8 +191,8 @@ def _are_cells_of_one_asset(events: Sequence[EventLogEntry]) -> bool:
     return bool(events) and all(
         event.dagster_event_type is MATERIALIZED
         and event.run_id == events[0].run_id
-        and _asset_key(event) == _asset_key(events[0])
-        and not _materialized_cells(event)
+        and asset_of(event) == asset_of(events[0])
+        and not cells_of(event)
         for event in events
     )
 

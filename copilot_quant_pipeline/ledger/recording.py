@@ -82,6 +82,20 @@ def record_cells(context: OutputContext, cells: Iterable[str], metadata: Metadat
         DagsterEvent.asset_materialization(context.step_context, event, batch)
 
 
+def close_account(context: OutputContext) -> None:
+    """Say that what became of each cell of this run is recorded, for a run of which some failed.
+
+    To be called by an I/O manager's `handle_output` once `record_cells` has recorded the others, before it raises
+    `Failure`. What a run that succeeds has recorded is known from that.
+    """
+    # Not at the top: the storage's module imports this one.
+    from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
+
+    log = context.step_context.instance.event_log_storage
+    if isinstance(log, GridEventLogStorage):
+        log.close_account(context.run_id, context.asset_key)
+
+
 def record_beside(
     step: StepExecutionContext,
     asset_key: AssetKey,

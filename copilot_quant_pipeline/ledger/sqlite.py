@@ -9,21 +9,24 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import filelock
-from dagster import AssetKey, DagsterInstance
+from dagster import AssetKey, DagsterEventType, DagsterInstance
+from dagster._core.errors import raise_execution_interrupts
 from dagster._core.events.log import EventLogEntry
 from dagster._core.instance.utils import RUNLESS_RUN_ID
 from dagster._core.storage.event_log.schema import (
     AssetEventTagsTable,
+    ConcurrencySlotsTable,
     DynamicPartitionsTable,
+    PendingStepsTable,
     SqlEventLogStorageTable,
 )
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
@@ -33,7 +36,7 @@ from dagster._core.types.pagination import PaginatedResults
 from dagster._serdes import ConfigurableClassData
 from dagster._utils.concurrency import ConcurrencyClaimStatus
 from dagster_shared.record import copy
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, select, true
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -43,10 +46,30 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.grid.keys import judge_key
-from copilot_quant_pipeline.ledger.events import CELLS_A_BATCH, Batch, CellEvents, Row, chunks
+from copilot_quant_pipeline.home import hold
+from copilot_quant_pipeline.ledger.accounts import (
+    Account,
+    Owed,
+    close_account,
+    open_account,
+    read_accounts,
+    read_owed,
+)
+from copilot_quant_pipeline.ledger.events import (
+    CELLS_A_BATCH,
+    PLANNED,
+    Batch,
+    CellEvents,
+    Row,
+    asset_of,
+    cells_of,
+    chunks,
+)
 from copilot_quant_pipeline.ledger.forgetting import find_events_of, forget, forget_last
 from copilot_quant_pipeline.ledger.places import dagster_home, kept_engine, newest_version
+from copilot_quant_pipeline.ledger.run_lives import is_over, note_process, release, told
 from copilot_quant_pipeline.ledger.runless import Runless, forget_wipes, read_reports, read_wipes, runless_of
+from copilot_quant_pipeline.ledger.turns import PATIENCE, Turn
 
 _log = logging.getLogger(__name__)
 
@@ -54,8 +77,9 @@ _log = logging.getLogger(__name__)
 # own files, most of some thirty rows: small pages leave the least of them empty. New files only.
 _INDEX_PAGE_BYTES, _RUN_PAGE_BYTES = 16_384, 1_024
 
-# Dagster's own grows to 15.
-_LOOK_AGAIN_SECONDS = 0.5
+# Dagster's own pause grows to 15 s, and it asks all the while whether it is over, which takes a whole core. So who has
+# to wait waits here: a run of a line takes but seconds.
+_LOOK_AGAIN_SECONDS, _WAIT_SECONDS = 0.1, 0.5
 
 # What a run's own file needs of Dagster's eleven tables and twelve indexes, each of which takes a page: its events and
 # where they are by type, and the empty table from which Dagster's own storage deletes a run's tags. An asset's events
@@ -86,6 +110,8 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         # Dagster batches what it emits cell by cell only where this is set.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
         self._engine = lru_cache(maxsize=16)(self._new_engine)
+        self.patience = PATIENCE.get()
+        self._turns: dict[tuple[str, str], Turn] = {}
         self._tables: set[str] = set()
         self._home = None if Path(base_dir).is_absolute() else dagster_home(base_dir)
         super().__init__(str((self._home or Path()) / base_dir), inst_data)
@@ -157,10 +183,72 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
     def claim_concurrency_slot(
         self, concurrency_key: str, run_id: str, step_key: str, priority: int | None = None
     ) -> ConcurrencyClaimStatus:
-        """As Dagster's own, except that who has to wait looks again soon: a run of a line takes but seconds."""
+        """As Dagster's own, except that a slot whose holder has ended is freed; waiting is told and has an end.
+
+        Raises:
+            BusyError: Others have had the slots for longer than `patience` says.
+        """
+        begun = time.monotonic()
+        if (run_id, step_key) not in self._turns:
+            # Who has a slot must be known to live.
+            note_process(self._instance, run_id)
+            self._turns[run_id, step_key] = Turn(concurrency_key, begun)
+        turn = self._turns[run_id, step_key]
+        status = self._claim(concurrency_key, run_id, step_key, priority)
+        while not status.is_claimed and time.monotonic() < begun + _WAIT_SECONDS:
+            if not self.free_abandoned_slots(concurrency_key, but=run_id):
+                self._wait(turn, run_id)
+            status = self._claim(concurrency_key, run_id, step_key, priority)
+        if status.is_claimed:
+            del self._turns[run_id, step_key]
+        return copy(status, sleep_interval=0.0)
+
+    def _claim(self, pool: str, run_id: str, step_key: str, priority: int | None) -> ConcurrencyClaimStatus:
         with self._alone_at_the_slots():
-            status = super().claim_concurrency_slot(concurrency_key, run_id, step_key, priority)
-        return status if status.is_claimed else copy(status, sleep_interval=_LOOK_AGAIN_SECONDS)
+            return super().claim_concurrency_slot(pool, run_id, step_key, priority)
+
+    def _wait(self, turn: Turn, run_id: str) -> None:
+        now = time.monotonic()
+        if turn.is_to_be_told(now):
+            _log.warning("%s", turn.told(now, self._holders(turn.pool, run_id), self.patience))
+        if turn.is_given_up(now, self.patience):
+            raise turn.busy(self._holders(turn.pool, run_id), self.patience)
+        with raise_execution_interrupts():  # Dagster holds a Ctrl-C back until the next step, which may be hours off
+            time.sleep(_LOOK_AGAIN_SECONDS)
+
+    def _holders(self, pool: str, but: str) -> str:
+        holders = [one.run_id for one in self.get_concurrency_info(pool).claimed_slots if one.run_id != but]
+        return ", ".join(told(self._instance, run_id) for run_id in holders) or "nobody is known to have it"
+
+    def free_abandoned_slots(self, pool: str | None = None, *, but: str | None = None) -> list[str]:
+        """Give back what runs `but` one that are finished, dead or unknown have of a pool, or of all; their run ids."""
+        there = [run_id for run_id in self._runs_at_slots(pool) if run_id != but]
+        abandoned = [run_id for run_id in there if self._is_abandoned(run_id)]
+        for run_id in abandoned:
+            self.free_concurrency_slots_for_run(run_id)
+        if pool:
+            with self._alone_at_the_slots():
+                # Who was to give it to the next may have ended before it did.
+                if self.has_unassigned_slots(pool):
+                    self.assign_pending_steps([pool])
+        return abandoned
+
+    def _runs_at_slots(self, pool: str | None) -> list[str]:
+        """The runs that have a slot or wait for one."""
+        tables = (ConcurrencySlotsTable.c, PendingStepsTable.c)
+        with self.index_connection() as conn:
+            chosen = (
+                select(of.run_id).where(of.run_id.is_not(None), (of.concurrency_key == pool) if pool else true())
+                for of in tables
+            )
+            return sorted({run_id for query in chosen for run_id in conn.execute(query).scalars()})
+
+    def _is_abandoned(self, run_id: str) -> bool:
+        run = self._instance.get_run_by_id(run_id)
+        if run and not run.is_finished and is_over(self._instance, run):
+            release(self._instance, run)
+            return True
+        return run is None or run.is_finished
 
     def free_concurrency_slots_for_run(self, run_id: str) -> None:
         """Give back all that a run has claimed, to the next who waits for it."""
@@ -172,10 +260,63 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         with self._alone_at_the_slots():
             super().free_concurrency_slot_for_step(run_id, step_key)
 
-    def _alone_at_the_slots(self) -> filelock.BaseFileLock:
+    def _alone_at_the_slots(self) -> AbstractContextManager[object]:
         # Dagster's own looks and then writes, in transactions of their own: two runs that come at once are both given
         # the only slot, or one that comes while it is freed is given none for ever.
-        return filelock.FileLock(Path(self._base_dir) / _CLAIMING)
+        return hold(Path(self._base_dir) / _CLAIMING, self.patience.lock_timeout)
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """As Dagster does, noting which runs owe an account of their cells."""
+        kind = event.dagster_event_type
+        if kind is PLANNED and _names_cells(event):
+            with self.index_connection() as conn:
+                open_account(conn, Account(event.run_id, asset_of(event)))
+        super().store_event(event)
+        if kind is DagsterEventType.RUN_SUCCESS:
+            self.close_account(event.run_id)
+
+    def close_account(self, run_id: str, asset: AssetKey | None = None) -> None:
+        """Note that a run has said what became of each of its cells, of one asset or of all."""
+        with self.index_connection() as conn:
+            close_account(conn, run_id, asset)
+
+    def read_accounts(self, assets: Iterable[AssetKey]) -> list[Account]:
+        """The runs that owe an account of their cells, be they under way or not."""
+        with self.index_connection() as conn:
+            return read_accounts(conn, assets)
+
+    def read_owed(self, account: Account) -> list[Owed]:
+        """The cells that an account is owed of."""
+        with self.index_connection() as conn:
+            return read_owed(conn, account)
+
+    def forget_owed(self, account: Account, cells: AbstractSet[str]) -> None:
+        """Have cells that an account is owed of look as they did before the run was asked for them."""
+        for some in chunks(sorted(cells), CELLS_A_BATCH):
+            with self._db_lock, self._alone_in_index() as conn:
+                ids = [owed.planned for owed in read_owed(conn, account) if owed.cell in set(some)]
+                forget(conn, ids)
+                forget_last(conn, account.asset, ids)
+
+    def paint_owed(self, event: EventLogEntry) -> None:
+        """Store a materialization of many cells, of those for which its run still owes an account.
+
+        A run that was asked for a cell meanwhile says itself what becomes of it.
+        """
+        painted, account = cells_of(event), Account(event.run_id, asset_of(event))
+        for some in chunks(painted.cells if painted else (), CELLS_A_BATCH):
+            with self._db_lock, self._alone_in_index() as index:
+                owed = {one.cell for one in read_owed(index, account)}
+                if left := [cell for cell in some if cell in owed]:
+                    self._store_in_index(index, self._cells_batch(event, left, are_in_log=False))
+
+    @contextmanager
+    def _alone_in_index(self) -> Iterator[Connection]:
+        """A connection to the index that nobody can write before it has been committed."""
+        with self._open(INDEX_SHARD_NAME) as conn:
+            conn.exec_driver_sql("begin immediate")
+            yield conn
+            conn.commit()
 
     def _new_engine(self, shard: str) -> Engine:
         is_index = shard == INDEX_SHARD_NAME
@@ -183,8 +324,14 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         engine = kept_engine(self, url) if is_index else _engine_of_run(url)
         size = _INDEX_PAGE_BYTES if is_index else _RUN_PAGE_BYTES
         before = [f"pragma page_size = {size}", *([_GIVES_BACK_PAGES] if is_index else [])]
+        for use in ("connect", "checkout"):
+            sqlalchemy_event.listen(engine, use, self._be_patient)
         sqlalchemy_event.listen(engine, "connect", lambda conn, _: [conn.execute(pragma) for pragma in before])
         return engine
+
+    def _be_patient(self, connection: Any, *_: object) -> None:
+        # At each use: a kept connection may be older than what was said.
+        connection.execute(f"pragma busy_timeout = {int(self.patience.lock_timeout * 1_000)}")
 
     def has_table(self, table_name: str) -> bool:
         """Whether the index has a table; Dagster's own looks each time, and no table ever goes."""
@@ -219,7 +366,8 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         with engine.connect() as conn:
             if conn.exec_driver_sql(_HAS_EVENTS).first():
                 return
-        with filelock.FileLock(Path(self._base_dir) / _MAKING_LOG), engine.connect() as conn:
+        making = hold(Path(self._base_dir) / _MAKING_LOG, self.patience.lock_timeout)
+        with making, engine.connect() as conn:
             conn.exec_driver_sql("pragma journal_mode = wal")
             conn.exec_driver_sql(_VERSION_TABLE)
             conn.exec_driver_sql(_VERSION, (newest_version(),))
@@ -298,14 +446,22 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         with self._db_lock, self._open(run_id) as log, self._open(INDEX_SHARD_NAME) as index:
             if batch.are_in_log:
                 _insert(log, batch.rows)
-            last_id = _insert(index, batch.rows)
-            _insert_tags(index, batch, first_id=last_id - len(batch.rows) + 1)
-            self._store_asset_event(index, batch.last, last_id)
+            self._store_in_index(index, batch)
             index.commit()
             try:
                 log.commit()
             except DBAPIError:
                 _log.exception("%s cells are recorded, but not shown in the log of run %s", len(batch.rows), run_id)
+
+    def _store_in_index(self, index: Connection, batch: Batch) -> None:
+        last_id = _insert(index, batch.rows)
+        _insert_tags(index, batch, first_id=last_id - len(batch.rows) + 1)
+        self._store_asset_event(index, batch.last, last_id)
+
+
+def _names_cells(event: EventLogEntry) -> bool:
+    data = event.get_dagster_event().asset_materialization_planned_data
+    return data.partition is not None or data.partitions_subset is not None
 
 
 def _engine_of_run(url: str) -> Engine:

@@ -14,12 +14,12 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
-from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.errors import BusyError, UserError
 
 _FILE = "sqlite_file"
 
 
-class BusyLedgerError(UserError):
+class BusyLedgerError(BusyError):
     """Somebody else has had one of the files for longer than SQLite waits; nothing is wrong with it."""
 
 

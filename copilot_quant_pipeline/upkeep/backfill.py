@@ -25,7 +25,7 @@ from copilot_quant_pipeline.errors import Unavailable, UserError, VendorError
 from copilot_quant_pipeline.grid.axes import keys_on_axis
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
 from copilot_quant_pipeline.grid.runs import range_tags
-from copilot_quant_pipeline.ledger.instance import PROCESS_TAG, this_process
+from copilot_quant_pipeline.ledger.run_lives import living
 from copilot_quant_pipeline.prediction_markets.following import (
     CHOSEN,
     FAULTS,
@@ -212,13 +212,13 @@ def run_in_process(
     from dagster._core.storage.tags import MAX_RETRIES_TAG
 
     run_id = str(uuid.uuid4())
-    with _no_interrupt_lost():
+    with _no_interrupt_lost(), living(instance, run_id) as life:
         try:
             job.execute_in_process(
                 instance=instance,
                 asset_selection=[dg.AssetKey(asset)],
                 # What fails here is this command's to tell: a daemon must not start it again on its own.
-                tags={**tags, PROCESS_TAG: this_process(), MAX_RETRIES_TAG: "0"},
+                tags={**tags, **life, MAX_RETRIES_TAG: "0"},
                 run_config={"loggers": {RUN_LOGGER: {}}, **(config or {})},
                 run_id=run_id,
             )

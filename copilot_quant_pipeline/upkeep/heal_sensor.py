@@ -15,8 +15,8 @@ from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.grid.axes import keys_on_axis
 from copilot_quant_pipeline.grid.cells import Rectangle, plan_runs
 from copilot_quant_pipeline.grid.runs import range_tags
-from copilot_quant_pipeline.ledger.instance import release_dead_runs
 from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.upkeep.accounts import settle_accounts
 from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN
 from copilot_quant_pipeline.upkeep.healing import (
     GRIDS,
@@ -59,7 +59,10 @@ def build_heal_sensor(settings: Settings) -> dg.SensorDefinition:
         ),
     )
     def heal(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        release_dead_runs(context.instance)
+        try:
+            settle_accounts(context.instance, warehouse)
+        except UserError as error:
+            context.log.info(f"cells of runs that ended without an account of them wait for the next tick ({error})")
         asked: list[dg.RunRequest] = []
         reasons = _repainted(context.instance, warehouse, settings)
         for grid in GRIDS:

@@ -9,6 +9,7 @@ looked for anew after each pass: runs may settle cells meanwhile, and an interru
 No `from __future__ import annotations` here: Dagster reads the annotations of an op's parameters.
 """
 
+import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -33,9 +34,9 @@ from copilot_quant_pipeline.grid.axes import (
 )
 from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline.grid.keys import judge_key
-from copilot_quant_pipeline.ledger.instance import PROCESS_TAG, this_process
 from copilot_quant_pipeline.ledger.picture import Picture, read_picture
 from copilot_quant_pipeline.ledger.recording import materialization_of
+from copilot_quant_pipeline.ledger.run_lives import living
 from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
 from copilot_quant_pipeline.prediction_markets.following import plan_retired
 from copilot_quant_pipeline.prediction_markets.sources import read_catalog
@@ -318,18 +319,19 @@ def _paint(
     for origin, cells in paint.items():
         for start in range(0, len(cells), CELLS_AT_ONCE):
             some = cells[start : start + CELLS_AT_ONCE]
-            event = _event(canvas, origin, some)
+            event = painted(canvas.asset, canvas.grid.axis, origin, some)
             DagsterEvent.asset_materialization(context.get_step_execution_context(), event)
             on_cells(len(some))
     return sum(map(len, paint.values()))
 
 
-def _event(canvas: Canvas, origin: Origin, cells: Iterable[Cell]) -> dg.AssetMaterialization:
-    keys = [dg.MultiPartitionKey({DATE: cell.date.isoformat(), canvas.grid.axis: cell.key}) for cell in cells]
+def painted(asset: dg.AssetKey, axis: str, origin: Origin, cells: Iterable[Cell]) -> dg.AssetMaterialization:
+    """What makes cells of a common origin green, in the grid and not in the log of a run."""
+    keys = [dg.MultiPartitionKey({DATE: cell.date.isoformat(), axis: cell.key}) for cell in cells]
     metadata: dict[str, Any] = {"settled by": origin.run_id, **({"reason": origin.reason} if origin.reason else {})}
     # As the run that settled them gave it.
     tags = {DATA_VERSION_TAG: origin.run_id[:8], DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
-    return materialization_of(canvas.asset, keys, metadata, tags, are_in_log=False)
+    return materialization_of(asset, keys, metadata, tags, are_in_log=False)
 
 
 def run_recorded(instance: dg.DagsterInstance, work: Callable[[dg.OpExecutionContext], None]) -> None:
@@ -343,8 +345,10 @@ def run_recorded(instance: dg.DagsterInstance, work: Callable[[dg.OpExecutionCon
     def job() -> None:
         repaint()
 
-    tags = {COMMAND_TAG: "reconcile", PROCESS_TAG: this_process()}
-    try:
-        job.execute_in_process(instance=instance, tags=tags, run_config=_QUIET)
-    except DagsterExecutionInterruptedError:
-        raise KeyboardInterrupt from None
+    run_id = str(uuid.uuid4())
+    with living(instance, run_id) as tags:
+        try:
+            tags = {COMMAND_TAG: "reconcile", **tags}
+            job.execute_in_process(instance=instance, tags=tags, run_config=_QUIET, run_id=run_id)
+        except DagsterExecutionInterruptedError:
+            raise KeyboardInterrupt from None

@@ -27,7 +27,7 @@ import duckdb
 import filelock
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random
 
-from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.errors import BusyError, UserError
 from copilot_quant_pipeline.links import expect_mounted
 
 T = TypeVar("T")
@@ -62,8 +62,8 @@ class _LogError(Exception):
     """The log beside the file cannot be put into it; the message says why."""
 
 
-class BusyWarehouseError(UserError):
-    """Somebody else has had the file for longer than one was ready to wait; nothing is wrong with it."""
+class BusyWarehouseError(BusyError):
+    """It is the warehouse that somebody else has."""
 
 
 @dataclass(frozen=True)

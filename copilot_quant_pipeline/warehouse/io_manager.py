@@ -20,7 +20,7 @@ from dagster_duckdb import DuckDBResource
 
 from copilot_quant_pipeline.grid.axes import AXIS_OF, DATE, partition_key
 from copilot_quant_pipeline.grid.cells import Cell
-from copilot_quant_pipeline.ledger.recording import fold_cells, record_beside, record_cells
+from copilot_quant_pipeline.ledger.recording import close_account, fold_cells, record_beside, record_cells
 from copilot_quant_pipeline.links import expect_mounted
 from copilot_quant_pipeline.warehouse.distrust import distrust_later
 from copilot_quant_pipeline.warehouse.harvest import Harvest
@@ -134,6 +134,7 @@ class GridIOManager(dg.IOManager):
         paint_refuted(context.step_context, context.asset_key, table, settled)
         self._record(context, settled.cells, changes, all_good=failed.num_rows == 0)
         if failed.num_rows:
+            close_account(context)
             raise _failure(failed, settled.cells.num_rows, changes)
 
     def _record(

@@ -29,9 +29,11 @@ from dagster._core.scheduler.instigation import (
     ScheduleInstigatorData,
     SensorInstigatorData,
 )
+from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from copilot_quant_pipeline.alerts.history import find_finished_runs
 from copilot_quant_pipeline.alerts.telling import book_of
+from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.grid.axes import SYMBOL
 from copilot_quant_pipeline.hosting.presence import read_note
 from copilot_quant_pipeline.hosting.programs import LOCATION
@@ -159,6 +161,18 @@ def _status(desk: Desk) -> tuple[str, dict[str, object]]:
     return desk.run("status").out, ui
 
 
+def _painted(desk: Desk, instance: dg.DagsterInstance) -> tuple[set[str], set[str]]:
+    """The cells that Dagit paints green, and those that it paints red."""
+    bars = dg.AssetKey("equity_bars")
+    grid = build_definitions(desk.settings).resolve_asset_graph().get(bars).partitions_def
+    status = get_and_update_asset_status_cache_value(instance, bars, grid)
+    if status is None:
+        return set(), set()
+    subsets = [getattr(status, f"get_{name}_subset")(instance, bars, grid) for name in ("materialized", "failed")]
+    green, red = (set(subset.get_partition_keys()) for subset in subsets)
+    return green - red, red
+
+
 def _refused(desk: Desk, port: int) -> None:
     out, err = desk.start("ui", "--port", str(port)).communicate(timeout=60)
     assert (out, err.count("\n")) == ("", 1)
@@ -252,6 +266,7 @@ def test_an_end_leaves_no_process_no_traceback_and_no_false_alert(
     said, ui = _status(desk)
     assert ui == {"up": False, "broken off": False, "trouble": None}
     assert "ui:" not in said
+    assert _painted(desk, instance) == (set(), set())  # neither green nor red: nobody has tried them
     # The run is not under way any more, it is started again, and nothing is told of it.
     (ended,) = instance.get_runs()
     assert (ended.run_id, ended.status, ended.tags["dagster/will_retry"]) == (run, dg.DagsterRunStatus.FAILURE, "true")

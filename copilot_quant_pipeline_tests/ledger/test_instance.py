@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import time
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -18,28 +17,11 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 
-from copilot_quant_pipeline.ledger.instance import (
-    PROCESS_TAG,
-    install_instance_config,
-    note_process,
-    open_instance,
-    release_dead_runs,
-    this_process,
-)
+from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
 from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
 from copilot_quant_pipeline_tests.ledger.small_grid import BARS, job, rectangle, run
 
 SPAWN = multiprocessing.get_context("spawn")
-
-
-def begin_a_run(home: Path, told: Connection) -> None:
-    with open_instance(home) as instance:
-        begun = instance.create_run_for_job(
-            job, asset_selection={BARS}, status=DagsterRunStatus.STARTED, tags={PROCESS_TAG: this_process()}
-        )
-        claim = instance.event_log_storage.claim_concurrency_slot("yahoo", begun.run_id, "bars")
-        told.send((begun.run_id, claim.is_claimed))
-        signal.pause()
 
 
 def test_everything_an_instance_writes_stays_under_its_home(
@@ -123,69 +105,6 @@ def test_a_users_own_event_log_storage_is_respected(tmp_path: Path) -> None:
         assert not isinstance(instance.event_log_storage, GridEventLogStorage)
 
 
-def test_the_run_of_a_killed_process_is_failed_and_its_slot_freed(ledger: dg.DagsterInstance) -> None:
-    log = ledger.event_log_storage
-    log.set_concurrency_slots("yahoo", 1)
-    told, tell = SPAWN.Pipe(duplex=False)
-    process = SPAWN.Process(target=begin_a_run, args=(Path(ledger.root_directory), tell))
-    process.start()
-    assert told.poll(60)
-    run_id, claimed = told.recv()
-    assert claimed
-    assert release_dead_runs(ledger) == []
-    process.kill()
-    process.join()
-    assert release_dead_runs(ledger) == [run_id]
-    assert release_dead_runs(ledger) == []
-    dead = ledger.get_run_by_id(run_id)
-    assert dead is not None
-    assert dead.status is DagsterRunStatus.FAILURE
-    assert log.get_concurrency_info("yahoo").active_slot_count == 0
-
-
-def test_runs_of_other_hosts_and_of_nobody_are_left_alone(ledger: dg.DagsterInstance) -> None:
-    for tags in ({}, {PROCESS_TAG: "elsewhere:1:1700000000.00"}):
-        ledger.create_run_for_job(job, status=DagsterRunStatus.STARTED, tags=tags)
-    assert release_dead_runs(ledger) == []
-
-
-def test_a_process_that_was_given_the_pid_of_a_dead_one_does_not_keep_its_run_alive(
-    ledger: dg.DagsterInstance,
-) -> None:
-    host, pid, started = this_process().split(":")
-    tags = {PROCESS_TAG: f"{host}:{pid}:{float(started) - 60:.2f}"}
-    begun = ledger.create_run_for_job(job, status=DagsterRunStatus.STARTED, tags=tags)
-    assert release_dead_runs(ledger) == [begun.run_id]
-
-
-def test_a_retry_is_not_taken_for_the_run_of_the_dead_process_it_follows(ledger: dg.DagsterInstance) -> None:
-    host, pid, started = this_process().split(":")
-    dead = f"{host}:{pid}:{float(started) - 60:.2f}"
-    first = ledger.create_run_for_job(job, status=DagsterRunStatus.STARTED)
-    ledger.add_run_tags(first.run_id, {PROCESS_TAG: f"{dead}:{first.run_id}"})
-    for tag in (f"{dead}:{first.run_id}", dead):
-        # Dagster gives a retry the tags of the run it follows.
-        ledger.create_run_for_job(
-            job,
-            status=DagsterRunStatus.STARTED,
-            parent_run_id=first.run_id,
-            root_run_id=first.run_id,
-            tags={PROCESS_TAG: tag},
-        )
-    assert release_dead_runs(ledger) == [first.run_id]
-
-
-def test_a_run_notes_the_process_it_is_executed_by_once(ledger: dg.DagsterInstance) -> None:
-    run_id = ledger.create_run_for_job(job, status=DagsterRunStatus.STARTED).run_id
-    for _ in range(2):
-        note_process(ledger, run_id)
-        noted = ledger.get_run_by_id(run_id)
-        assert noted is not None
-        assert noted.tags[PROCESS_TAG] == f"{this_process()}:{run_id}"
-    assert release_dead_runs(ledger) == []
-    note_process(ledger, "no-such-run")
-
-
 def open_and_leave(home: Path, together: Barrier, told: Connection) -> None:
     together.wait(60)
     install_instance_config(home)
@@ -225,19 +144,20 @@ def test_processes_that_add_the_same_keys_at_once_all_succeed(tmp_path: Path) ->
         assert len(instance.get_dynamic_partitions("symbol")) == 30 * 20
 
 
-def take_turns(home: Path, together: Barrier, name: str, told: Connection) -> None:
+def take_turns(home: Path, together: Barrier, told: Connection) -> None:
     with open_instance(home) as instance:
         log = instance.event_log_storage
-        for n in range(30):
+        for _ in range(30):
+            run_id = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED).run_id
             together.wait(60)
             given_up = time.monotonic() + 60
-            while not log.claim_concurrency_slot("yahoo", f"{name}-{n}", "bars").is_claimed:
+            while not log.claim_concurrency_slot("yahoo", run_id, "bars").is_claimed:
                 assert time.monotonic() < given_up
                 time.sleep(0.001)
             begun = time.monotonic()
             time.sleep(0.001)
             told.send((begun, time.monotonic()))
-            log.free_concurrency_slots_for_run(f"{name}-{n}")
+            log.free_concurrency_slots_for_run(run_id)
 
 
 def test_runs_that_come_at_once_have_a_pools_only_slot_one_after_the_other(ledger: dg.DagsterInstance) -> None:
@@ -245,8 +165,7 @@ def test_runs_that_come_at_once_have_a_pools_only_slot_one_after_the_other(ledge
     together = SPAWN.Barrier(3)
     pipes = [SPAWN.Pipe(duplex=False) for _ in range(3)]
     processes = [
-        SPAWN.Process(target=take_turns, args=(Path(ledger.root_directory), together, name, theirs))
-        for name, (_, theirs) in zip("abc", pipes, strict=True)
+        SPAWN.Process(target=take_turns, args=(Path(ledger.root_directory), together, theirs)) for _, theirs in pipes
     ]
     for process in processes:
         process.start()

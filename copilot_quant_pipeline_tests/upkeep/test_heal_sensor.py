@@ -12,7 +12,7 @@ import pytest
 from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle
 from copilot_quant_pipeline.grid.runs import range_tags
-from copilot_quant_pipeline.ledger.instance import PROCESS_TAG
+from copilot_quant_pipeline.ledger.run_lives import PROCESS_TAG
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.healing import HEAL_TAG
 from copilot_quant_pipeline_tests.upkeep.healing_world import BARS, CHART, World, open_world
