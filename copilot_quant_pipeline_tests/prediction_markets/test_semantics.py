@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from copilot_quant_pipeline.grid import keys
 from copilot_quant_pipeline.grid.cells import Rectangle, Span
 from copilot_quant_pipeline.prediction_markets import registry
 from copilot_quant_pipeline.prediction_markets.manifold import Manifold
@@ -48,10 +49,13 @@ from datetime import datetime
 from typing import ClassVar
 import pyarrow as pa
 from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Semantics, Traffic, Venue
+from copilot_quant_pipeline.vendor_clock import VendorClock
 
 class Sixth:
     name: ClassVar[str] = "sixth"
     {semantics}
+    @property
+    def heard(self) -> VendorClock: raise NotImplementedError
     @property
     def traffic(self) -> Traffic: raise NotImplementedError
     def fetch_markets(self, query: MarketQuery) -> Catalog: raise NotImplementedError
@@ -131,6 +135,7 @@ class Sixth:
 def sixth(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = registry._Listed(lambda: Sixth, lambda settings: {})
     monkeypatch.setattr(registry, "_VENUES", {**registry._VENUES, "sixth": listed})
+    monkeypatch.setattr(keys, "VENUES", (*keys.VENUES, "sixth"))
 
 
 @pytest.mark.usefixtures("sixth")
