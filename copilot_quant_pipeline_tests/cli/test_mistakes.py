@@ -157,6 +157,7 @@ def test_the_status_of_a_home_without_anything_says_so(new_desk: Desk) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
 def test_an_address_dagit_cannot_be_served_at_is_named_before_anything_is_started(new_desk: Desk, host: str) -> None:
+    new_desk.set({"COPILOT_QUANT_TOKEN": "a-token-of-sixteen-letters"})
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         _expect_one_line(new_desk.run("ui", "--host", host, "--port", port), host, port, "--port")
