@@ -204,7 +204,10 @@ def print_json(value: object) -> None:
 
 def print_sizes(sizes: Sequence[Size]) -> None:
     """What each part of the home takes, and by how much it has grown since somebody looked before."""
-    since = next((f"{size.since:%Y-%m-%d %H:%M} UTC" for size in sizes if size.since), "the next look")
+    since = next((f"{size.since:%Y-%m-%d %H:%M} UTC" for size in sizes if size.since), None)
+    if since is None:
+        print_table(("part", "bytes"), [(size.part, size.bytes) for size in sizes])
+        return
     rows = [(size.part, size.bytes, _signed(size.growth), _signed(size.per_day)) for size in sizes]
     print_table(("part", "bytes", f"more since {since}", "a day"), rows)
 
