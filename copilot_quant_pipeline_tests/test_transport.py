@@ -27,7 +27,9 @@ def _asked(send: Send) -> bytes:
 
 
 def _sending(head: str, body: bytes) -> Send:
-    return lambda connection, _: connection.sendall(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body)
+    return lambda connection, _: connection.sendall(
+        f"HTTP/1.1 200 OK\r\nConnection: close\r\n{head}\r\n\r\n".encode() + body
+    )
 
 
 @pytest.mark.parametrize("where", TRICKLES)
@@ -36,7 +38,7 @@ def test_an_answer_that_never_ends_is_given_up_in_time(where: str, monkeypatch: 
     began = time.monotonic()
     with pytest.raises(TooSlow, match="bazaar is not through with its answer after 0.5 s"):
         _asked(trickling(where))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # a trickle lasts 60
 
 
 def test_redirects_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +46,9 @@ def test_redirects_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def send(connection: socket.socket, path: str) -> None:
         time.sleep(0.4)
-        connection.sendall(f"HTTP/1.1 302 Found\r\nLocation: {path}x\r\nContent-Length: 0\r\n\r\n".encode())
+        connection.sendall(
+            f"HTTP/1.1 302 Found\r\nLocation: {path}x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+        )
 
     with pytest.raises(TooSlow):
         _asked(send)

@@ -45,7 +45,7 @@ def test_a_chart_that_never_ends_is_given_up_in_time(
     began = time.monotonic()
     with hostile_server(trickling(where)) as url:
         assert isinstance(_refusal(url, tmp_path), Unavailable)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # a trickle lasts 60
 
 
 @pytest.mark.parametrize(
