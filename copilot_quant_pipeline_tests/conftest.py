@@ -66,6 +66,12 @@ def unused(settings: Settings, unused_dagster: Path) -> Settings:
     return settings
 
 
+@pytest.fixture(autouse=True)
+def no_secret_of_another_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process knows its secrets for ever; those that a thousand claims make up would be looked for in every text."""
+    monkeypatch.setattr(redaction, "_known", redaction._known)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread_a_warehouse() -> Iterator[None]:
     """Some rows are computed as fast by one thread as by one a core, and test processes share the cores."""
