@@ -29,6 +29,15 @@ class Said:
     err: str
 
 
+def expect_one_line(said: Said, *words: str) -> None:
+    """A user's mistake: refused in one line that holds these words."""
+    assert said.code == 2, said
+    assert said.err.count("\n") == 1, said.err
+    assert "Traceback" not in said.err
+    for word in words:
+        assert word in said.err
+
+
 @dataclass(frozen=True)
 class Desk:
     """A home, its venues and the command on them."""

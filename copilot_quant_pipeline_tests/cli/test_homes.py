@@ -11,18 +11,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from copilot_quant_pipeline_tests.cli.conftest import Desk, Said
+from copilot_quant_pipeline_tests.cli.conftest import Desk, expect_one_line
 from copilot_quant_pipeline_tests.conftest import NOW
 
 AAPL = ("backfill", "equities", "--symbols", "AAPL", "--start", "2024-03-25")
-
-
-def _expect_one_line(said: Said, *words: str) -> None:
-    assert said.code == 2, said
-    assert said.err.count("\n") == 1, said.err
-    assert "Traceback" not in said.err
-    for word in words:
-        assert word in said.err
 
 
 @pytest.mark.parametrize("file", ["history/runs/index.db", "history/runs.db", "schedules/schedules.db"])
@@ -32,7 +24,7 @@ def test_a_broken_file_of_dagsters_is_named_with_what_to_do_and_left_alone(desk:
         wal.unlink()
     broken.write_bytes(b"no database" * 1000)
     for command in (("status",), AAPL, ("reconcile",)):
-        _expect_one_line(desk.run(*command), str(broken), "put a backup in its place", "reconcile")
+        expect_one_line(desk.run(*command), str(broken), "put a backup in its place", "reconcile")
     assert broken.read_bytes() == b"no database" * 1000
 
 
@@ -46,10 +38,10 @@ def test_a_part_on_a_disk_that_is_not_mounted_is_refused_and_nothing_takes_its_p
     if link.exists():
         link.rename(link.with_name("away"))
     link.symlink_to(elsewhere)
-    _expect_one_line(desk.run(*AAPL), str(link), "mount the disk")
+    expect_one_line(desk.run(*AAPL), str(link), "mount the disk")
     assert link.is_symlink()
     elsewhere.parent.mkdir()
-    _expect_one_line(desk.run(*AAPL), str(link), "mount the disk")
+    expect_one_line(desk.run(*AAPL), str(link), "mount the disk")
     assert list(elsewhere.parent.iterdir()) == []
 
 
@@ -58,7 +50,7 @@ def test_a_home_on_a_disk_that_is_not_mounted_is_refused_by_every_command(new_de
     link.symlink_to(new_desk.settings.home.parent / "disk")
     for home in (link, link / "home"):
         for command in (("status",), AAPL, ("alerts", "list"), ("ui",), ("quarantine", "list")):
-            _expect_one_line(new_desk.run(*command, "--home", str(home)), str(link), "mount the disk")
+            expect_one_line(new_desk.run(*command, "--home", str(home)), str(link), "mount the disk")
     assert not link.exists()
 
 
@@ -66,7 +58,7 @@ def test_a_home_on_a_disk_that_is_not_mounted_is_refused_by_every_command(new_de
 def test_a_home_whose_path_something_cannot_use_is_refused_before_anything_is_made(new_desk: Desk, name: str) -> None:
     home = new_desk.settings.home.parent / "odd" / name
     for command in (("status",), AAPL, ("ui",)):
-        _expect_one_line(new_desk.run(*command, "--home", str(home)), "--home")
+        expect_one_line(new_desk.run(*command, "--home", str(home)), "--home")
     assert not home.parent.exists()
 
 
@@ -92,7 +84,7 @@ def test_what_is_missing_from_the_warehouse_is_named_with_what_to_do(desk: Desk,
     desk.run(*AAPL)
     with duckdb.connect(desk.settings.warehouse_path) as connection:
         connection.execute(change)
-    _expect_one_line(desk.run(*AAPL, "--refresh"), f"lacks {lacking},", "put a backup in its place")
+    expect_one_line(desk.run(*AAPL, "--refresh"), f"lacks {lacking},", "put a backup in its place")
 
 
 def test_the_status_tells_what_each_part_takes_and_how_it_grows(new_desk: Desk) -> None:

@@ -10,23 +10,15 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from copilot_quant_pipeline_tests.cli.conftest import Desk, Said
+from copilot_quant_pipeline_tests.cli.conftest import Desk, expect_one_line
 
 BACKFILL = ("backfill", "equities")
 AAPL = (*BACKFILL, "--symbols", "AAPL")
 
 
-def _expect_one_line(said: Said, *words: str) -> None:
-    assert said.code == 2, said
-    assert said.err.count("\n") == 1, said.err
-    assert "Traceback" not in said.err
-    for word in words:
-        assert word in said.err
-
-
 @pytest.mark.parametrize("symbol", ["AA PL", "AAPL|MSFT", "[AAPL]", "", "TOOLONGSYMBOL", "AAPL;MSFT"])
 def test_what_is_no_symbol_is_refused_with_what_to_write(desk: Desk, symbol: str) -> None:
-    _expect_one_line(desk.run(*BACKFILL, "--symbols", symbol), "not a symbol", "AAPL or BRK.B")
+    expect_one_line(desk.run(*BACKFILL, "--symbols", symbol), "not a symbol", "AAPL or BRK.B")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +40,7 @@ def test_what_is_no_symbol_is_refused_with_what_to_write(desk: Desk, symbol: str
 def test_an_impossible_rectangle_is_refused_with_what_to_write(
     desk: Desk, arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    _expect_one_line(desk.run(*BACKFILL, *arguments), *words)
+    expect_one_line(desk.run(*BACKFILL, *arguments), *words)
     assert desk.venues.requests() == {}
 
 
@@ -57,7 +49,7 @@ def test_an_impossible_rectangle_is_refused_with_what_to_write(
     [("backfil",), ("backfill", "equities", "--nonsense"), ("update", "equities", "--max-age-days", "x")],
 )
 def test_what_the_command_does_not_know_is_refused_in_one_line(desk: Desk, arguments: tuple[str, ...]) -> None:
-    _expect_one_line(desk.run(*arguments), "--help")
+    expect_one_line(desk.run(*arguments), "--help")
 
 
 @pytest.mark.parametrize(
@@ -74,16 +66,16 @@ def test_a_setting_that_does_not_parse_is_named(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"COPILOT_QUANT_{name}", value)
-    _expect_one_line(desk.run("status"), value)
+    expect_one_line(desk.run("status"), value)
 
 
 def test_a_home_that_cannot_be_written_is_refused(desk: Desk, not_a_folder: Path) -> None:
-    _expect_one_line(desk.run(*AAPL, "--home", str(not_a_folder)), "cannot be written", "--home")
+    expect_one_line(desk.run(*AAPL, "--home", str(not_a_folder)), "cannot be written", "--home")
 
 
 def test_sandbox_and_live_data_never_share_a_home(desk: Desk) -> None:
     assert desk.run(*AAPL).code == 0
-    _expect_one_line(desk.run(*AAPL, "--source", "live"), "holds sandbox data", "--home")
+    expect_one_line(desk.run(*AAPL, "--source", "live"), "holds sandbox data", "--home")
 
 
 def test_a_warehouse_of_a_newer_version_is_left_alone(desk: Desk) -> None:
@@ -92,7 +84,7 @@ def test_a_warehouse_of_a_newer_version_is_left_alone(desk: Desk) -> None:
         connection.execute("insert into ops.schema_version values (99, now())")
     desk.venues.reset_requests()
     for command in (("status",), (*AAPL, "--refresh"), BACKFILL, ("update", "equities"), ("heal",)):
-        _expect_one_line(desk.run(*command), "schema version 99", "upgrade")
+        expect_one_line(desk.run(*command), "schema version 99", "upgrade")
     assert desk.venues.requests() == {}
     with duckdb.connect(desk.settings.warehouse_path, read_only=True) as connection:
         assert connection.execute("select count(*) > 0 from equities.bars").fetchone() == (True,)
@@ -102,7 +94,7 @@ def test_a_corrupted_warehouse_is_named_and_left_alone(new_desk: Desk) -> None:
     new_desk.settings.home.mkdir()
     new_desk.settings.warehouse_path.write_text("this is no database")
     for command in (("status",), AAPL):
-        _expect_one_line(new_desk.run(*command), str(new_desk.settings.warehouse_path))
+        expect_one_line(new_desk.run(*command), str(new_desk.settings.warehouse_path))
     assert new_desk.settings.warehouse_path.read_text() == "this is no database"
 
 
@@ -126,7 +118,7 @@ def test_verbose_shows_where_a_mistake_came_from(desk: Desk) -> None:
 def test_the_grid_may_not_start_in_the_future(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     later = replace(desk.settings, equities_start=desk.settings.equities_start.replace(year=2031))
     monkeypatch.setenv("COPILOT_QUANT_EQUITIES_START", later.environment()["COPILOT_QUANT_EQUITIES_START"])
-    _expect_one_line(desk.run(*AAPL), "grid starts on 2031")
+    expect_one_line(desk.run(*AAPL), "grid starts on 2031")
 
 
 @pytest.mark.parametrize("group", [(), ("backfill",), ("update",), ("alerts",), ("quarantine",)])
@@ -148,7 +140,7 @@ def test_every_command_can_be_asked_to_show_where_it_broke(new_desk: Desk, comma
 
 
 def test_markets_of_a_day_to_come_are_refused_with_the_newest(desk: Desk) -> None:
-    _expect_one_line(desk.run("backfill", "markets", "--start", "2024-04-01"), "after the newest date", "2024-03-29")
+    expect_one_line(desk.run("backfill", "markets", "--start", "2024-04-01"), "after the newest date", "2024-03-29")
 
 
 def test_the_status_of_a_home_without_anything_says_so(new_desk: Desk) -> None:
@@ -160,7 +152,7 @@ def test_an_address_dagit_cannot_be_served_at_is_named_before_anything_is_starte
     new_desk.set({"COPILOT_QUANT_TOKEN": "a-token-of-sixteen-letters"})
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        _expect_one_line(new_desk.run("ui", "--host", host, "--port", port), host, port, "--port")
+        expect_one_line(new_desk.run("ui", "--host", host, "--port", port), host, port, "--port")
     assert not new_desk.settings.home.exists()
 
 
