@@ -22,8 +22,8 @@ from copilot_quant_pipeline.ledger.turns import Patience
 from copilot_quant_pipeline.prediction_markets.assets import build_prediction_markets
 from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
-from copilot_quant_pipeline.redaction import guard_process
-from copilot_quant_pipeline.settings import Settings, expect_proxies, hide_secrets, keep_loopback_off_proxies
+from copilot_quant_pipeline.process import begin_process
+from copilot_quant_pipeline.settings import Settings, expect_proxies, keep_loopback_off_proxies
 from copilot_quant_pipeline.upkeep.accounts_sensor import build_accounts_sensor
 from copilot_quant_pipeline.upkeep.backfill import RUN_LOGGER
 from copilot_quant_pipeline.upkeep.checks import build_upkeep_checks
@@ -100,8 +100,7 @@ def _quiet(_context: dg.InitLoggerContext) -> logging.Logger:
     return runs
 
 
-hide_secrets()
-guard_process()
+begin_process()
 expect_proxies()
 keep_loopback_off_proxies()
 defs = build_definitions(Settings.from_environment())

@@ -29,7 +29,7 @@ examples.load_profile("untimed")
 
 @pytest.fixture(autouse=True)
 def no_secrets_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process knows the secrets of its settings until it ends; a test, those of its own."""
+    """A process looks for the secrets of its settings in every text until it ends; a test, for its own."""
     monkeypatch.setattr(redaction, "_known", redaction._Known())
 
 
@@ -64,12 +64,6 @@ def unused(settings: Settings, unused_dagster: Path) -> Settings:
     settings.home.mkdir(mode=0o700)
     shutil.copytree(unused_dagster, settings.dagster_home)
     return settings
-
-
-@pytest.fixture(autouse=True)
-def no_secret_of_another_claim(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process knows its secrets for ever; those that a thousand claims make up would be looked for in every text."""
-    monkeypatch.setattr(redaction, "_known", redaction._known)
 
 
 @pytest.fixture(scope="session", autouse=True)

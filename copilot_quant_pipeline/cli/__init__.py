@@ -21,8 +21,9 @@ from copilot_quant_pipeline.cli import exporting, instruments, quarantine, servi
 from copilot_quant_pipeline.cli.platform import InterruptedByUserError
 from copilot_quant_pipeline.errors import BusyError, UserError, VendorError
 from copilot_quant_pipeline.home import private
-from copilot_quant_pipeline.redaction import guard_process, presentable
-from copilot_quant_pipeline.settings import expect_proxies, hide_secrets, keep_loopback_off_proxies
+from copilot_quant_pipeline.process import begin_process
+from copilot_quant_pipeline.redaction import presentable
+from copilot_quant_pipeline.settings import expect_proxies, keep_loopback_off_proxies
 
 # As sysexits.h has it: EX_TEMPFAIL.
 TRY_AGAIN = 75
@@ -76,8 +77,7 @@ def main() -> None:
 
 
 def _run() -> None:
-    hide_secrets()
-    guard_process(plainly=True)
+    begin_process(plainly=True)
     keep_loopback_off_proxies()
     try:
         sys.exit(app(standalone_mode=False) or 0)

@@ -353,7 +353,8 @@ def _report(
     """Print it, unless it is wanted as JSON; `faults` are told already, and leave the command unsettled."""
     from copilot_quant_pipeline.warehouse.warnings import count_open
 
-    warnings, waiting = count_open(platform.warehouse), _waiting(platform, grid)
+    with platform.warehouse.held():
+        warnings, waiting = count_open(platform.warehouse), _waiting(platform, grid)
     bad = axes_of(platform.instance).bad
     if not platform.as_json:
         print_outcome(platform.settings, asked, outcome)

@@ -59,8 +59,9 @@ def status(
     barless = read_barless(warehouse)
     axes = {"equities": sessions_on_axis(settings), "markets": days_on_axis(settings)}
     on_axes = read_axes(settings)
-    progress = [read_progress(warehouse, grid, dates, on_axes.keys.get(grid)) for grid, dates in axes.items()]
-    warnings = count_open(warehouse)
+    with warehouse.held():
+        progress = [read_progress(warehouse, grid, dates, on_axes.keys.get(grid)) for grid, dates in axes.items()]
+        warnings = count_open(warehouse)
     note, up = read_note(settings.home), is_up(settings.home)
     sizes = measure(settings, warehouse)
     if as_json:

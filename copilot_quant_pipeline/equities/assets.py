@@ -107,12 +107,14 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
         backfill = backfill_of(context)
 
         def asked(cells: Rectangle, lives: Mapping[str, Life]) -> Harvest:
+            with warehouse.held():
+                beside, empty = read_stored_beside(warehouse, cells), read_settled_empty(warehouse, cells.keys)
             return equity_sources.harvest_bars(
                 cells,
                 refresh=config.refresh,
                 backfill=backfill,
-                stored_beside=read_stored_beside(warehouse, cells),
-                settled_empty=read_settled_empty(warehouse, cells.keys),
+                stored_beside=beside,
+                settled_empty=empty,
                 lives=lives,
             )
 
@@ -126,9 +128,9 @@ def _equity_bars(settings: Settings) -> dg.AssetsDefinition:
         )
         harvest = equity_sources.without_future(harvest)
         if (by_yahoo := equity_sources.clock()) and (
-            told := take_back_later(context.instance, warehouse, context.asset_key, BARS.grid, "yahoo", by_yahoo)
+            told := take_back_later(context.instance, warehouse, context.asset_key, BARS.grid, {"yahoo": by_yahoo})
         ):
-            context.log.warning(told)
+            context.log.warning("; ".join(told))
         # What a venue says can change without any change of ours, so every run's data are a version of their own.
         return dg.MaterializeResult(value=harvest, data_version=dg.DataVersion(context.run.run_id[:8]))
 

@@ -35,8 +35,8 @@ from sqlalchemy.pool import QueuePool
 
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.links import expect_mounted
-from copilot_quant_pipeline.redaction import guard_process, presentable_json
-from copilot_quant_pipeline.settings import hide_secrets
+from copilot_quant_pipeline.process import begin_process
+from copilot_quant_pipeline.redaction import presentable_json
 
 # What else than letters a path may have as it is; both ends of a URL agree on these.
 _AS_IT_IS = "/ !\"#$&'()*+,;:=@[]{}<>|\\^`~"
@@ -163,8 +163,7 @@ class HomeRunStorage(_Kept, SqliteRunStorage):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> HomeRunStorage:
         """What Dagster calls to build the storage that dagster.yaml names."""
         # Every process of Dagster's comes by here, also those that load no code of ours.
-        hide_secrets()
-        guard_process()
+        begin_process()
         base_dir = config_value["base_dir"]
         return cls.from_local(str(dagster_home(base_dir) / base_dir), inst_data)
 

@@ -173,11 +173,7 @@ def _seen(sources: MarketSources, rule: FollowRule, known: Sequence[Market], axi
 def _take_back_later(instance: dg.DagsterInstance, sources: MarketSources) -> list[str]:
     """In words the cells that become gaps again, by what the clocks of the venues that were asked say."""
     prices = dg.AssetKey("prediction_market_prices")
-    told = (
-        take_back_later(instance, sources.warehouse, prices, PRICES.grid, venue, now)
-        for venue, now in sources.clocks().items()
-    )
-    return [one for one in told if one]
+    return take_back_later(instance, sources.warehouse, prices, PRICES.grid, sources.clocks())
 
 
 def _retire(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings) -> list[str]:

@@ -108,8 +108,10 @@ def build_checks() -> list[dg.AssetChecksDefinition]:
         asked = {key.name for key in context.selected_asset_check_keys}
         checks = [check for check in CHECKS if check.name in asked]
         warehouse = context.resources.warehouse
-        markets = plan_check(warehouse, context.run.run_id, [_last_made(context.instance, check) for check in checks])
-        for check, broken in zip(checks, broken_rows(warehouse, checks, markets), strict=True):
+        last = [_last_made(context.instance, check) for check in checks]
+        with warehouse.held():
+            found = broken_rows(warehouse, checks, plan_check(warehouse, context.run.run_id, last))
+        for check, broken in zip(checks, found, strict=True):
             yield _result(check, broken)
 
     return [checked]

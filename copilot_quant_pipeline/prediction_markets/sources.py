@@ -47,7 +47,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     partial_answer,
 )
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.catalog import read_listed, read_markets, record_listed, record_markets
+from copilot_quant_pipeline.warehouse.catalog import ListedAs, read_listed, read_markets, record_listed, record_markets
 from copilot_quant_pipeline.warehouse.harvest import CELLS, COARSE, WINDOWS, Harvest, SeenAgain
 from copilot_quant_pipeline.warehouse.progress import read_coarse, read_empty
 from copilot_quant_pipeline.warehouse.tables import MARKETS, PRICES
@@ -161,15 +161,18 @@ class MarketSources:
             names = {name: why for name, why in waiting.items() if plan_keys(markets, [name])[name] not in have}
             return Look(waiting=names, news=(f"{venue}: {error}",))
         question = json.dumps([sorted(rule.categories), rule.top, rule.with_ended])
-        listed, broken = (read_listed(self.warehouse, venue, question, state) for state in ("open", "broken"))
+        with self.warehouse.held():
+            listed, broken = (read_listed(self.warehouse, venue, question, state) for state in ("open", "broken"))
         try:
             look = declaring(venue, look_at)(client, rule, Known(markets, followed, listed, broken))
         except VendorError as error:
             return Look(faults=(str(error),), down=error)
-        if look.shown is not None:
-            record_listed(self.warehouse, venue, question, "open", look.shown)
-        if look.down is None and venue in rule.venues:
-            record_listed(self.warehouse, venue, question, "broken", look.broken)
+        shown: dict[ListedAs, frozenset[str]] = {}
+        if look.shown is not None and look.shown != listed:
+            shown["open"] = look.shown
+        if look.down is None and venue in rule.venues and look.broken != broken:
+            shown["broken"] = look.broken
+        record_listed(self.warehouse, venue, question, shown)
         return look
 
     def harvest_prices(self, cells: Rectangle, *, refresh: bool, backfill: InBackfill | None) -> Harvest:

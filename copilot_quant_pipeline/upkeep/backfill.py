@@ -155,20 +155,20 @@ class Backfill:
         if self.refresh:
             return set(cells)
         newest = self.dates[-1]
-        early = read_provisional(self.warehouse, self.grid, newest).intersection(cells)
+        with self.warehouse.held():
+            early = read_provisional(self.warehouse, self.grid, newest).intersection(cells)
+            settled = _cells(self._coverage(cells).filter(pc.field("outcome") == "settled"))
         again = early if self.confirm else {cell for cell in early if cell.date < newest}
-        return set(cells) - self._settled(cells) | again
+        return set(cells) - settled | again
 
     def _coverage(self, rectangle: Rectangle) -> pa.Table:
         return self.warehouse.coverage(self.grid, rectangle.keys, rectangle.dates[0], rectangle.dates[-1]).select(
             ["date", "key", "outcome", "reason", "detail", "finer_until"]
         )
 
-    def _settled(self, rectangle: Rectangle) -> set[Cell]:
-        return _cells(self._coverage(rectangle).filter(pc.field("outcome") == "settled"))
-
     def _outcome(self, already: int, runs: list[str], seconds: float) -> Outcome:
-        coverage = self._coverage(self.asked)
+        with self.warehouse.held():
+            coverage, traffic = self._coverage(self.asked), read_traffic(self.warehouse, runs)
         settled = _cells(coverage.filter(pc.field("outcome") == "settled"))
         failures = coverage.filter(pc.field("outcome") == "failed").to_pylist()
         reasons = {Cell(row["date"], row["key"]): (row["reason"], row["detail"]) for row in failures}
@@ -182,7 +182,7 @@ class Backfill:
             runs=len(runs),
             seconds=seconds,
             coarse=len(_cells(coverage.filter(pc.field("finer_until") >= self.dates[-1])).intersection(self.asked)),
-            **read_traffic(self.warehouse, runs),
+            **traffic,
         )
 
 

@@ -154,12 +154,14 @@ def look_for_gaps(
     Raises:
         UserError: The warehouse cannot be read.
     """
-    histories = read_tries(warehouse, extent)
-    due = list(histories) if force else plan_due(histories, now)
-    forgotten = read_forgotten(warehouse, axis) if extent.grid == EQUITIES.name else ()
+    with warehouse.held():
+        histories = read_tries(warehouse, extent)
+        due = list(histories) if force else plan_due(histories, now)
+        forgotten = read_forgotten(warehouse, axis) if extent.grid == EQUITIES.name else ()
+        gaps = read_gaps(warehouse, extent, due, busy, limit, forgotten)
     waiting = {tries: at for tries in histories if tries not in due and (at := next_try_at(tries))}
     return Healing(
-        gaps=read_gaps(warehouse, extent, due, busy, limit, forgotten),
+        gaps=gaps,
         tried_at=max((tries.fetched_at for tries in due), default=None),
         waiting=sum(histories[tries] for tries in waiting),
         next_try_at=min(waiting.values(), default=None),

@@ -8,7 +8,7 @@ Not here: what a venue's description means (prediction_markets), prices (warehou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 from typing import Literal
 
@@ -89,6 +89,8 @@ def record_gone(warehouse: Warehouse, keys: Sequence[str], now: datetime) -> lis
     Raises:
         UserError: The file cannot be opened or written.
     """
+    if not keys:
+        return []
     with warehouse.transaction() as connection:
         connection.execute(_GONE, {"keys": list(keys), "now": now})
         _replace(connection)
@@ -125,18 +127,19 @@ _ADD_LISTED = """
 """
 
 
-def record_listed(warehouse: Warehouse, venue: str, question: str, state: ListedAs, ids: Collection[str]) -> None:
-    """Note the `ids` that a venue's listing of a question has shown as `state`, instead of those noted before.
+def record_listed(warehouse: Warehouse, venue: str, question: str, shown: Mapping[ListedAs, Collection[str]]) -> None:
+    """Note the ids that a venue's listing of a question has shown in each state, instead of those noted before.
 
     Raises:
         UserError: The file cannot be opened or written.
     """
-    bound = {"venue": venue, "question": question, "state": state, "ids": sorted(ids)}
-    if read_listed(warehouse, venue, question, state) == frozenset(ids):
+    if not shown:
         return
     with warehouse.transaction() as connection:
-        for statement in (_FORGET_LISTED, _ADD_LISTED):
-            connection.execute(statement, bound)
+        for state, ids in shown.items():
+            bound = {"venue": venue, "question": question, "state": state, "ids": sorted(ids)}
+            for statement in (_FORGET_LISTED, _ADD_LISTED):
+                connection.execute(statement, bound)
 
 
 def read_listed(warehouse: Warehouse, venue: str, question: str, state: ListedAs) -> frozenset[str]:

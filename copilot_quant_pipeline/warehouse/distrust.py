@@ -41,18 +41,21 @@ _NEWEST = """
 """
 
 
-def distrust_later(warehouse: Warehouse, grid: str, venue: str, now: datetime) -> list[Cell]:
-    """Mark the cells of `venue` that were recorded more than the tolerance after `now`, its own clock's; which.
+def read_later(warehouse: Warehouse, grid: str, venue: str, now: datetime) -> list[Cell]:
+    """The cells of `venue` that were recorded more than the tolerance after `now`, its own clock's."""
+    found = warehouse.read(_LATER, {"grid": grid, "venue": venue, "after": now + TOLERANCE})
+    return [Cell(row["date"], row["key"]) for row in found.to_pylist()]
+
+
+def distrust(warehouse: Warehouse, grid: str, venue: str, now: datetime) -> None:
+    """Mark the cells of `venue` that were recorded more than the tolerance after `now`, its own clock's.
 
     Raises:
         UserError: The file cannot be opened or written.
     """
     bound = {"grid": grid, "venue": venue, "after": now + TOLERANCE}
-    found = [Cell(row["date"], row["key"]) for row in warehouse.read(_LATER, bound).to_pylist()]
-    if found:
-        with warehouse.transaction() as connection:
-            connection.execute(_MARK, {**bound, "at": now - _BEFORE, "reason": DISTRUSTED})
-    return found
+    with warehouse.transaction() as connection:
+        connection.execute(_MARK, {**bound, "at": now - _BEFORE, "reason": DISTRUSTED})
 
 
 def read_suspects(warehouse: Warehouse, grid: str, now: datetime) -> list[Cell]:

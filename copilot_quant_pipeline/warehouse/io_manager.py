@@ -22,7 +22,7 @@ from copilot_quant_pipeline.grid.axes import AXIS_OF, DATE, partition_key
 from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline.ledger.recording import close_account, fold_cells, record_beside, record_cells
 from copilot_quant_pipeline.links import expect_mounted
-from copilot_quant_pipeline.warehouse.distrust import distrust_later
+from copilot_quant_pipeline.warehouse.distrust import distrust, read_later
 from copilot_quant_pipeline.warehouse.harvest import Harvest
 from copilot_quant_pipeline.warehouse.tables import TABLES, GridTable, Table, View
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
@@ -84,23 +84,26 @@ def paint_refuted(step: Any, asset: dg.AssetKey, table: GridTable, settled: Sett
 
 
 def take_back_later(
-    instance: dg.DagsterInstance, warehouse: Warehouse, asset: dg.AssetKey, grid: str, venue: str, now: datetime
-) -> str | None:
-    """Make gaps of the cells of `venue` that were recorded later than it is by its own clock, `now`; in words, if any.
+    instance: dg.DagsterInstance, warehouse: Warehouse, asset: dg.AssetKey, grid: str, clocks: Mapping[str, datetime]
+) -> list[str]:
+    """Make gaps of the cells that were recorded later than it is by their venue's own clock; in words, by venue.
 
     Raises:
         UserError: The warehouse cannot be read or written.
     """
-    cells = distrust_later(warehouse, grid, venue, now)
-    if not cells:
-        return None
-    keys = [partition_key(cell) for cell in cells]
-    for start in range(0, len(keys), _WIPED_AT_ONCE):
-        instance.wipe_asset_partitions(asset, keys[start : start + _WIPED_AT_ONCE])
-    return (
-        f"{len(cells):,} cells of {venue} ({cells[0].date} to {cells[-1].date}) were recorded while this machine's"
-        " clock was ahead of its clock: they are gaps again"
-    )
+    told = []
+    with warehouse.held():
+        later = {venue: cells for venue, now in clocks.items() if (cells := read_later(warehouse, grid, venue, now))}
+    for venue, cells in later.items():
+        distrust(warehouse, grid, venue, clocks[venue])
+        keys = [partition_key(cell) for cell in cells]
+        for start in range(0, len(keys), _WIPED_AT_ONCE):
+            instance.wipe_asset_partitions(asset, keys[start : start + _WIPED_AT_ONCE])
+        told.append(
+            f"{len(cells):,} cells of {venue} ({cells[0].date} to {cells[-1].date}) were recorded while this machine's"
+            " clock was ahead of its clock: they are gaps again"
+        )
+    return told
 
 
 class GridIOManager(dg.IOManager):

@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 import duckdb
 import pyarrow as pa
 
+from copilot_quant_pipeline.warehouse.connections import scratch
+
 UTC_TIME = pa.timestamp("us", tz="UTC")
 PROBABILITY = pa.decimal128(9, 6)
 QUANTITY = pa.decimal128(24, 6)
@@ -154,8 +156,7 @@ class Table:
         rows = self._typed(rows)
         if rows.num_rows == 0:
             return rows
-        with duckdb.connect() as connection:
-            connection.execute("set TimeZone = 'UTC'")
+        with scratch() as connection:
             connection.register("checked", rows)
             self._expect_rules(connection)
             self._expect_unique_keys(connection)

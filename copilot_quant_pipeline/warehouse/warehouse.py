@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from copilot_quant_pipeline.links import expect_mounted
-from copilot_quant_pipeline.warehouse.connections import Gate
+from copilot_quant_pipeline.warehouse.connections import Gate, scratch, session
 from copilot_quant_pipeline.warehouse.harvest import (
     ASKED,
     COARSE,
@@ -208,7 +208,7 @@ class Warehouse:
             UserError: The file cannot be opened.
         """
         if not expect_mounted(self.path).exists():
-            with _empty() as connection:
+            with session(_nothing()) as connection:
                 yield connection
             return
         with ExitStack() as stack:
@@ -219,6 +219,15 @@ class Warehouse:
                 connection = stack.enter_context(self._gate.to_read())
             stack.enter_context(missing_told(self.path, connection))
             yield connection
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While open, all reads of this process are of one state; each opens the file in 0.02 ms instead of 9.
+
+        For a few reads in a row and nothing else: who writes waits for its end, in this process, too.
+        """
+        with self.connect_read_only():
+            yield
 
     def coverage(
         self,
@@ -319,7 +328,7 @@ def _seconds_since(instant: datetime) -> float:
 
 def _expect_belonging(table: GridTable, asked: pa.Table, incoming: pa.Table) -> None:
     of_cells = incoming.select([table.date_column, table.key_column]).rename_columns(["date", "key"])
-    with duckdb.connect() as connection:
+    with scratch() as connection:
         connection.register("asked", asked)
         connection.register("incoming", of_cells)
         wrong = connection.execute(_CONTRADICTIONS).fetchall()
@@ -351,14 +360,6 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         connection.rollback()
         raise
     connection.commit()
-
-
-@contextmanager
-def _empty() -> Iterator[duckdb.DuckDBPyConnection]:
-    with _nothing().cursor() as connection:
-        connection.execute("set TimeZone = 'UTC'")
-        connection.execute("set python_enable_replacements = false")
-        yield connection
 
 
 @cache
