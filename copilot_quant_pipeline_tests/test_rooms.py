@@ -18,7 +18,7 @@ LAYERS = [
     {"upkeep", "alerts"},
     {"equities", "prediction_markets"},
     {"grid", "ledger", "warehouse", "landing"},
-    {"calendar", "settings", "home", "sandbox", "gate"},
+    {"calendar", "settings", "home", "process", "sandbox", "gate"},
     {"errors", "answers", "answered", "transport", "vendor_clock", "redaction", "links"},
 ]
 WITHOUT_DAGSTER = {
@@ -35,6 +35,7 @@ WITHOUT_DAGSTER = {
     "redaction",
     "links",
     "home",
+    "process",
 }
 DAGSTER_ONLY_IN = {
     "equities": {"assets"},

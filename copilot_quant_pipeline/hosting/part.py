@@ -14,6 +14,8 @@ import sys
 import threading
 import time
 
+from copilot_quant_pipeline.process import begin_process
+
 # How often a process looks whether its parent is still there, in seconds.
 LOOK = 0.5
 
@@ -26,6 +28,7 @@ def main() -> None:
     hold_shared(lock)
     _have_the_kernel_end_it()
     end_with(int(parent))
+    begin_process()
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__")
 
@@ -66,3 +69,4 @@ if __name__ == "__main__":
 elif __name__ == "__mp_main__":
     # A run's process, which Dagster's code server spawns: multiprocessing imports the main module of its parent in it.
     end_with(os.getppid())
+    begin_process()

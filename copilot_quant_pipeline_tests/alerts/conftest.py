@@ -247,28 +247,23 @@ class World:
         return self.jobs[0]
 
 
-@pytest.fixture(scope="module")
-def world(
-    tmp_path_factory: pytest.TempPathFactory, webhook: Webhook, dead: Webhook, mailbox: Mailbox
-) -> Iterator[World]:
-    yield from _open_world(tmp_path_factory.mktemp("world"), (webhook.url, dead.url, mailbox.url))
-
-
-def _open_world(folder: Path, alert_urls: tuple[str, ...]) -> Iterator[World]:
+@pytest.fixture
+def world(tmp_path: Path, webhook: Webhook, dead: Webhook, mailbox: Mailbox) -> Iterator[World]:
+    mailbox.envelopes.clear()
     venues = Sandbox(now=NOW)
     venues.__enter__()
     placed = Settings(
-        home=folder / "home",
+        home=tmp_path / "home",
         equities_start=date(2024, 1, 2),
         pinned_now=NOW,
         lock_timeout=20.0,
-        alert_urls=alert_urls,
+        alert_urls=(webhook.url, dead.url, mailbox.url),
         dagit_url="http://dagit.example:3000/",
     ).with_venues_at(venues.url)
     prepare_home(placed)
     settings = Moving.from_environment(placed.environment())
     (settings.home / "clock").write_text(NOW.isoformat())
-    location = folder / "location.py"
+    location = tmp_path / "location.py"
     location.write_text(_LOCATION.format(environment=settings.environment()))
     target = PythonFileTarget(str(location), None, None, None)
     with (

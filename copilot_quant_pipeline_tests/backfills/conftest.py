@@ -176,9 +176,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture(autouse=True)
-def without_faults(world: World) -> None:
-    world.venues.clear_faults()
+def without_faults(world: World) -> Iterator[None]:
     world.venues.reset_requests()
+    yield
+    world.venues.clear_faults()
 
 
 def unqueued() -> dict[str, object]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import dagster as dg
+import pytest
 
 from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.grid.axes import MARKET
@@ -16,19 +18,33 @@ PRICES = dg.AssetKey("prediction_market_prices")
 DAYS = [date(2024, 3, 20) + timedelta(days=n) for n in range(5)]
 
 
-def test_the_catalog_puts_markets_on_the_axis_and_a_backfill_settles_their_days(world: World) -> None:
+@pytest.fixture(scope="module")
+def markets(world: World) -> Sequence[str]:
+    """The markets that the catalog has put on the axis."""
     job = build_definitions(world.settings).resolve_implicit_global_asset_job_def()
     config = {"ops": {"prediction_markets": {"config": {"venues": ["kalshi", "polymarket"], "top": 2}}}}
     listed = job.execute_in_process(
         instance=world.instance, asset_selection=[dg.AssetKey("prediction_markets")], run_config=config
     )
     assert listed.success
-    markets = world.instance.get_dynamic_partitions(MARKET)
-    assert len(markets) == 4
+    return world.instance.get_dynamic_partitions(MARKET)
+
+
+@pytest.fixture(scope="module")
+def settled(world: World, markets: Sequence[str]) -> Sequence[str]:
+    """The cells of their days, settled by a backfill."""
     keys = [f"{day}|{market}" for day in DAYS for market in markets]
     backfill = world.launch(keys, asset=PRICES)
     assert backfill.status.value == "COMPLETED_SUCCESS"
-    assert set(world.instance.get_materialized_partitions(PRICES)) == set(keys)
+    return keys
+
+
+def test_the_catalog_puts_markets_on_the_axis_and_a_backfill_settles_their_days(
+    world: World, markets: Sequence[str], settled: Sequence[str]
+) -> None:
+    assert len(markets) == 4
+    keys = list(settled)
+    assert set(keys) <= set(world.instance.get_materialized_partitions(PRICES))
     stored = world.warehouse.read("select distinct date, market from prediction_markets.prices").to_pylist()
     assert {f"{row['date']}|{row['market']}" for row in stored} <= set(keys)
     world.venues.reset_requests()
@@ -36,8 +52,10 @@ def test_the_catalog_puts_markets_on_the_axis_and_a_backfill_settles_their_days(
     assert world.venues.requests() == {}  # each market's life was asked for once, and is kept
 
 
-def test_a_backfill_asks_once_for_a_market_with_lost_days_and_for_one_that_is_not_known(world: World) -> None:
-    lost, *_ = [key for key in world.instance.get_dynamic_partitions(MARKET) if key.startswith("polymarket:")]
+def test_a_backfill_asks_once_for_a_market_with_lost_days_and_for_one_that_is_not_known(
+    world: World, markets: Sequence[str]
+) -> None:
+    lost, *_ = [key for key in markets if key.startswith("polymarket:")]
     world.instance.add_dynamic_partitions(MARKET, ["kalshi:NOSUCH"])
     world.venues.fault("polymarket_no_history", symbol=lost.removeprefix("polymarket:"))
     days = [DAYS[-1] + timedelta(days=n) for n in range(1, 4)]
@@ -62,6 +80,7 @@ def test_a_backfill_asks_once_for_a_market_with_lost_days_and_for_one_that_is_no
     assert requests_of_one_backfill() == asked
 
 
+@pytest.mark.usefixtures("settled")
 def test_the_checks_pass_on_what_was_settled(world: World) -> None:
     job = build_definitions(world.settings).resolve_implicit_global_asset_job_def()
     checks = job.asset_layer.asset_graph.get_check_keys_for_assets({PRICES})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -113,8 +114,17 @@ def test_everything_is_found_and_a_clean_series_is_not(world: tuple[Desk, Said, 
     assert json.loads(desk.run("status", "--json").out)["warnings"] == len(found)
 
 
-def test_what_is_acknowledged_stays_so_until_its_number_changes(world: tuple[Desk, Said, Path]) -> None:
-    desk, _, folder = world
+@pytest.fixture
+def own(world: tuple[Desk, Said, Path], tmp_path: Path) -> Iterator[tuple[Desk, Path]]:
+    """The same world again, for a claim that changes it."""
+    *_, folder = world
+    shutil.copytree(folder / "home", tmp_path / "home")
+    with desk_on(tmp_path / "home", folder / "frame.parquet", NOW) as desk:
+        yield desk, tmp_path
+
+
+def test_what_is_acknowledged_stays_so_until_its_number_changes(own: tuple[Desk, Path]) -> None:
+    desk, folder = own
     known = ids(desk)
     special = f"dividend:KDP:{DAYS[PAID]}"
     assert desk.run("warnings", "acknowledge", special).out == "1 warning acknowledged.\n"

@@ -33,6 +33,11 @@ def test_so_many_deaths_within_ten_minutes_end_all_and_older_ones_are_forgiven(d
     assert pause == 0 or recent > 1
 
 
+@pytest.fixture(autouse=True)
+def nothing_sent_yet(webhook: Webhook) -> None:  # noqa: F811
+    webhook.posts.clear()
+
+
 def test_what_it_tells_is_over_with_the_sensors_next_look_and_ends_nothing_else(
     settings: Settings,
     webhook: Webhook,  # noqa: F811
@@ -49,7 +54,6 @@ def test_what_it_tells_is_over_with_the_sensors_next_look_and_ends_nothing_else(
 
 
 def test_it_is_told_even_where_a_sensor_that_hangs_has_the_book(settings: Settings, webhook: Webhook) -> None:  # noqa: F811
-    webhook.posts.clear()
     settings = replace(settings, alert_urls=(webhook.url,))
     with book_of(settings).turn():
         tell_of(settings, SILENCE, [silence(600, settings.now())], 0.1, anyhow=True)
@@ -59,7 +63,6 @@ def test_it_is_told_even_where_a_sensor_that_hangs_has_the_book(settings: Settin
 
 
 def test_it_is_told_even_where_the_book_cannot_be_written(settings: Settings, webhook: Webhook) -> None:  # noqa: F811
-    webhook.posts.clear()
     settings.home.write_text("in the way of the folder")
     settings = replace(settings, alert_urls=(webhook.url,))
     tell_of(settings, SILENCE, [silence(600, settings.now())], 0.1, anyhow=True)
@@ -98,7 +101,6 @@ def test_a_program_that_dies_again_and_again_ends_all_and_is_told(
     desk: Desk,  # noqa: F811
     webhook: Webhook,  # noqa: F811
 ) -> None:
-    webhook.posts.clear()
     desk.environment["COPILOT_QUANT_ALERT_URLS"] = webhook.url
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = str(free.getsockname()[1])
