@@ -14,8 +14,8 @@ run: $(READY) ## set everything up, settle 25 symbols x 1 year and 12 markets x 
 	$(BIN)/copilot-quant backfill markets --limit 6 --start $(SIXTY_DAYS_AGO)
 	$(BIN)/copilot-quant status
 
-test: $(READY) ## set everything up, run all tests; one more at once than cores, as many wait for processes
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: $(READY) ## set everything up, run all tests in random order (SEED=... repeats one), one more at once than cores
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(if $(SEED),-p randomly --randomly-seed=$(SEED))
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -37,6 +37,7 @@ setup(
             "mypy>=1.19",
             "pandas-stubs",
             "pytest>=9",
+            "pytest-randomly>=5",
             "pytest-xdist>=3.8",
             "ruff>=0.14",
             "selenium>=4.30",

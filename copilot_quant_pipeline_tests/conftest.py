@@ -72,3 +72,10 @@ def one_thread_a_warehouse() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connections, "SESSION", (*connections.SESSION, "set threads = 1"))
         yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how to have the claims once more in the order that they had."""
+    seed = config.getoption("randomly_seed", None)
+    if seed is not None:
+        terminalreporter.write_line(f"the order was random; the same again: make test SEED={seed}")
