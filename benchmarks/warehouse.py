@@ -71,7 +71,7 @@ def _measure(cells: int, home: Path) -> dict[str, float]:
 def _settle(warehouse: Warehouse, closes: npt.NDArray[np.float64], run_id: str) -> float:
     import pyarrow as pa
 
-    from copilot_quant_pipeline.warehouse.harvest import CELLS
+    from copilot_quant_pipeline.warehouse.fetch_result import CELLS
     from copilot_quant_pipeline.warehouse.tables import BARS
 
     rows = _bars(closes)

@@ -12,7 +12,7 @@ import pytest
 
 from copilot_quant_pipeline.cli import app
 from copilot_quant_pipeline.settings import VENUE_URLS, Settings
-from copilot_quant_pipeline.warehouse.harvest import EMPTY_REASONS, FAILURES, GIVEN_UP
+from copilot_quant_pipeline.warehouse.fetch_result import EMPTY_REASONS, FAILURES, GIVEN_UP
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text()

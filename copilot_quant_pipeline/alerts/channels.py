@@ -1,7 +1,7 @@
 """Channels: where letters go, one per URL, through apprise.
 
 Here: reading the URLs, sending one letter to one channel, and keeping what is secret in a URL to ourselves.
-Not here: what is sent (wording.py), when it is tried again (delivery.py).
+Not here: what is sent (messages.py), when it is tried again (delivery.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from copilot_quant_pipeline.alerts.wording import Letter, shortened
+from copilot_quant_pipeline.alerts.messages import Letter, shortened
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.redaction import HIDDEN, presentable
 

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from copilot_quant_pipeline.alerts.book import Book
 from copilot_quant_pipeline.alerts.channels import Channel, send_letter
-from copilot_quant_pipeline.alerts.wording import Letter
+from copilot_quant_pipeline.alerts.messages import Letter
+from copilot_quant_pipeline.alerts.store import Book
 from copilot_quant_pipeline.settings import Settings
 
 # What a channel that is dead for days is spared: the oldest letters beyond so many are dropped.

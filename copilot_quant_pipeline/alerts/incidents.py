@@ -1,7 +1,7 @@
 """Incidents: what is wrong now against what was told before, as pure decisions.
 
 Here: a trouble, the incident made of it, and `plan_messages`, which decides what is news.
-Not here: finding troubles (cells.py, history.py), the words (wording.py), sending (channels.py).
+Not here: finding troubles (cell_problems.py, dagster_problems.py), the words (messages.py), sending (channels.py).
 """
 
 from __future__ import annotations

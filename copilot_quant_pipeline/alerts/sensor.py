@@ -1,7 +1,7 @@
 """The sensor `alerts`: every minute one look at everything, and what it did as its tick's words.
 
 Here: the sensor, and the four sources it looks at.
-Not here: what is looked for (cells.py, history.py), what is told (telling.py).
+Not here: what is looked for (cell_problems.py, dagster_problems.py), what is told (cycle.py).
 
 No `from __future__ import annotations` here: Dagster reads the annotations of a sensor's parameters.
 """
@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
-from copilot_quant_pipeline.alerts.book import Book
-from copilot_quant_pipeline.alerts.cells import WAREHOUSE, find_in_warehouse
-from copilot_quant_pipeline.alerts.history import (
+from copilot_quant_pipeline.alerts.cell_problems import WAREHOUSE, find_in_warehouse
+from copilot_quant_pipeline.alerts.cycle import Found, Looked, look, tell
+from copilot_quant_pipeline.alerts.dagster_problems import (
     AXES,
     CHECKS,
     FRESHNESS,
@@ -23,8 +23,8 @@ from copilot_quant_pipeline.alerts.history import (
     find_stale_assets,
 )
 from copilot_quant_pipeline.alerts.incidents import Trouble
-from copilot_quant_pipeline.alerts.runs import RUNS, note_runs, run_trouble
-from copilot_quant_pipeline.alerts.telling import Found, Looked, look, tell
+from copilot_quant_pipeline.alerts.run_problems import RUNS, note_runs, run_trouble
+from copilot_quant_pipeline.alerts.store import Book
 from copilot_quant_pipeline.grid.axes import keys_on_axis
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.healing import GRIDS

@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from copilot_quant_pipeline.cli import exporting, instruments, quarantine, serving, settling, upkeep, venues, warnings
+from copilot_quant_pipeline.cli import backfill, export, instruments, quarantine, server, upkeep, venues, warnings
 from copilot_quant_pipeline.cli.platform import InterruptedByUserError
 from copilot_quant_pipeline.errors import BusyError, UserError, VendorError
 from copilot_quant_pipeline.home import private
@@ -37,16 +37,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # In this order `--help` lists them, the groups last; a line of a narrow terminal holds each.
-app.command("heal", short_help="Ask again for what failed or was left out.")(settling.heal)
+app.command("heal", short_help="Ask again for what failed or was left out.")(backfill.heal)
 app.command("status", short_help="Show how far each grid has come.")(upkeep.status)
-app.command("export", short_help="Write what is stored as CSV, Parquet or SQLite.")(exporting.export)
+app.command("export", short_help="Write what is stored as CSV, Parquet or SQLite.")(export.export)
 app.command("reconcile", short_help="Make the grid in Dagit the warehouse's picture.")(upkeep.reconcile)
 app.command("prune", short_help="Delete old events and runs of Dagster's.")(upkeep.prune)
 app.command("venues", short_help="See whether each venue sends what is expected.")(venues.venues)
-app.command("sandbox", short_help="Serve the simulated venues.")(serving.sandbox)
-app.command("ui", short_help="Open Dagit, with its daemon.")(serving.ui)
-app.add_typer(settling.backfill_app, name="backfill")
-app.add_typer(settling.update_app, name="update")
+app.command("sandbox", short_help="Serve the simulated venues.")(server.sandbox)
+app.command("ui", short_help="Open Dagit, with its daemon.")(server.ui)
+app.add_typer(backfill.backfill_app, name="backfill")
+app.add_typer(backfill.update_app, name="update")
 app.add_typer(upkeep.alerts_app, name="alerts")
 app.add_typer(quarantine.quarantine_app, name="quarantine")
 app.add_typer(instruments.instruments_app, name="instruments")

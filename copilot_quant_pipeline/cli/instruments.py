@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from copilot_quant_pipeline.cli.asking import HomeOption, JsonOption, SourceOption, VerboseOption, asked_date
-from copilot_quant_pipeline.cli.telling import print_json, print_table
+from copilot_quant_pipeline.cli.options import HomeOption, JsonOption, SourceOption, VerboseOption, asked_date
+from copilot_quant_pipeline.cli.output import print_json, print_table
 from copilot_quant_pipeline.settings import Settings
 
 instruments_app = typer.Typer(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
-from copilot_quant_pipeline.cli.telling import Bar
+from copilot_quant_pipeline.cli.output import Bar
 from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:

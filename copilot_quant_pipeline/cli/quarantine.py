@@ -1,7 +1,7 @@
 """The commands on doubtful values: what waits, and a person's decision on it.
 
 Here: their options and what each prints of its answer.
-Not here: what is doubted (warehouse/doubts.py), what a decision does (warehouse/quarantine.py).
+Not here: what is doubted (warehouse/plausibility.py), what a decision does (warehouse/quarantine.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from copilot_quant_pipeline.cli.asking import (
+from copilot_quant_pipeline.cli.options import (
     HomeOption,
     JsonOption,
     SourceOption,
@@ -21,7 +21,7 @@ from copilot_quant_pipeline.cli.asking import (
     asked_date,
     asked_symbols,
 )
-from copilot_quant_pipeline.cli.telling import print_json, print_table
+from copilot_quant_pipeline.cli.output import print_json, print_table
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 

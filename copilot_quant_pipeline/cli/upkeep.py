@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from copilot_quant_pipeline.cli.asking import HomeOption, JsonOption, SourceOption, VerboseOption
-from copilot_quant_pipeline.cli.platform import open_ledger, read_axes, tell_closed
-from copilot_quant_pipeline.cli.telling import (
+from copilot_quant_pipeline.cli.options import HomeOption, JsonOption, SourceOption, VerboseOption
+from copilot_quant_pipeline.cli.output import (
     Bar,
     print_bad_keys,
     print_changes,
@@ -28,13 +27,14 @@ from copilot_quant_pipeline.cli.telling import (
     told_barless,
     told_ui,
 )
+from copilot_quant_pipeline.cli.platform import open_ledger, read_axes, tell_closed
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from copilot_quant_pipeline.upkeep.reconcile import Reconciled
     from copilot_quant_pipeline.upkeep.schedules import Timing
-    from copilot_quant_pipeline.warehouse.progress import Progress
+    from copilot_quant_pipeline.warehouse.coverage import Progress
 
 alerts_app = typer.Typer(help="Who is told when something is wrong.", no_args_is_help=True)
 
@@ -48,7 +48,7 @@ def status(
     from copilot_quant_pipeline.upkeep.schedules import next_runs
     from copilot_quant_pipeline.upkeep.sizes import measure
     from copilot_quant_pipeline.warehouse.closures import read_barless
-    from copilot_quant_pipeline.warehouse.progress import read_progress
+    from copilot_quant_pipeline.warehouse.coverage import read_progress
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
     from copilot_quant_pipeline.warehouse.warnings import count_open
 
@@ -204,8 +204,8 @@ def alerts_list(
     source: SourceOption = None, home: HomeOption = None, as_json: JsonOption = False, verbose: VerboseOption = False
 ) -> None:
     """Show what is wrong as last told, and how many messages wait for a channel."""
-    from copilot_quant_pipeline.alerts.telling import book_of
-    from copilot_quant_pipeline.alerts.wording import counted, headline, written
+    from copilot_quant_pipeline.alerts.cycle import book_of
+    from copilot_quant_pipeline.alerts.messages import counted, headline, written
 
     book = book_of(Settings.from_environment(source=source, home=home)).read()
     incidents = [incident for incident in book.incidents.values() if incident.is_open]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from copilot_quant_pipeline.cli.asking import HomeOption, JsonOption, SourceOption, VerboseOption
-from copilot_quant_pipeline.cli.telling import print_json, print_table
+from copilot_quant_pipeline.cli.options import HomeOption, JsonOption, SourceOption, VerboseOption
+from copilot_quant_pipeline.cli.output import print_json, print_table
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 

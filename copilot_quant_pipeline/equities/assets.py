@@ -16,20 +16,20 @@ from dagster_duckdb import DuckDBResource
 
 from copilot_quant_pipeline.calendar import NEW_YORK
 from copilot_quant_pipeline.equities.delisting import harvest_with_delisted, told_as_outage
-from copilot_quant_pipeline.equities.fetching import Reread
+from copilot_quant_pipeline.equities.fetch import Reread
 from copilot_quant_pipeline.equities.lives import harvest_within_lives, judged_harvest
 from copilot_quant_pipeline.equities.sources import EquitySources
 from copilot_quant_pipeline.equities.universe import current_symbols, merge_members
-from copilot_quant_pipeline.equities.verifying import part_of_week, plan_part
+from copilot_quant_pipeline.equities.verification import part_of_week, plan_part
 from copilot_quant_pipeline.errors import NotFound
 from copilot_quant_pipeline.grid.axes import SYMBOL, equities_grid, keys_on_axis
 from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.grid.runs import backfill_of, cells_of_run
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.harvest import Harvest
+from copilot_quant_pipeline.warehouse.coverage import read_settled_empty, read_stored_beside, read_stored_symbols
+from copilot_quant_pipeline.warehouse.fetch_result import Harvest
 from copilot_quant_pipeline.warehouse.instruments import Life, name_instruments, read_lives
 from copilot_quant_pipeline.warehouse.io_manager import described, paint_refuted, summary_of, take_back_later
-from copilot_quant_pipeline.warehouse.progress import read_settled_empty, read_stored_beside, read_stored_symbols
 from copilot_quant_pipeline.warehouse.tables import ADJUSTED_BARS, BARS, MEMBERS
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 from copilot_quant_pipeline.warehouse.warnings import note_list

@@ -1,7 +1,7 @@
 """As-traded bars, and what each asked cell becomes given Yahoo's answer.
 
 Here: undoing splits, judging bars, settling cells: pure, and vectorised because a backfill has 600,000 cells.
-Not here: asking Yahoo (yahoo.py, fetching.py), storing (warehouse).
+Not here: asking Yahoo (yahoo.py, fetch.py), storing (warehouse).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from copilot_quant_pipeline.calendar import last_completed_session, sessions_in_
 from copilot_quant_pipeline.equities.chart import Spoiled, VendorBars
 from copilot_quant_pipeline.errors import AnotherCurrency, VendorError
 from copilot_quant_pipeline.grid.cells import Span
-from copilot_quant_pipeline.warehouse.harvest import CELLS
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
 
 if TYPE_CHECKING:

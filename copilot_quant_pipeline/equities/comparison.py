@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from copilot_quant_pipeline.calendar import last_completed_session
 from copilot_quant_pipeline.equities.chart import VendorBars
-from copilot_quant_pipeline.warehouse.harvest import WARNED
+from copilot_quant_pipeline.warehouse.fetch_result import WARNED
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -1,7 +1,7 @@
 """What Yahoo's not knowing a symbol means: that it is delisted, or that Yahoo is failing; and what it makes of cells.
 
 Here: reading what is stored of symbols that Yahoo did not know, and the cells of a harvest put right by the decision.
-Not here: the decision itself (unknown.py), asking Yahoo (fetching.py), what any other answer means (bars.py), Dagster.
+Not here: the decision itself (unknown.py), asking Yahoo (fetch.py), what any other answer means (bars.py), Dagster.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from copilot_quant_pipeline.calendar import last_completed_session
 from copilot_quant_pipeline.equities.unknown import Standing, is_decided, plan_delisted, plan_outage, with_look
 from copilot_quant_pipeline.errors import AnotherCurrency, AnotherInstrument, NotFound, Unavailable
 from copilot_quant_pipeline.grid.cells import Rectangle
-from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS, Harvest
 from copilot_quant_pipeline.warehouse.tables import BARS, UNKNOWN_LOOKS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 

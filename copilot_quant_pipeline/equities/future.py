@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from copilot_quant_pipeline.calendar import NEW_YORK
-from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS, Harvest
 
 
 def without_future(harvest: Harvest, by_yahoo: datetime, now: datetime) -> Harvest:

@@ -1,7 +1,7 @@
 """Whether an answer is of the company whose bars are stored, or of another one that was given its ticker.
 
 Here: the judgement of one answer, what becomes of the asked cells by it, and of those of the companies before.
-Not here: what is stored of companies (warehouse/instruments.py), asking (fetching.py), an answer that says by itself
+Not here: what is stored of companies (warehouse/instruments.py), asking (fetch.py), an answer that says by itself
 that it is of something else (chart.py).
 
 A new life begins only with a whole history that two sessions' answers tell alike: it starts after the last bar stored,
@@ -25,7 +25,7 @@ from copilot_quant_pipeline.equities.bars import Settled, settle_span
 from copilot_quant_pipeline.equities.chart import VendorBars
 from copilot_quant_pipeline.errors import AnotherInstrument
 from copilot_quant_pipeline.grid.cells import Rectangle, Span
-from copilot_quant_pipeline.warehouse.harvest import CELLS, Compared, Harvest, SeenAgain, Sighting
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS, Compared, Harvest, SeenAgain, Sighting
 from copilot_quant_pipeline.warehouse.instruments import Life, Question, note_sightings, read_lives
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse

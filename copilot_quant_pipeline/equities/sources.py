@@ -12,14 +12,14 @@ from datetime import date, datetime
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.equities.fetching import Fetching, Reread, fetch_spans, reread_histories
+from copilot_quant_pipeline.equities.fetch import Fetching, Reread, fetch_spans, reread_histories
 from copilot_quant_pipeline.equities.future import without_future
 from copilot_quant_pipeline.equities.universe import fetch_members
 from copilot_quant_pipeline.equities.yahoo import YahooClient
 from copilot_quant_pipeline.grid.cells import Rectangle, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Landing
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.harvest import Harvest
+from copilot_quant_pipeline.warehouse.fetch_result import Harvest
 from copilot_quant_pipeline.warehouse.instruments import Life
 
 

@@ -1,7 +1,7 @@
 """Yahoo's client: one symbol's daily bars over yfinance's public `Ticker.history`, every trap of it met here.
 
 Here: asking, with pacing, retries and errors told apart.
-Not here: what an answer means (chart.py), which window to ask and what is kept (fetching.py). No Dagster.
+Not here: what an answer means (chart.py), which window to ask and what is kept (fetch.py). No Dagster.
 """
 
 from __future__ import annotations

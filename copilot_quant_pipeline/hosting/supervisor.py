@@ -22,9 +22,9 @@ from types import FrameType
 
 from dagster import DagsterInstance
 
+from copilot_quant_pipeline.alerts.cycle import tell_of
 from copilot_quant_pipeline.alerts.incidents import Trouble
-from copilot_quant_pipeline.alerts.telling import tell_of
-from copilot_quant_pipeline.alerts.wording import headline
+from copilot_quant_pipeline.alerts.messages import headline
 from copilot_quant_pipeline.hosting.accounts import account_for
 from copilot_quant_pipeline.hosting.ending import end_all
 from copilot_quant_pipeline.hosting.presence import Note, remove_note, write_note

@@ -1,7 +1,7 @@
 """A vendor's refusals, kept for the rest of the backfill that met them, and for nothing else.
 
 Here: keeping the answer that there is nothing to have, and finding it again in a later run of the same backfill.
-Not here: kept responses (kept.py, store.py), what a refusal makes of a cell (the venue rooms).
+Not here: kept responses (response.py, store.py), what a refusal makes of a cell (the venue rooms).
 
 A backfill in Dagit over d days is d runs. Without this each of them would ask anew for a symbol that the vendor does
 not know. Outside of its backfill a refusal counts for nothing: by then the vendor may have changed its mind.
@@ -25,7 +25,7 @@ from copilot_quant_pipeline.errors import (
     Rejected,
     VendorError,
 )
-from copilot_quant_pipeline.landing.kept import Kept
+from copilot_quant_pipeline.landing.response import Kept
 from copilot_quant_pipeline.landing.store import Landing
 
 _KINDS = {

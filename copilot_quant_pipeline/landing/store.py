@@ -1,7 +1,7 @@
 """Kept responses as small Parquet files, one per kind and key.
 
 Here: file names, writing all or nothing, reading fast, moving aside what cannot be read or is not as it was written.
-Not here: when a kept response is good enough (kept.py).
+Not here: when a kept response is good enough (response.py).
 
 A file carries a checksum of all its other bytes, between its last page and its footer, where no reader of Parquet
 looks. Its metadata say that there is one: those of the versions before have none.
@@ -22,7 +22,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from copilot_quant_pipeline.landing.kept import Kept
+from copilot_quant_pipeline.landing.response import Kept
 from copilot_quant_pipeline.links import expect_mounted
 
 log = logging.getLogger(__name__)

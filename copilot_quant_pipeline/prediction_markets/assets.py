@@ -34,7 +34,7 @@ from copilot_quant_pipeline.prediction_markets.sources import MarketSources, cat
 from copilot_quant_pipeline.prediction_markets.venue import Market
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.catalog import read_settled_lives, record_gone, record_markets
-from copilot_quant_pipeline.warehouse.harvest import Harvest
+from copilot_quant_pipeline.warehouse.fetch_result import Harvest
 from copilot_quant_pipeline.warehouse.io_manager import described, summary_of, take_back_later
 from copilot_quant_pipeline.warehouse.tables import DAILY, MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse

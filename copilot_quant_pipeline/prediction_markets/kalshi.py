@@ -37,6 +37,7 @@ from copilot_quant_pipeline.prediction_markets.http import (
     Patience,
     Wait,
 )
+from copilot_quant_pipeline.prediction_markets.json_fields import gather
 from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
     HISTORICAL,
     LIVE,
@@ -65,7 +66,6 @@ from copilot_quant_pipeline.prediction_markets.kalshi_windows import (
     plan_windows,
 )
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
-from copilot_quant_pipeline.prediction_markets.reading import gather
 from copilot_quant_pipeline.prediction_markets.shapes import cursor_in, key_of, loose_instant, shaped
 from copilot_quant_pipeline.prediction_markets.venue import (
     Broken,

@@ -27,8 +27,7 @@ from copilot_quant_pipeline.answers import SIX_DIGITS, shown
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
 from copilot_quant_pipeline.grid.keys import is_slug
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
-from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
-from copilot_quant_pipeline.prediction_markets.reading import (
+from copilot_quant_pipeline.prediction_markets.json_fields import (
     Point,
     expect_distinct,
     gather,
@@ -36,6 +35,7 @@ from copilot_quant_pipeline.prediction_markets.reading import (
     spoiled_hours,
     with_faults,
 )
+from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.shapes import (
     Flag,
     Milliseconds,

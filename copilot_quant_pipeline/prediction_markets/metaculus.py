@@ -27,8 +27,7 @@ import pyarrow as pa
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
-from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
-from copilot_quant_pipeline.prediction_markets.reading import (
+from copilot_quant_pipeline.prediction_markets.json_fields import (
     Point,
     expect_distinct,
     gather,
@@ -36,6 +35,7 @@ from copilot_quant_pipeline.prediction_markets.reading import (
     spoiled_hours,
     with_faults,
 )
+from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
 from copilot_quant_pipeline.prediction_markets.shapes import (
     EARLIEST,
     Instant,

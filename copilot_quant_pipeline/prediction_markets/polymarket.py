@@ -28,6 +28,7 @@ from copilot_quant_pipeline.errors import (
 )
 from copilot_quant_pipeline.prediction_markets.following import LONGEST_ID
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FEW_ATTEMPTS, HttpClient, Pace, Patience, Wait
+from copilot_quant_pipeline.prediction_markets.json_fields import gather
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
     SECTION_OF_WORD,
@@ -62,7 +63,6 @@ from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
     points_of,
     points_without,
 )
-from copilot_quant_pipeline.prediction_markets.reading import gather
 from copilot_quant_pipeline.prediction_markets.shapes import cursor_in, records_in
 from copilot_quant_pipeline.prediction_markets.venue import (
     Broken,

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from copilot_quant_pipeline.errors import NotFound, Rejected, VendorError
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FEW_ATTEMPTS, HttpClient, Pace, Wait
-from copilot_quant_pipeline.prediction_markets.reading import (
+from copilot_quant_pipeline.prediction_markets.json_fields import (
     Point,
     expect_distinct,
     gather,

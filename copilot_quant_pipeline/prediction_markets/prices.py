@@ -29,7 +29,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Semantics,
     Unrefined,
 )
-from copilot_quant_pipeline.warehouse.harvest import CELLS, COARSE
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS, COARSE
 from copilot_quant_pipeline.warehouse.tables import PRICES
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from copilot_quant_pipeline.errors import Unavailable
-from copilot_quant_pipeline.warehouse.harvest import CELLS
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS
 
 DAYS_BEFORE = 3
 MARKETS = 3

@@ -48,8 +48,8 @@ from copilot_quant_pipeline.prediction_markets.venue import (
 )
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.catalog import ListedAs, read_listed, read_markets, record_listed, record_markets
-from copilot_quant_pipeline.warehouse.harvest import CELLS, COARSE, WINDOWS, Harvest, SeenAgain
-from copilot_quant_pipeline.warehouse.progress import read_coarse, read_empty
+from copilot_quant_pipeline.warehouse.coverage import read_coarse, read_empty
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS, COARSE, WINDOWS, Harvest, SeenAgain
 from copilot_quant_pipeline.warehouse.tables import MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 

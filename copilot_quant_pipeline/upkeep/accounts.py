@@ -26,7 +26,7 @@ from copilot_quant_pipeline.ledger.run_lives import is_alive, release_dead_runs
 from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
 from copilot_quant_pipeline.upkeep.healing import GRIDS, Grid
 from copilot_quant_pipeline.upkeep.reconcile import Origin, painted
-from copilot_quant_pipeline.warehouse.progress import read_cells
+from copilot_quant_pipeline.warehouse.coverage import read_cells
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 log = logging.getLogger(__name__)

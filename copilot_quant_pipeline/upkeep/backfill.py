@@ -38,8 +38,8 @@ from copilot_quant_pipeline.prediction_markets.following import (
     plan_keys,
 )
 from copilot_quant_pipeline.prediction_markets.sources import read_catalog
+from copilot_quant_pipeline.warehouse.coverage import read_current_members, read_provisional, read_traffic
 from copilot_quant_pipeline.warehouse.distrust import read_suspects
-from copilot_quant_pipeline.warehouse.progress import read_current_members, read_provisional, read_traffic
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -1,7 +1,7 @@
 """The asset checks of upkeep: whether data are fresh, the grids complete, and the bars such as can be.
 
 Here: each check as Dagster has it, what it looks at and how serious it is.
-Not here: the judgement of freshness (freshness.py), the queries (warehouse/inspection.py), who is told (alerts).
+Not here: the judgement of freshness (freshness.py), the queries (warehouse/checks.py), who is told (alerts).
 
 An error is something that is wrong; a warning something that a person should look at and that may be right.
 
@@ -28,10 +28,22 @@ from copilot_quant_pipeline.upkeep.freshness import (
     judge_venue,
     session_due,
 )
-from copilot_quant_pipeline.warehouse import inspection
-from copilot_quant_pipeline.warehouse.inspection import SHOWN, Found
+from copilot_quant_pipeline.warehouse.checks import (
+    SHOWN,
+    Found,
+    count_marked_inconsistent,
+    read_bad_adjusted,
+    read_blank,
+    read_contradicting_actions,
+    read_impossible_bars,
+    read_malformed_cells,
+    read_members_read_at,
+    read_open_markets,
+    read_open_warnings,
+    read_unsettled,
+)
+from copilot_quant_pipeline.warehouse.coverage import read_current_members
 from copilot_quant_pipeline.warehouse.oddities import KINDS
-from copilot_quant_pipeline.warehouse.progress import read_current_members
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 # A cell may stay blank so long after its date is over.
@@ -93,14 +105,14 @@ def _equities_fresh(evidence: Evidence) -> Verdict:
     known = set(axis) or None
     members = [member for member in read_current_members(evidence.warehouse) if known is None or member in known]
     symbols, whose = (members, "members") if members else (axis, "symbols on the axis")
-    found = inspection.read_unsettled(evidence.warehouse, "equities", session, symbols) if session else Found(0, ())
+    found = read_unsettled(evidence.warehouse, "equities", session, symbols) if session else Found(0, ())
     return judge_equities(session, symbols, whose, found)
 
 
 def _fresh(venue: str) -> Judge:
     def markets_fresh(evidence: Evidence) -> Verdict:
         markets = evidence.axis(MARKET)
-        found = inspection.read_open_markets(evidence.warehouse, venue, markets, evidence.now)
+        found = read_open_markets(evidence.warehouse, venue, markets, evidence.now)
         return judge_venue(venue, found, evidence.now)
 
     markets_fresh.__doc__ = f"The newest price of an open market of {venue} that is followed is at most 8 hours old."
@@ -109,7 +121,7 @@ def _fresh(venue: str) -> Judge:
 
 def _universe_fresh(evidence: Evidence) -> Verdict:
     """The list of the S&P 500's members was read within the last 8 days."""
-    return judge_universe(inspection.read_members_read_at(evidence.warehouse), evidence.now)
+    return judge_universe(read_members_read_at(evidence.warehouse), evidence.now)
 
 
 def _equities_complete(evidence: Evidence) -> Verdict:
@@ -126,7 +138,7 @@ def _markets_complete(evidence: Evidence) -> Verdict:
 def _complete(evidence: Evidence, grid: str, dates: Sequence[date], today: date, axis: str) -> Verdict:
     # A date is over at its midnight, and old so much later.
     old = [day for day in dates if day + timedelta(days=1) + BLANK_FOR <= today]
-    blank = inspection.read_blank(evidence.warehouse, grid, old, evidence.axis(axis))
+    blank = read_blank(evidence.warehouse, grid, old, evidence.axis(axis))
     said = (
         f"{blank.count:,} cells that are older than 3 days were never asked for."
         if blank.count
@@ -141,9 +153,9 @@ def _no_malformed_bars(evidence: Evidence) -> Verdict:
     A refused bar is a red cell that healing asks for again. Bars marked `ohlc_inconsistent` are counted only.
     """
     warehouse = evidence.warehouse
-    stored = inspection.read_impossible_bars(warehouse, sessions_in_range(FIRST_DATE, last_known_date()))
-    refused = inspection.read_malformed_cells(warehouse)
-    marked = inspection.count_marked_inconsistent(warehouse)
+    stored = read_impossible_bars(warehouse, sessions_in_range(FIRST_DATE, last_known_date()))
+    refused = read_malformed_cells(warehouse)
+    marked = count_marked_inconsistent(warehouse)
     return _weighed(
         {"stored bars that cannot be": stored}, {"cells refused as malformed": refused}, {"marked inconsistent": marked}
     )
@@ -160,10 +172,10 @@ def _actions_consistent(evidence: Evidence) -> Verdict:
     warehouse = evidence.warehouse
     return _weighed(
         {
-            "bars that contradict the actions": inspection.read_contradicting_actions(warehouse),
-            "adjusted prices that cannot be": inspection.read_bad_adjusted(warehouse),
+            "bars that contradict the actions": read_contradicting_actions(warehouse),
+            "adjusted prices that cannot be": read_bad_adjusted(warehouse),
         },
-        {KINDS[kind]: found for kind, found in inspection.read_open_warnings(warehouse).items()},
+        {KINDS[kind]: found for kind, found in read_open_warnings(warehouse).items()},
     )
 
 

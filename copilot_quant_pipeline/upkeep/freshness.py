@@ -1,7 +1,7 @@
 """How fresh the stored data are: what Dagit's colour goes by, and the judgement of the freshness checks.
 
 Here: freshness policies, and pure verdicts on equities, markets and the list of members.
-Not here: the checks as Dagster has them (checks.py), the queries (warehouse/inspection.py).
+Not here: the checks as Dagster has them (checks.py), the queries (warehouse/checks.py).
 
 A `FreshnessPolicy` knows neither partitions nor holidays: any cell that was materialized counts, and a cron policy
 would be wrong after every holiday. So policies are windows that no weekend outlasts, and the truth is in the checks.
@@ -19,8 +19,8 @@ from copilot_quant_pipeline.calendar import last_completed_session
 from copilot_quant_pipeline.grid.axes import sessions_between
 from copilot_quant_pipeline.prediction_markets.registry import semantics_of
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.inspection import SHOWN, Found, OpenMarket
-from copilot_quant_pipeline.warehouse.progress import FRESH_SHARE
+from copilot_quant_pipeline.warehouse.checks import SHOWN, Found, OpenMarket
+from copilot_quant_pipeline.warehouse.coverage import FRESH_SHARE
 
 # A session must be in so long after its close; until then the one before counts.
 EQUITIES_DUE = timedelta(hours=12)

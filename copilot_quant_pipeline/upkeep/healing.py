@@ -24,10 +24,10 @@ from copilot_quant_pipeline.grid.runs import corners_of_run, range_tags
 from copilot_quant_pipeline.prediction_markets.registry import lacks_setting, venue_names
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN, FailedCell, Outcome, run_in_process, show_to_venue
+from copilot_quant_pipeline.warehouse.coverage import read_cells, read_traffic
 from copilot_quant_pipeline.warehouse.distrust import read_suspects
+from copilot_quant_pipeline.warehouse.fetch_result import GIVEN_UP, PASSING
 from copilot_quant_pipeline.warehouse.gaps import Busy, Extent, Gaps, Tries, read_gaps, read_tries
-from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, PASSING
-from copilot_quant_pipeline.warehouse.progress import read_cells, read_traffic
 
 if TYPE_CHECKING:
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse

@@ -22,7 +22,7 @@ from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN
 from copilot_quant_pipeline.upkeep.healing import backfill_under_way
 from copilot_quant_pipeline.upkeep.newest import plan_newcomers
 from copilot_quant_pipeline.upkeep.schedules import BARS, CATALOG, MEMBERS, PRICES, brief_warehouse, request
-from copilot_quant_pipeline.warehouse.progress import read_keys_asked
+from copilot_quant_pipeline.warehouse.coverage import read_keys_asked
 
 SECONDS_BETWEEN = 60
 

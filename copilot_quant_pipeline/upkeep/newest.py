@@ -15,7 +15,7 @@ from copilot_quant_pipeline.grid.axes import sessions_between
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
 from copilot_quant_pipeline.settings import Settings
 
-# A short answer of the venue reaches back this far (equities/fetching.py), so a machine that was off catches up with
+# A short answer of the venue reaches back this far (equities/fetch.py), so a machine that was off catches up with
 # the same one request a symbol. What lies further back is a gap like any other.
 CATCH_UP = timedelta(days=7)
 

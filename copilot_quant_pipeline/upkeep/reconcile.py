@@ -1,7 +1,8 @@
 """The grid in Dagit made the warehouse's picture again: settled cells green, no other cell green.
 
 Here: what differs between coverage and grid, and one Dagster run that puts it right, recorded in bulk.
-Not here: asking a venue (red and blank cells are healed), what Dagit shows (ledger/picture.py), how cells are stored.
+Not here: asking a venue (red and blank cells are healed), what Dagit shows (ledger/grid_status.py), how cells are
+stored.
 
 It is what gives a lost Dagster home its grid back, and what a warehouse restored from a backup needs. What differs is
 looked for anew after each pass: runs may settle cells meanwhile, and an interrupted reconcile goes on where it was.
@@ -34,7 +35,7 @@ from copilot_quant_pipeline.grid.axes import (
 )
 from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline.grid.keys import judge_key
-from copilot_quant_pipeline.ledger.picture import Picture, read_picture
+from copilot_quant_pipeline.ledger.grid_status import Picture, read_picture
 from copilot_quant_pipeline.ledger.recording import materialization_of
 from copilot_quant_pipeline.ledger.run_lives import living
 from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
@@ -42,7 +43,7 @@ from copilot_quant_pipeline.prediction_markets.following import plan_retired
 from copilot_quant_pipeline.prediction_markets.sources import read_catalog
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.catalog import read_settled_lives
-from copilot_quant_pipeline.warehouse.progress import (
+from copilot_quant_pipeline.warehouse.coverage import (
     read_current_members,
     read_failed_cells,
     read_keys_asked,

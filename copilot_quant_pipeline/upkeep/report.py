@@ -1,7 +1,7 @@
 """The coverage report: how complete and how fresh both grids are, as an asset that Dagit shows.
 
 Here: putting the numbers, tables and pictures of coverage into metadata.
-Not here: counting (warehouse/progress.py), what to do about a gap.
+Not here: counting (warehouse/coverage.py), what to do about a gap.
 
 No `from __future__ import annotations` here: Dagster reads the annotations of an asset's parameters.
 """
@@ -14,7 +14,7 @@ import dagster as dg
 
 from copilot_quant_pipeline.grid.axes import days_on_axis, sessions_on_axis
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.progress import read_coverage_by_key, read_coverage_picture, read_progress
+from copilot_quant_pipeline.warehouse.coverage import read_coverage_by_key, read_coverage_picture, read_progress
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 

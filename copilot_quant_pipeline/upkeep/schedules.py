@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 
 from copilot_quant_pipeline.calendar import NEW_YORK
-from copilot_quant_pipeline.equities.verifying import part_of_week
+from copilot_quant_pipeline.equities.verification import part_of_week
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, keys_on_axis
 from copilot_quant_pipeline.grid.cells import Cell, Rectangle
@@ -30,7 +30,7 @@ from copilot_quant_pipeline.upkeep.newest import (
     utc_day,
     why_no_session,
 )
-from copilot_quant_pipeline.warehouse.progress import read_newest_asked
+from copilot_quant_pipeline.warehouse.coverage import read_newest_asked
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 BARS, MEMBERS = dg.AssetKey("equity_bars"), dg.AssetKey("sp500_members")

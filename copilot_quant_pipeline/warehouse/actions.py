@@ -1,7 +1,8 @@
 """What becomes of a dividend or split of which an answer tells otherwise than is known.
 
 Here: the rules by which it is stored at once, waits for a person, or changes nothing yet: pure.
-Not here: whether the bars before a split came divided (warehouse/splits.py), the statements (warehouse/doubts.py).
+Not here: whether the bars before a split came divided (warehouse/splits.py), the statements
+(warehouse/plausibility.py).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Literal
 import duckdb
 import pyarrow as pa
 
-from copilot_quant_pipeline.warehouse.comparing import any_differs
+from copilot_quant_pipeline.warehouse.comparison import any_differs
 from copilot_quant_pipeline.warehouse.history import keep_replaced, renewed
 from copilot_quant_pipeline.warehouse.tables import MARKETS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse

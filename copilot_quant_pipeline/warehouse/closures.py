@@ -16,7 +16,7 @@ from pathlib import Path
 from copilot_quant_pipeline.calendar import is_session
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP
+from copilot_quant_pipeline.warehouse.fetch_result import GIVEN_UP
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 log = logging.getLogger(__name__)

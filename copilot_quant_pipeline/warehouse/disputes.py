@@ -1,7 +1,7 @@
 """What becomes of the dividends and splits that an answer tells otherwise than they are known, symbol by symbol.
 
 Here: putting what closes show (warehouse/splits.py) to the rules (warehouse/actions.py): pure, on the rows of the
-temporary table `disputed` (warehouse/doubts.py), which are few.
+temporary table `disputed` (warehouse/plausibility.py), which are few.
 Not here: statements.
 """
 

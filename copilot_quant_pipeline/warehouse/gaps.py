@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from copilot_quant_pipeline.grid.cells import Cell
-from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, PASSING
-from copilot_quant_pipeline.warehouse.progress import PROVISIONAL
+from copilot_quant_pipeline.warehouse.coverage import PROVISIONAL
+from copilot_quant_pipeline.warehouse.fetch_result import GIVEN_UP, PASSING
 from copilot_quant_pipeline.warehouse.tables import UTC_TIME
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.warehouse.comparing import any_differs
+from copilot_quant_pipeline.warehouse.comparison import any_differs
 from copilot_quant_pipeline.warehouse.tables import FIRST_SEEN, KNOWN_UNTIL, VALUES, Column, Table, history_of
 
 if TYPE_CHECKING:

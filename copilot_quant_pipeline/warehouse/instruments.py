@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import duckdb
 
 from copilot_quant_pipeline.errors import UserError
-from copilot_quant_pipeline.warehouse.harvest import Sighting
+from copilot_quant_pipeline.warehouse.fetch_result import Sighting
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 PERSON = "a person"

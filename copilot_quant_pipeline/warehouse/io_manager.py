@@ -23,7 +23,7 @@ from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline.ledger.recording import close_account, fold_cells, record_beside, record_cells
 from copilot_quant_pipeline.links import expect_mounted
 from copilot_quant_pipeline.warehouse.distrust import distrust, read_later
-from copilot_quant_pipeline.warehouse.harvest import Harvest
+from copilot_quant_pipeline.warehouse.fetch_result import Harvest
 from copilot_quant_pipeline.warehouse.tables import TABLES, GridTable, Table, View
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 

@@ -2,7 +2,7 @@
 
 Here: SQL to be run inside one transaction, a settle's or a migration's: which bars are doubtful, what becomes of
 `ops.warnings`.
-Not here: changes of stored values (warehouse/doubts.py), errors (warehouse/inspection.py), what an answer contradicts
+Not here: changes of stored values (warehouse/plausibility.py), errors (warehouse/checks.py), what an answer contradicts
 itself in (equities/comparison.py), reading and acknowledging (warehouse/warnings.py).
 
 A finding is a row of `WARNED`, told once: it is open until a person acknowledges it or until it is no longer so, and is

@@ -1,7 +1,7 @@
 """Proposals that wait in quarantine, and a person's decision about them.
 
 Here: reading what waits, accepting and rejecting it, and taking a rejection back.
-Not here: what is put there (warehouse/doubts.py), the command (cli/quarantine.py).
+Not here: what is put there (warehouse/plausibility.py), the command (cli/quarantine.py).
 
 A proposal is decided as a whole: all rows of one number, with all that follows from them. Who names one of its rows
 means all of it.
@@ -18,10 +18,10 @@ from typing import Any
 
 import duckdb
 
-from copilot_quant_pipeline.warehouse.comparing import differs
-from copilot_quant_pipeline.warehouse.doubts import row_of_json
+from copilot_quant_pipeline.warehouse.comparison import differs
 from copilot_quant_pipeline.warehouse.history import keep_replaced
 from copilot_quant_pipeline.warehouse.oddities import warn_of_all_bars
+from copilot_quant_pipeline.warehouse.plausibility import row_of_json
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, Table
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
@@ -157,8 +157,8 @@ def reopen(warehouse: Warehouse, choice: Choice, *, now: datetime) -> int:
 def forget_decided(warehouse: Warehouse, before: datetime) -> int:
     """Delete proposals decided before that, aware; gives how many rows.
 
-    What waits, was only noticed or was rejected stays: doubts.py compares with it. The newest number stays, too, so
-    that none is given twice.
+    What waits, was only noticed or was rejected stays: plausibility.py compares with it. The newest number stays, too,
+    so that none is given twice.
 
     Raises:
         UserError: The warehouse cannot be opened or written.

@@ -7,7 +7,7 @@ Not here: writing, free SQL (`Warehouse.read` and `Warehouse.connect_read_only`)
 >>> from datetime import UTC, date, datetime
 >>> from pathlib import Path
 >>> import pyarrow as pa
->>> from copilot_quant_pipeline.warehouse.harvest import CELLS
+>>> from copilot_quant_pipeline.warehouse.fetch_result import CELLS
 >>> from copilot_quant_pipeline.warehouse.tables import BARS
 >>> now = datetime(2024, 6, 11, 22, tzinfo=UTC)
 >>> days = [date(2024, 6, 7), date(2024, 6, 10)]

@@ -2,8 +2,8 @@
 
 Here: SQL from a table's declaration: which stored rows are replaced, what becomes of each cell, what is
 recorded.
-Not here: when rows differ (warehouse/comparing.py), which changes are not believed (warehouse/doubts.py), opening,
-locking and the transaction itself (warehouse/warehouse.py).
+Not here: when rows differ (warehouse/comparison.py), which changes are not believed (warehouse/plausibility.py),
+opening, locking and the transaction itself (warehouse/warehouse.py).
 
 The frames `asked` (CELLS), `incoming` (rows of the table), `seen` (rows of other dates), `windows` (WINDOWS), `told`
 (ACTIONS), `looks` (UNKNOWN_LOOKS) and `refinable` (COARSE) are registered beforehand. Names written into statements are
@@ -19,10 +19,10 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from copilot_quant_pipeline.warehouse.comparing import any_differs, differs
-from copilot_quant_pipeline.warehouse.doubts import hold_bars, judge_actions, record_doubts
-from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
+from copilot_quant_pipeline.warehouse.comparison import any_differs, differs
+from copilot_quant_pipeline.warehouse.fetch_result import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
 from copilot_quant_pipeline.warehouse.history import keep_replaced, renewed
+from copilot_quant_pipeline.warehouse.plausibility import hold_bars, judge_actions, record_doubts
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, Column, GridTable
 
 

@@ -1,7 +1,7 @@
 """Whether the bars of an answer came divided by the splits it tells of.
 
 Here: pure reading of one symbol's closes, as they came and as they are stored.
-Not here: where these come from and what becomes of a split (warehouse/doubts.py, warehouse/actions.py).
+Not here: where these come from and what becomes of a split (warehouse/plausibility.py, warehouse/actions.py).
 
 Bars are stored as traded, which undoes the splits that the same answer tells of. So a split that it tells of without
 having divided the bars before it makes them come multiplied by it, and one that it no longer tells of makes them come

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from copilot_quant_pipeline.links import expect_mounted
 from copilot_quant_pipeline.warehouse.connections import Gate, scratch, session
-from copilot_quant_pipeline.warehouse.harvest import (
+from copilot_quant_pipeline.warehouse.fetch_result import (
     ASKED,
     COARSE,
     FOUND,
@@ -114,7 +114,7 @@ class Warehouse:
 
         A failed cell keeps its rows; so does a settled cell that came back empty, which becomes failed.
         A row equal to the stored one is left alone. So is one that differs too much to be believed: the change
-        waits in `ops.quarantine` (warehouse/doubts.py says which). `seen_again` is compared in the same way with
+        waits in `ops.quarantine` (warehouse/plausibility.py says which). `seen_again` is compared in the same way with
         what is stored, and adds no rows, but to cells that are settled without any (warehouse/refuting.py). `actions`
         are added to `equities.actions`, or replace those of the same key. `looks` are added to
         `equities.unknown_looks`; any other answer for a symbol takes its looks away. What is doubtful in the bars near

@@ -29,7 +29,7 @@ from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon.sensor import execute_sensor_iteration
 from tenacity import wait_none
 
-from copilot_quant_pipeline.alerts.wording import Letter
+from copilot_quant_pipeline.alerts.messages import Letter
 from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.equities.sources import EquitySources
 from copilot_quant_pipeline.equities.yahoo import YahooClient

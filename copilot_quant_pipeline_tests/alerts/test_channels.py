@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from copilot_quant_pipeline.alerts.book import Book, BookFile, BusyBookError
 from copilot_quant_pipeline.alerts.channels import Channel, channels_of, expect_channels, send_letter
+from copilot_quant_pipeline.alerts.cycle import Found, book_of, look, tell
 from copilot_quant_pipeline.alerts.delivery import LONGEST_QUEUE, deliver, queue_letters
 from copilot_quant_pipeline.alerts.incidents import plan_messages
-from copilot_quant_pipeline.alerts.telling import Found, book_of, look, tell
+from copilot_quant_pipeline.alerts.store import Book, BookFile, BusyBookError
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline_tests.alerts.conftest import LETTER, Mailbox, Webhook

@@ -14,8 +14,8 @@ import pytest
 import requests
 from selenium import webdriver
 
+from copilot_quant_pipeline.ledger.grid_status import Picture, read_picture
 from copilot_quant_pipeline.ledger.instance import open_instance
-from copilot_quant_pipeline.ledger.picture import Picture, read_picture
 from copilot_quant_pipeline_tests.browser.conftest import Page
 from copilot_quant_pipeline_tests.cli.conftest import Desk
 from copilot_quant_pipeline_tests.dagit.conftest import serve  # noqa: F401 - a fixture

@@ -9,7 +9,7 @@ from datetime import date
 import dagster as dg
 import pytest
 
-from copilot_quant_pipeline.alerts.history import find_bad_keys
+from copilot_quant_pipeline.alerts.dagster_problems import find_bad_keys
 from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, bad_keys
 from copilot_quant_pipeline.grid.cells import Rectangle

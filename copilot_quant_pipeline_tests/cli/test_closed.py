@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date
 
-from copilot_quant_pipeline.alerts.cells import find_in_warehouse
+from copilot_quant_pipeline.alerts.cell_problems import find_in_warehouse
 from copilot_quant_pipeline.grid.axes import sessions_axis, sessions_on_axis
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline_tests.cli.conftest import Desk

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import pyarrow as pa
 
 from copilot_quant_pipeline.calendar import sessions_in_range
-from copilot_quant_pipeline.warehouse.harvest import CELLS
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS
 from copilot_quant_pipeline.warehouse.tables import BARS
 from copilot_quant_pipeline_tests.cli.conftest import Desk
 from copilot_quant_pipeline_tests.conftest import NOW

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from copilot_quant_pipeline.alerts.cells import find_in_warehouse
+from copilot_quant_pipeline.alerts.cell_problems import find_in_warehouse
 from copilot_quant_pipeline.calendar import previous_session, sessions_in_range
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings

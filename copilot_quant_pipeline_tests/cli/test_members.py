@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from copilot_quant_pipeline.alerts.cells import find_in_warehouse
+from copilot_quant_pipeline.alerts.cell_problems import find_in_warehouse
 from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.ledger.instance import open_instance
 from copilot_quant_pipeline.sandbox import Sandbox

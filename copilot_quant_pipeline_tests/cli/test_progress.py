@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from copilot_quant_pipeline.cli import platform
-from copilot_quant_pipeline.cli.telling import Bar
+from copilot_quant_pipeline.cli.output import Bar
 from copilot_quant_pipeline_tests.cli.conftest import Desk
 
 

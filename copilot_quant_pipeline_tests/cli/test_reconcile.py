@@ -13,8 +13,8 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 
 from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL
+from copilot_quant_pipeline.ledger.grid_status import read_picture
 from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
-from copilot_quant_pipeline.ledger.picture import read_picture
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep import reconcile

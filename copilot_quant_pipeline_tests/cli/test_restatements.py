@@ -13,7 +13,7 @@ from tenacity import wait_none
 from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.equities.sources import EquitySources
-from copilot_quant_pipeline.equities.verifying import part_of_week, plan_part
+from copilot_quant_pipeline.equities.verification import part_of_week, plan_part
 from copilot_quant_pipeline.equities.yahoo import YahooClient
 from copilot_quant_pipeline.landing import Landing
 from copilot_quant_pipeline.ledger.instance import open_instance

@@ -31,8 +31,8 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
-from copilot_quant_pipeline.alerts.history import find_finished_runs
-from copilot_quant_pipeline.alerts.telling import book_of
+from copilot_quant_pipeline.alerts.cycle import book_of
+from copilot_quant_pipeline.alerts.dagster_problems import find_finished_runs
 from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.grid.axes import SYMBOL
 from copilot_quant_pipeline.hosting.presence import read_note

@@ -17,7 +17,7 @@ from copilot_quant_pipeline.equities.bars import Settled, round_to_quoted, settl
 from copilot_quant_pipeline.equities.chart import BARS_AS_SENT, VendorBars
 from copilot_quant_pipeline.errors import BeforeFirstBar, NotFound, RateLimited, VendorError
 from copilot_quant_pipeline.grid.cells import Span
-from copilot_quant_pipeline.warehouse.harvest import CELLS, EMPTY_REASONS, FAILURES
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS, EMPTY_REASONS, FAILURES
 from copilot_quant_pipeline.warehouse.tables import BARS
 
 NOW = datetime(2024, 3, 28, 22, tzinfo=UTC)

@@ -28,7 +28,7 @@ from copilot_quant_pipeline.errors import (
     VendorError,
 )
 from copilot_quant_pipeline.grid.cells import Span
-from copilot_quant_pipeline.warehouse.harvest import ASKED
+from copilot_quant_pipeline.warehouse.fetch_result import ASKED
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
 from copilot_quant_pipeline_tests.equities.conftest import chart_body
 

@@ -10,7 +10,7 @@ import pytest
 
 from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.harvest import CELLS
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS
 from copilot_quant_pipeline.warehouse.tables import BARS
 from copilot_quant_pipeline_tests.upkeep.healing_world import CHART, World, open_world
 

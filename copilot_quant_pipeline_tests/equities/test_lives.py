@@ -12,12 +12,13 @@ import pytest
 from tenacity import wait_none
 
 from copilot_quant_pipeline.calendar import previous_session, sessions_in_range
-from copilot_quant_pipeline.equities.fetching import Fetching, fetch_spans, reread_histories
+from copilot_quant_pipeline.equities.fetch import Fetching, fetch_spans, reread_histories
 from copilot_quant_pipeline.equities.lives import harvest_within_lives, is_of_another, judged_harvest
 from copilot_quant_pipeline.equities.yahoo import YahooClient
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.grid.cells import Rectangle, plan_fetches
 from copilot_quant_pipeline.landing import Landing
+from copilot_quant_pipeline.warehouse.coverage import read_settled_empty, read_stored_beside
 from copilot_quant_pipeline.warehouse.instruments import (
     join,
     name_instruments,
@@ -25,7 +26,6 @@ from copilot_quant_pipeline.warehouse.instruments import (
     read_questions,
     separate,
 )
-from copilot_quant_pipeline.warehouse.progress import read_settled_empty, read_stored_beside
 from copilot_quant_pipeline.warehouse.reading import read_bars
 from copilot_quant_pipeline.warehouse.tables import BARS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse

@@ -19,7 +19,7 @@ from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.equities.bars import bars_beside, settle_span, undo_later_splits
 from copilot_quant_pipeline.equities.chart import VendorBars
 from copilot_quant_pipeline.grid.cells import Span
-from copilot_quant_pipeline.warehouse.harvest import WINDOWS, SeenAgain
+from copilot_quant_pipeline.warehouse.fetch_result import WINDOWS, SeenAgain
 from copilot_quant_pipeline.warehouse.tables import BARS
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 from copilot_quant_pipeline_tests.equities.conftest import as_sent

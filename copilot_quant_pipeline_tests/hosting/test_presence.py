@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from copilot_quant_pipeline.cli.telling import told_ui
+from copilot_quant_pipeline.cli.output import told_ui
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.hosting import presence
 from copilot_quant_pipeline.hosting.presence import Note, holding, is_up, read_note, remove_note, write_note

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_quant_pipeline.alerts.telling import Found, book_of, tell, tell_of
+from copilot_quant_pipeline.alerts.cycle import Found, book_of, tell, tell_of
 from copilot_quant_pipeline.hosting.programs import make_folder, remove_folder
 from copilot_quant_pipeline.hosting.supervisor import MOST_DEATHS, WITHIN, pause_before_restart
 from copilot_quant_pipeline.hosting.troubles import SILENCE, silence

@@ -15,7 +15,7 @@ from copilot_quant_pipeline.prediction_markets.checks import CHECKS, Made, broke
 from copilot_quant_pipeline.prediction_markets.sources import catalog_rows
 from copilot_quant_pipeline.prediction_markets.venue import Market, Outcome
 from copilot_quant_pipeline.warehouse.catalog import record_markets
-from copilot_quant_pipeline.warehouse.harvest import CELLS
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS
 from copilot_quant_pipeline.warehouse.tables import PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 

@@ -18,7 +18,7 @@ from copilot_quant_pipeline.prediction_markets.sources import MarketSources
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.healing import MARKETS, extent_of, look_for_gaps
 from copilot_quant_pipeline.warehouse.catalog import read_settled_lives
-from copilot_quant_pipeline.warehouse.progress import read_progress
+from copilot_quant_pipeline.warehouse.coverage import read_progress
 from copilot_quant_pipeline.warehouse.tables import PRICES
 from copilot_quant_pipeline_tests.prediction_markets.loopback import Answer, Loopback, answer
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from copilot_quant_pipeline.warehouse.harvest import CELLS
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS
 from copilot_quant_pipeline.warehouse.tables import PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 

@@ -29,7 +29,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Spoiled,
     partial_answer,
 )
-from copilot_quant_pipeline.warehouse.harvest import ASKED
+from copilot_quant_pipeline.warehouse.fetch_result import ASKED
 from copilot_quant_pipeline.warehouse.tables import PRICES
 
 NOW = datetime(2024, 1, 20, 12, tzinfo=UTC)

@@ -33,7 +33,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
 )
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.freshness import judge_venue
-from copilot_quant_pipeline.warehouse.inspection import OpenMarket
+from copilot_quant_pipeline.warehouse.checks import OpenMarket
 
 NOW = datetime(2026, 3, 13, 21, tzinfo=UTC)
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"

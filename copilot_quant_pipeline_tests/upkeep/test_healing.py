@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_quant_pipeline.upkeep.healing import next_try_at, plan_due
+from copilot_quant_pipeline.warehouse.fetch_result import FAILURES, GIVEN_UP, PASSING
 from copilot_quant_pipeline.warehouse.gaps import Tries
-from copilot_quant_pipeline.warehouse.harvest import FAILURES, GIVEN_UP, PASSING
 
 NOW = datetime(2024, 3, 22, 11, 0, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from benchmarks.ledger import SECONDS_TO_RECONCILE, measure_reconcile
 from copilot_quant_pipeline.grid.axes import partition_key
 from copilot_quant_pipeline.grid.cells import Cell
-from copilot_quant_pipeline.ledger.picture import Picture
+from copilot_quant_pipeline.ledger.grid_status import Picture
 from copilot_quant_pipeline.upkeep.reconcile import Origin, plan_repaint
 
 CELLS = st.builds(Cell, st.integers(1, 4).map(lambda day: date(2024, 1, day)), st.sampled_from(["A", "B|C", "D"]))

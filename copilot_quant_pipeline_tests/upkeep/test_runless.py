@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.grid.cells import Cell
+from copilot_quant_pipeline.ledger.grid_status import Picture, read_picture
 from copilot_quant_pipeline.ledger.instance import install_instance_config
-from copilot_quant_pipeline.ledger.picture import Picture, read_picture
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.reconcile import Origin, Repaint
 from copilot_quant_pipeline.upkeep.runless import first_of, repaint_runless

@@ -12,7 +12,7 @@ from dagster._core.scheduler.instigation import TickStatus
 from filelock import FileLock
 
 from copilot_quant_pipeline.definitions import build_definitions
-from copilot_quant_pipeline.equities.verifying import part_of_week
+from copilot_quant_pipeline.equities.verification import part_of_week
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL
 from copilot_quant_pipeline.upkeep.schedules import TIMINGS
 from copilot_quant_pipeline_tests.upkeep.conftest import CHART, DAEMON_WARNINGS, Platform, assets, box

@@ -14,7 +14,7 @@ from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.equities.bars import actions_told, bars_beside, settle_span
 from copilot_quant_pipeline.equities.chart import BARS_AS_SENT, VendorBars
 from copilot_quant_pipeline.grid.cells import Span
-from copilot_quant_pipeline.warehouse.harvest import CELLS, WINDOWS, SeenAgain
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS, WINDOWS, SeenAgain
 from copilot_quant_pipeline.warehouse.tables import BARS
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 

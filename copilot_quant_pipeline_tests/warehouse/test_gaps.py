@@ -12,8 +12,8 @@ import pytest
 
 from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline.warehouse.catalog import record_markets
+from copilot_quant_pipeline.warehouse.coverage import read_provisional
 from copilot_quant_pipeline.warehouse.gaps import Busy, Extent, read_gaps, read_tries
-from copilot_quant_pipeline.warehouse.progress import read_provisional
 from copilot_quant_pipeline.warehouse.tables import BARS, MARKETS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline_tests.warehouse.world import bar, bars, cell, cells

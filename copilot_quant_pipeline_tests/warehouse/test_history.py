@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copilot_quant_pipeline.warehouse.catalog import record_gone, record_markets
-from copilot_quant_pipeline.warehouse.harvest import WINDOWS, SeenAgain
+from copilot_quant_pipeline.warehouse.fetch_result import WINDOWS, SeenAgain
 from copilot_quant_pipeline.warehouse.history import read_as_of, read_history_begins
 from copilot_quant_pipeline.warehouse.quarantine import Choice, accept
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, COVERAGE, MARKETS, MEMBERS, PRICES, Table

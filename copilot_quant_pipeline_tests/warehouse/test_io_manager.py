@@ -13,7 +13,7 @@ from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.grid.runs import range_tags
 from copilot_quant_pipeline.ledger.instance import open_instance
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS, Harvest
 from copilot_quant_pipeline.warehouse.io_manager import GridIOManager, _failure, described
 from copilot_quant_pipeline.warehouse.tables import BARS, MEMBERS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from copilot_quant_pipeline.warehouse.harvest import WINDOWS, SeenAgain
+from copilot_quant_pipeline.warehouse.fetch_result import WINDOWS, SeenAgain
 from copilot_quant_pipeline.warehouse.tables import BARS
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 from copilot_quant_pipeline_tests.warehouse.world import FETCHED, MON, TUE, WED, bar, bars, cell, cells, stored

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copilot_quant_pipeline.calendar import sessions_in_range
-from copilot_quant_pipeline.warehouse.harvest import WINDOWS, SeenAgain
+from copilot_quant_pipeline.warehouse.fetch_result import WINDOWS, SeenAgain
 from copilot_quant_pipeline.warehouse.quarantine import Choice, accept, read_proposals, reject
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, InvalidRowsError
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse

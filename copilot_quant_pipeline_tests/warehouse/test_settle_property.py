@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copilot_quant_pipeline.warehouse.harvest import WINDOWS, SeenAgain
+from copilot_quant_pipeline.warehouse.fetch_result import WINDOWS, SeenAgain
 from copilot_quant_pipeline.warehouse.quarantine import Choice, accept, read_proposals, reject
 from copilot_quant_pipeline.warehouse.tables import BARS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse

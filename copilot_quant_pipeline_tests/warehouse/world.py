@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.warehouse.harvest import CELLS
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS
 from copilot_quant_pipeline.warehouse.tables import BARS
 from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
 

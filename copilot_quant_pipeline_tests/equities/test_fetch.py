@@ -17,12 +17,12 @@ from tenacity import wait_fixed, wait_none
 
 from copilot_quant_pipeline.calendar import previous_session, sessions_in_range
 from copilot_quant_pipeline.equities.bars import undo_later_splits
-from copilot_quant_pipeline.equities.fetching import TAIL_DAYS, Fetching, fetch_spans, plan_window, reread_histories
+from copilot_quant_pipeline.equities.fetch import TAIL_DAYS, Fetching, fetch_spans, plan_window, reread_histories
 from copilot_quant_pipeline.equities.yahoo import ATTEMPTS, YahooClient
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.landing import InBackfill, Landing
 from copilot_quant_pipeline.sandbox import Sandbox
-from copilot_quant_pipeline.warehouse.harvest import CELLS, Harvest
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS, Harvest
 from copilot_quant_pipeline.warehouse.tables import BARS
 from copilot_quant_pipeline_tests.conftest import NOW
 from copilot_quant_pipeline_tests.equities.conftest import Answer, Replay, as_sent, chart_body

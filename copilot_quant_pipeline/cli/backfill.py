@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from copilot_quant_pipeline.cli.asking import (
+from copilot_quant_pipeline.cli.options import (
     HomeOption,
     JsonOption,
     SourceOption,
@@ -27,8 +27,7 @@ from copilot_quant_pipeline.cli.asking import (
     newest_days,
     newest_sessions,
 )
-from copilot_quant_pipeline.cli.platform import Platform, axes_of, open_platform
-from copilot_quant_pipeline.cli.telling import (
+from copilot_quant_pipeline.cli.output import (
     healed_json,
     print_bad_keys,
     print_changes,
@@ -37,6 +36,7 @@ from copilot_quant_pipeline.cli.telling import (
     print_outcome,
     print_warnings,
 )
+from copilot_quant_pipeline.cli.platform import Platform, axes_of, open_platform
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 
@@ -336,7 +336,7 @@ def _heal(platform: Platform, name: str, *, only: Collection[str] = (), force: b
 
 
 def _waiting(platform: Platform, grid: str) -> int:
-    from copilot_quant_pipeline.warehouse.progress import count_waiting
+    from copilot_quant_pipeline.warehouse.coverage import count_waiting
 
     return count_waiting(platform.warehouse, grid)
 

@@ -1,7 +1,7 @@
 """Troubles Dagster knows of: failed runs, failed checks, assets that are stale, keys that can be none.
 
 Here: the questions to the instance, and their answers as troubles.
-Not here: red cells (cells.py), what becomes of a failed run over time (runs.py).
+Not here: red cells (cell_problems.py), what becomes of a failed run over time (run_problems.py).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from dagster._core.storage.tags import WILL_RETRY_TAG
 from dagster._time import get_current_datetime
 from dagster_shared.error import SerializableErrorInfo
 
-from copilot_quant_pipeline.alerts.book import Book
-from copilot_quant_pipeline.alerts.cells import spelled_out
+from copilot_quant_pipeline.alerts.cell_problems import spelled_out
 from copilot_quant_pipeline.alerts.incidents import Trouble
-from copilot_quant_pipeline.alerts.runs import FinishedRun
-from copilot_quant_pipeline.alerts.wording import counted, shortened
+from copilot_quant_pipeline.alerts.messages import counted, shortened
+from copilot_quant_pipeline.alerts.run_problems import FinishedRun
+from copilot_quant_pipeline.alerts.store import Book
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, BadKey, bad_keys
 from copilot_quant_pipeline.ledger.endings import ended_with_ui
 from copilot_quant_pipeline.upkeep.checks import ACTIONS_CONSISTENT

@@ -22,7 +22,7 @@ import duckdb
 import pyarrow as pa
 
 from copilot_quant_pipeline.warehouse.actions import Recalled
-from copilot_quant_pipeline.warehouse.comparing import any_differs, differs
+from copilot_quant_pipeline.warehouse.comparison import any_differs, differs
 from copilot_quant_pipeline.warehouse.disputes import JUDGED, Closes, judge_dispute, session_of
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, Column, Table
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from copilot_quant_pipeline.cli.asking import (
+from copilot_quant_pipeline.cli.options import (
     HomeOption,
     JsonOption,
     SourceOption,
@@ -21,8 +21,8 @@ from copilot_quant_pipeline.cli.asking import (
     asked_symbols,
     listed,
 )
+from copilot_quant_pipeline.cli.output import print_json, print_table
 from copilot_quant_pipeline.cli.platform import interrupts_told
-from copilot_quant_pipeline.cli.telling import print_json, print_table
 from copilot_quant_pipeline.home import as_the_user_makes_files
 from copilot_quant_pipeline.settings import Settings
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from copilot_quant_pipeline.cli.asking import HomeOption, SourceOption, VerboseOption
-from copilot_quant_pipeline.cli.telling import told_end
+from copilot_quant_pipeline.cli.options import HomeOption, SourceOption, VerboseOption
+from copilot_quant_pipeline.cli.output import told_end
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.gate.token import expect_token
 from copilot_quant_pipeline.settings import Settings

@@ -1,7 +1,7 @@
 """When two rows of a table say the same.
 
 Here: SQL conditions from a table's declaration.
-Not here: what is done about rows that differ (warehouse/settling.py, warehouse/doubts.py).
+Not here: what is done about rows that differ (warehouse/settling.py, warehouse/plausibility.py).
 
 Columns are declared names; `old` and `new` are the aliases or structs the two rows go by.
 """

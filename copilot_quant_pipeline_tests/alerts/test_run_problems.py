@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster._core.test_utils import freeze_time
 
-from copilot_quant_pipeline.alerts.book import Book
-from copilot_quant_pipeline.alerts.history import find_finished_runs
-from copilot_quant_pipeline.alerts.runs import FinishedRun, RunFailure, note_runs, run_trouble
+from copilot_quant_pipeline.alerts.dagster_problems import find_finished_runs
+from copilot_quant_pipeline.alerts.run_problems import FinishedRun, RunFailure, note_runs, run_trouble
+from copilot_quant_pipeline.alerts.store import Book
 from copilot_quant_pipeline_tests.conftest import NOW
 
 FAILED = FinishedRun("run1", NOW, failed=(("a", "Malformed: no table"),))

@@ -25,7 +25,7 @@ from copilot_quant_pipeline.equities.yahoo import Traffic, YahooClient
 from copilot_quant_pipeline.errors import BeforeFirstBar, Unavailable, VendorError
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
-from copilot_quant_pipeline.warehouse.harvest import CELLS, WARNED, WINDOWS, Compared, Harvest, SeenAgain, Sighting
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS, WARNED, WINDOWS, Compared, Harvest, SeenAgain, Sighting
 from copilot_quant_pipeline.warehouse.instruments import Life
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
 

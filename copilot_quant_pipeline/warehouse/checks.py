@@ -1,7 +1,7 @@
 """What is wrong with what is stored: the questions of the asset checks, each one query.
 
 Here: reads that find stale, blank, impossible and contradictory data, with how many there are and the first few.
-Not here: what counts as too late or too much (upkeep/checks.py), progress in numbers (progress.py).
+Not here: what counts as too late or too much (upkeep/checks.py), progress in numbers (coverage.py).
 
 Rows come as `Found`, newest first, because what is newest is looked at first.
 """

@@ -1,7 +1,7 @@
 """The book: what was told, what waits to be delivered, and how far runs were looked at.
 
 Here: its shape, its file in the home, whose turn it is to write it.
-Not here: what is decided on it (incidents.py, runs.py, delivery.py).
+Not here: what is decided on it (incidents.py, run_problems.py, delivery.py).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import filelock
 from pydantic import TypeAdapter, ValidationError
 
 from copilot_quant_pipeline.alerts.incidents import Incident
-from copilot_quant_pipeline.alerts.runs import RunFailure
-from copilot_quant_pipeline.alerts.wording import Letter
+from copilot_quant_pipeline.alerts.messages import Letter
+from copilot_quant_pipeline.alerts.run_problems import RunFailure
 from copilot_quant_pipeline.home import write_whole
 from copilot_quant_pipeline.links import expect_mounted
 from copilot_quant_pipeline.redaction import presentable_json

@@ -12,12 +12,12 @@ from types import MappingProxyType
 from typing import Any
 
 from copilot_quant_pipeline.alerts.incidents import Trouble
-from copilot_quant_pipeline.alerts.wording import counted, shortened, written
+from copilot_quant_pipeline.alerts.messages import counted, shortened, written
 from copilot_quant_pipeline.equities.delisting import read_forgotten
 from copilot_quant_pipeline.upkeep.healing import next_try_at
 from copilot_quant_pipeline.warehouse.closures import Barless, read_barless
+from copilot_quant_pipeline.warehouse.fetch_result import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
 from copilot_quant_pipeline.warehouse.gaps import Tries
-from copilot_quant_pipeline.warehouse.harvest import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 WAREHOUSE = "warehouse"

@@ -1,7 +1,8 @@
 """One look at everything: find what is wrong, tell what is news, deliver what waits.
 
 Here: the order of these steps and what is said of them.
-Not here: the steps themselves (cells.py, history.py, incidents.py, delivery.py), what starts them (sensor.py).
+Not here: the steps themselves (cell_problems.py, dagster_problems.py, incidents.py, delivery.py), what starts them
+(sensor.py).
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from copilot_quant_pipeline.alerts.book import Book, BookFile, BusyBookError
 from copilot_quant_pipeline.alerts.channels import Channel, channels_of, what_is_wrong_with
 from copilot_quant_pipeline.alerts.delivery import Delivered, deliver, queue_letters
 from copilot_quant_pipeline.alerts.incidents import Incident, Message, Trouble, plan_messages
-from copilot_quant_pipeline.alerts.runs import RunFailure
-from copilot_quant_pipeline.alerts.wording import Letter, counted, headline, shortened, write_letter
+from copilot_quant_pipeline.alerts.messages import Letter, counted, headline, shortened, write_letter
+from copilot_quant_pipeline.alerts.run_problems import RunFailure
+from copilot_quant_pipeline.alerts.store import Book, BookFile, BusyBookError
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.ledger import troubles
 from copilot_quant_pipeline.settings import Settings

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from copilot_quant_pipeline.answers import SIX_DIGITS
 from copilot_quant_pipeline.errors import Malformed, NotFound, Unavailable
 from copilot_quant_pipeline.grid.keys import is_slug
-from copilot_quant_pipeline.prediction_markets.reading import (
+from copilot_quant_pipeline.prediction_markets.json_fields import (
     Point,
     gather,
     hourly,

@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from copilot_quant_pipeline.alerts.cells import find_in_warehouse
+from copilot_quant_pipeline.alerts.cell_problems import find_in_warehouse
 from copilot_quant_pipeline.alerts.incidents import plan_messages
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.warehouse.connections import BusyWarehouseError
-from copilot_quant_pipeline.warehouse.harvest import CELLS
+from copilot_quant_pipeline.warehouse.fetch_result import CELLS
 from copilot_quant_pipeline.warehouse.tables import BARS, PRICES, GridTable
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline.warehouse.warnings import Choice, acknowledge

@@ -1,7 +1,8 @@
 """Failed runs, folded by asset: an asset whose newest run failed is in trouble until a later one succeeds.
 
 Here: pure decisions on runs that have finished, and their words.
-Not here: reading runs from Dagster (history.py). Red cells are told as cells (cells.py), not as their run's failure.
+Not here: reading runs from Dagster (dagster_problems.py). Red cells are told as cells (cell_problems.py), not as the
+failure of their run.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from copilot_quant_pipeline.alerts.incidents import Trouble
-from copilot_quant_pipeline.alerts.wording import counted
+from copilot_quant_pipeline.alerts.messages import counted
 
 RUNS = "runs"
 

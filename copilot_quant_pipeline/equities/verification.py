@@ -1,7 +1,7 @@
 """Which histories are read again in full, so that every stored bar is compared once in a while.
 
 Here: the choice of symbols, a pure function of names and a date.
-Not here: asking for them (fetching.py), comparing and storing (warehouse).
+Not here: asking for them (fetch.py), comparing and storing (warehouse).
 """
 
 from __future__ import annotations

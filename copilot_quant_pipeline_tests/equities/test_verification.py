@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_quant_pipeline.equities.verifying import PARTS, part_of_week, plan_part
+from copilot_quant_pipeline.equities.verification import PARTS, part_of_week, plan_part
 
 symbols = st.sets(st.text("ABCDEFG.", min_size=1, max_size=5))
 days = st.dates(date(2020, 1, 1), date(2060, 1, 1))
