@@ -59,8 +59,8 @@ from benchmarks.table import Measured, print_table
 from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.ledger.documents import materialization
 from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
-from copilot_quant_pipeline.ledger.pruning import prune, size_on_disk
 from copilot_quant_pipeline.ledger.recording import Cells
+from copilot_quant_pipeline.ledger.retention import prune, size_on_disk
 from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
 
 GB_A_YEAR = 3.0

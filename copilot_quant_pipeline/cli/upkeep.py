@@ -153,8 +153,8 @@ def prune(
     verbose: VerboseOption = False,
 ) -> None:
     """Delete old events and runs that nothing on the grid stands on any more, as the weekly schedule does."""
-    from copilot_quant_pipeline.ledger.pruning import prune as prune_ledger
-    from copilot_quant_pipeline.upkeep.leftovers import clear_leftovers
+    from copilot_quant_pipeline.ledger.retention import prune as prune_ledger
+    from copilot_quant_pipeline.upkeep.retention import clear_leftovers
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
     settings = Settings.from_environment(source=source, home=home)

@@ -19,7 +19,7 @@ _RUNS_A_QUERY = 100
 
 
 @dataclass(frozen=True)
-class Picture:
+class GridStatus:
     """The cells of one asset, as their partition keys; a cell under way may be green or red as well."""
 
     green: frozenset[str]
@@ -27,7 +27,7 @@ class Picture:
     under_way: frozenset[str]
 
 
-def read_picture(instance: DagsterInstance, asset: AssetKey) -> Picture:
+def read_grid_status(instance: DagsterInstance, asset: AssetKey) -> GridStatus:
     """What Dagit shows of the cells of `asset`, those off its axes included."""
     log = instance.event_log_storage
     # Last, so that what is materialized meanwhile is green rather than blank.
@@ -35,7 +35,7 @@ def read_picture(instance: DagsterInstance, asset: AssetKey) -> Picture:
     statuses = _statuses(instance, {run for run, _ in attempts.values()})
     red = frozenset(cell for cell, (run, _) in attempts.items() if statuses.get(run) is DagsterRunStatus.FAILURE)
     under_way = frozenset(cell for cell, (run, _) in attempts.items() if _is_unfinished(statuses.get(run)))
-    return Picture(frozenset(log.get_materialized_partitions(asset)) - red, red, under_way)
+    return GridStatus(frozenset(log.get_materialized_partitions(asset)) - red, red, under_way)
 
 
 def _statuses(instance: DagsterInstance, runs: Iterable[str]) -> Mapping[str, DagsterRunStatus]:

@@ -65,7 +65,7 @@ from copilot_quant_pipeline.ledger.events import (
     cells_of,
     chunks,
 )
-from copilot_quant_pipeline.ledger.forgetting import find_events_of, forget, forget_last
+from copilot_quant_pipeline.ledger.old_events import find_events_of, forget, forget_last
 from copilot_quant_pipeline.ledger.places import dagster_home, kept_engine, newest_version
 from copilot_quant_pipeline.ledger.run_lives import is_over, note_process, release, told
 from copilot_quant_pipeline.ledger.runless import Runless, forget_wipes, read_reports, read_wipes, runless_of
@@ -91,7 +91,7 @@ _HAS_EVENTS = "select 1 from sqlite_master where name = 'idx_event_type'"
 _MAKING_LOG = ".making-log.lock"
 _CLAIMING = ".claiming.lock"
 
-# Pages that rows leave behind can then be given back while others read and write (see pruning).
+# Pages that rows leave behind can then be given back while others read and write (retention.py).
 _GIVES_BACK_PAGES = "pragma auto_vacuum = incremental"
 _INSERT_EVENT = (
     "insert into event_logs (run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition)"

@@ -35,7 +35,7 @@ from copilot_quant_pipeline.grid.axes import (
 )
 from copilot_quant_pipeline.grid.cells import Cell
 from copilot_quant_pipeline.grid.keys import judge_key
-from copilot_quant_pipeline.ledger.grid_status import Picture, read_picture
+from copilot_quant_pipeline.ledger.grid_status import GridStatus, read_grid_status
 from copilot_quant_pipeline.ledger.recording import materialization_of
 from copilot_quant_pipeline.ledger.run_lives import living
 from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
@@ -124,7 +124,7 @@ def grids_of(settings: Settings) -> tuple[Grid, ...]:
 
 
 def plan_repaint(
-    settled: Mapping[str, tuple[Cell, Origin]], picture: Picture, on_axis: Collection[str], last: str = "9999-12-31"
+    settled: Mapping[str, tuple[Cell, Origin]], picture: GridStatus, on_axis: Collection[str], last: str = "9999-12-31"
 ) -> Repaint:
     """What has to change: cells of an unfinished run are left to it, green ones off the axes are not shown.
 
@@ -224,7 +224,7 @@ class Canvas:
     def plan(self) -> Repaint:
         """What makes the grid true."""
         # The picture first: data are committed before they are shown, so what it has as green is settled by then.
-        picture = read_picture(self.instance, self.asset)
+        picture = read_grid_status(self.instance, self.asset)
         last = max(self.grid.dates).isoformat() if self.grid.dates else ""
         return plan_repaint(self.settled(), picture, set(keys_on_axis(self.instance, self.grid.axis)), last)
 

@@ -1,7 +1,7 @@
 """How many bytes each part of a home takes, and how fast it grows.
 
 Here: the parts, measuring them, what earlier looks found.
-Not here: making them smaller (leftovers.py, ledger/pruning.py), how it is printed (cli).
+Not here: making them smaller (retention.py, ledger/retention.py), how it is printed (cli).
 """
 
 from __future__ import annotations

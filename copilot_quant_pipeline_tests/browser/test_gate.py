@@ -14,7 +14,7 @@ import pytest
 import requests
 from selenium import webdriver
 
-from copilot_quant_pipeline.ledger.grid_status import Picture, read_picture
+from copilot_quant_pipeline.ledger.grid_status import GridStatus, read_grid_status
 from copilot_quant_pipeline.ledger.instance import open_instance
 from copilot_quant_pipeline_tests.browser.conftest import Page
 from copilot_quant_pipeline_tests.cli.conftest import Desk
@@ -135,9 +135,9 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         server.shutdown()
 
 
-def _state(desk: Desk) -> tuple[Picture, list[str]]:
+def _state(desk: Desk) -> tuple[GridStatus, list[str]]:
     with open_instance(desk.settings.dagster_home) as instance:
-        picture = read_picture(instance, dg.AssetKey("equity_bars"))
+        picture = read_grid_status(instance, dg.AssetKey("equity_bars"))
         return picture, list(instance.get_dynamic_partitions("symbol"))
 
 

@@ -13,7 +13,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 
 from copilot_quant_pipeline.definitions import build_definitions
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL
-from copilot_quant_pipeline.ledger.grid_status import read_picture
+from copilot_quant_pipeline.ledger.grid_status import read_grid_status
 from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
@@ -186,7 +186,7 @@ def test_an_interrupted_one_goes_on_from_there(full_desk: Desk, monkeypatch: pyt
     with open_instance(full_desk.settings.dagster_home) as instance:
         with pytest.raises(KeyboardInterrupt):
             reconcile.reconcile(instance, warehouse, full_desk.settings, on_cells=interrupt)
-        assert len(read_picture(instance, BARS).green) == 5
+        assert len(read_grid_status(instance, BARS).green) == 5
         (run,) = instance.get_runs()
         assert run.is_finished
     assert reconciled(full_desk)["equities"]["painted"] == len(before) - 5
@@ -200,7 +200,7 @@ def test_cells_of_a_run_under_way_are_left_to_it(full_desk: Desk) -> None:
         cell = "2024-03-27|AAPL"
         tags = {"dagster/asset_partition_range_start": cell, "dagster/asset_partition_range_end": cell}
         begun = instance.create_run_for_job(job, asset_selection={BARS}, status=dg.DagsterRunStatus.STARTED, tags=tags)
-        assert cell in read_picture(instance, BARS).under_way
+        assert cell in read_grid_status(instance, BARS).under_way
         (equities, _) = reconcile.reconcile(instance, full_desk.warehouse, full_desk.settings)
         assert (equities.painted, equities.wiped, equities.left) == (0, 0, 0)
         instance.report_run_failed(begun)

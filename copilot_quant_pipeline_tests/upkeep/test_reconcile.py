@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from benchmarks.ledger import SECONDS_TO_RECONCILE, measure_reconcile
 from copilot_quant_pipeline.grid.axes import partition_key
 from copilot_quant_pipeline.grid.cells import Cell
-from copilot_quant_pipeline.ledger.grid_status import Picture
+from copilot_quant_pipeline.ledger.grid_status import GridStatus
 from copilot_quant_pipeline.upkeep.reconcile import Origin, plan_repaint
 
 CELLS = st.builds(Cell, st.integers(1, 4).map(lambda day: date(2024, 1, day)), st.sampled_from(["A", "B|C", "D"]))
@@ -22,7 +22,7 @@ KEYS = st.frozensets(CELLS.map(partition_key))
 def test_settled_cells_are_painted_and_others_wiped_exactly_once(
     settled: dict[Cell, Origin], green: frozenset[str], red: frozenset[str], under_way: frozenset[str], axis: set[str]
 ) -> None:
-    picture = Picture(green - red, red, under_way)
+    picture = GridStatus(green - red, red, under_way)
     by_key = {partition_key(cell): (cell, origin) for cell, origin in settled.items()}
     plan = plan_repaint(by_key, picture, axis)
     painted = [partition_key(cell) for cells in plan.paint.values() for cell in cells]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.grid.cells import Cell
-from copilot_quant_pipeline.ledger.grid_status import Picture, read_picture
+from copilot_quant_pipeline.ledger.grid_status import GridStatus, read_grid_status
 from copilot_quant_pipeline.ledger.instance import install_instance_config
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.reconcile import Origin, Repaint
@@ -38,8 +38,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
 
 
-def _picture(world: World) -> Picture:
-    return read_picture(world.instance, BARS)
+def _picture(world: World) -> GridStatus:
+    return read_grid_status(world.instance, BARS)
 
 
 def _wipe(world: World) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.upkeep.leftovers import clear_leftovers
+from copilot_quant_pipeline.upkeep.retention import clear_leftovers
 from copilot_quant_pipeline.upkeep.sizes import Looks, plan_growth, plan_looks
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 

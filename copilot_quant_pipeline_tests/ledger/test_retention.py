@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
-from copilot_quant_pipeline.ledger.pruning import Pruned, give_back_pages, plan_runs_kept, prune, size_on_disk
+from copilot_quant_pipeline.ledger.retention import Pruned, give_back_pages, plan_runs_kept, prune, size_on_disk
 from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
 from copilot_quant_pipeline_tests.ledger.answers import Answers
 from copilot_quant_pipeline_tests.ledger.small_grid import (
@@ -321,7 +321,7 @@ def test_pruning_that_is_killed_is_carried_on_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"copilot_quant_pipeline.ledger.pruning.{step}", die)
+        patch.setattr(f"copilot_quant_pipeline.ledger.retention.{step}", die)
         with pytest.raises(KeyboardInterrupt):
             prune(ledger, after(days=91))
     prune(ledger, after(days=91))

@@ -1,7 +1,7 @@
 """Taking events out of the index over all runs without anybody noticing, and without an id being given twice.
 
 Here: the statements that find superseded events and delete events with their tags.
-Not here: when to do so (pruning), a run's own log, events coming in (events, sqlite).
+Not here: when to do so (retention.py), a run's own log, events coming in (events.py, sqlite.py).
 
 Dagster's readers ask for the newest event of each cell and kind, or for what came after a cursor. An event that a
 newer one of its cell and kind follows is in neither answer; only lists of an asset's history lose it.

@@ -1,7 +1,7 @@
 """What is kept of the past: superseded events and the runs that nothing on the grid stands on any more go.
 
 Here: which runs go, whose logs get shorter, the order it is done in, disk space given back.
-Not here: the statements on the index (forgetting), when it is done (upkeep/retention.py).
+Not here: the statements on the index (old_events.py), when it is done (upkeep/retention.py).
 
 What a user loses, `KEPT` after the fact: of a cell, all events but the newest of each kind; runs none of whose cells
 are as they left them, with their logs and output; in the logs of the other runs, the cells that newer runs have
@@ -28,7 +28,7 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from sqlalchemy import text
 
-from copilot_quant_pipeline.ledger.forgetting import Horizon, find_superseded
+from copilot_quant_pipeline.ledger.old_events import Horizon, find_superseded
 from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
 
 KEPT = timedelta(days=90)
