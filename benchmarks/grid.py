@@ -93,9 +93,9 @@ def open_venue(delay: float = 0.0) -> Iterator[Venue]:
 
 
 def _listed() -> Sequence[str]:
-    from copilot_quant_pipeline.sandbox import Market
+    from copilot_quant_pipeline.sandbox import SimulatedEquities
 
-    return [listing.symbol for listing in Market().members(NEWEST)][:SYMBOLS]
+    return [listing.symbol for listing in SimulatedEquities().members(NEWEST)][:SYMBOLS]
 
 
 def _until_it_answers(url: str) -> None:

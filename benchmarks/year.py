@@ -327,9 +327,9 @@ def record(home: Path) -> dict[Kind, Template]:
 
 
 def _symbols() -> Sequence[str]:
-    from copilot_quant_pipeline.sandbox import Market
+    from copilot_quant_pipeline.sandbox import SimulatedEquities
 
-    return sorted(listing.symbol for listing in Market().members(NEWEST))[:SYMBOLS]
+    return sorted(listing.symbol for listing in SimulatedEquities().members(NEWEST))[:SYMBOLS]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from copilot_quant_pipeline.equities.assets import build_equities
 from copilot_quant_pipeline.equities.sources import EquitySources
 from copilot_quant_pipeline.ledger.instance import be_patient
 from copilot_quant_pipeline.ledger.run_lives import note_process
-from copilot_quant_pipeline.ledger.turns import Patience
+from copilot_quant_pipeline.ledger.turns import WaitLimits
 from copilot_quant_pipeline.prediction_markets.assets import build_prediction_markets
 from copilot_quant_pipeline.prediction_markets.checks import build_checks
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
@@ -79,7 +79,7 @@ def _opened(settings: Settings, reached_by: Callable[[Settings], object]) -> dg.
         if context.instance and context.run:
             # Should the machine go down, whoever comes next can tell that this run has ended.
             note_process(context.instance, context.run.run_id)
-            be_patient(context.instance, Patience(settings.lock_timeout, settings.wait))
+            be_patient(context.instance, WaitLimits(settings.lock_timeout, settings.wait))
         with ExitStack() as stack:
             reached = settings
             if settings.needs_sandbox:

@@ -1,7 +1,7 @@
 """One request to a vendor and its whole answer, within bounds of time, of size, and of whom it is asked of.
 
-Here: the deadline for all of a request, the bound of a body, the hosts that a vendor may send a request on to; asking
-over `requests`.
+Here: how often a vendor was asked; the deadline for all of a request, the bound of a body, the hosts that a vendor may
+send a request on to; asking over `requests`.
 Not here: retries and what an answer means (each room's client), what its JSON may hold (answers.py), Yahoo's session,
 which is curl's (equities/yahoo_session.py) and takes its bounds from here.
 """
@@ -42,6 +42,20 @@ _LONGEST_LINE = 1 << 16
 MOVED = (301, 302, 303, 307, 308)
 KEEPS_METHOD = (307, 308)
 _PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """How often a vendor was asked, and how many of these requests repeated a failed one."""
+
+    requests: int = 0
+    retries: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(self.requests + other.requests, self.retries + other.retries)
+
+    def __sub__(self, earlier: Traffic) -> Traffic:
+        return Traffic(self.requests - earlier.requests, self.retries - earlier.retries)
 
 
 @dataclass(frozen=True)

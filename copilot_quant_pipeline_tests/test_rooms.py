@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,16 @@ def test_every_module_says_what_lives_in_it(module: Path) -> None:
     assert said
     if module.name != "__init__.py":
         assert "Not here" in said, f"{module} does not say what does not belong in it"
+
+
+def test_a_public_type_has_a_name_of_its_own() -> None:
+    named = [
+        node.name
+        for module in MODULES
+        for node in ast.parse(module.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert [name for name, times in Counter(named).items() if times > 1] == []
 
 
 def test_equities_and_prediction_markets_know_nothing_of_each_other() -> None:

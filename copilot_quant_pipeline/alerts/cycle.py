@@ -18,7 +18,7 @@ from copilot_quant_pipeline.alerts.delivery import Delivered, deliver, queue_let
 from copilot_quant_pipeline.alerts.incidents import Incident, Message, Trouble, plan_messages
 from copilot_quant_pipeline.alerts.messages import Letter, counted, headline, shortened, write_letter
 from copilot_quant_pipeline.alerts.run_problems import RunFailure
-from copilot_quant_pipeline.alerts.store import Book, BookFile, BusyBookError
+from copilot_quant_pipeline.alerts.store import AlertState, BookFile, BusyBookError
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.ledger import troubles
 from copilot_quant_pipeline.settings import Settings
@@ -39,7 +39,7 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class Found:
+class ProblemsFound:
     """What one look found.
 
     Attributes:
@@ -95,7 +95,7 @@ def book_of(settings: Settings) -> BookFile:
     return BookFile(settings.home / "alerts" / "book.json")
 
 
-def tell(settings: Settings, find: Callable[[Book], Found]) -> str:
+def tell(settings: Settings, find: Callable[[AlertState], ProblemsFound]) -> str:
     """Look with `find`, tell what is news, deliver what waits; a few words on what was done.
 
     A channel that does not answer is no error. Where none is set, a message is a log line and nothing waits.
@@ -134,20 +134,20 @@ def tell_of(settings: Settings, source: str, troubles: Sequence[Trouble], patien
         _tell_unnoted(settings, troubles)
 
 
-def _only(book: Book, source: str, troubles: Sequence[Trouble]) -> Found:
+def _only(book: AlertState, source: str, troubles: Sequence[Trouble]) -> ProblemsFound:
     known = {incident.trouble.source for incident in book.incidents.values()}
-    return Found(tuple(troubles), frozenset(known - {source}), None)
+    return ProblemsFound(tuple(troubles), frozenset(known - {source}), None)
 
 
 def _tell_unnoted(settings: Settings, troubles: Sequence[Trouble]) -> None:
     messages, _ = plan_messages({}, troubles, (), settings.now())
     letters = _written(settings, messages)
     channels, _ = _usable(settings)
-    book = queue_letters(Book(), letters, channels)
+    book = queue_letters(AlertState(), letters, channels)
     deliver(book, channels, lambda _: None)
 
 
-def _tell(settings: Settings, file: BookFile, find: Callable[[Book], Found]) -> str:
+def _tell(settings: Settings, file: BookFile, find: Callable[[AlertState], ProblemsFound]) -> str:
     book, now = file.read(), settings.now()
     found = find(book)
     messages, incidents = plan_messages(book.incidents, found.troubles, found.unseen, now)
@@ -161,7 +161,7 @@ def _tell(settings: Settings, file: BookFile, find: Callable[[Book], Found]) -> 
     return _summary(book, letters, channels, delivered, unusable)
 
 
-def _noted(book: Book, incidents: dict[str, Incident], runs: Looked | None) -> Book:
+def _noted(book: AlertState, incidents: dict[str, Incident], runs: Looked | None) -> AlertState:
     if runs is None:
         return replace(book, incidents=incidents)
     return replace(book, incidents=incidents, failures=runs.failures, looked_until=runs.until, looked_at=runs.at)
@@ -181,7 +181,11 @@ def _usable(settings: Settings) -> tuple[list[Channel], list[str]]:
 
 
 def _summary(
-    book: Book, letters: Sequence[Letter], channels: Sequence[Channel], delivered: Delivered, unusable: Sequence[str]
+    book: AlertState,
+    letters: Sequence[Letter],
+    channels: Sequence[Channel],
+    delivered: Delivered,
+    unusable: Sequence[str],
 ) -> str:
     still_open = [incident for incident in book.incidents.values() if incident.is_open]
     lines = [f"Told: {letter.title}." for letter in letters]

@@ -29,7 +29,7 @@ from copilot_quant_pipeline.alerts.cell_problems import spelled_out
 from copilot_quant_pipeline.alerts.incidents import Trouble
 from copilot_quant_pipeline.alerts.messages import counted, shortened
 from copilot_quant_pipeline.alerts.run_problems import FinishedRun
-from copilot_quant_pipeline.alerts.store import Book
+from copilot_quant_pipeline.alerts.store import AlertState
 from copilot_quant_pipeline.grid.axes import MARKET, SYMBOL, BadKey, bad_keys
 from copilot_quant_pipeline.ledger.endings import ended_with_ui
 from copilot_quant_pipeline.upkeep.checks import ACTIONS_CONSISTENT
@@ -52,7 +52,7 @@ MOST_RUNS = 500
 
 
 def find_finished_runs(
-    instance: dg.DagsterInstance, book: Book, assets: Collection[str]
+    instance: dg.DagsterInstance, book: AlertState, assets: Collection[str]
 ) -> tuple[list[FinishedRun], datetime, tuple[str, ...]]:
     """The runs that ended since the book was written, in that order, and the book's `looked_until` and `looked_at`."""
     since = book.looked_until - OVERLAP if book.looked_until else get_current_datetime() - FIRST_LOOK

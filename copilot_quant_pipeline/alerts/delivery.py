@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from copilot_quant_pipeline.alerts.channels import Channel, send_letter
 from copilot_quant_pipeline.alerts.messages import Letter
-from copilot_quant_pipeline.alerts.store import Book
+from copilot_quant_pipeline.alerts.store import AlertState
 from copilot_quant_pipeline.settings import Settings
 
 # What a channel that is dead for days is spared: the oldest letters beyond so many are dropped.
@@ -36,13 +36,15 @@ class Delivered:
     refused: Mapping[str, str]
 
 
-def queue_letters(book: Book, letters: Sequence[Letter], channels: Sequence[Channel]) -> Book:
+def queue_letters(book: AlertState, letters: Sequence[Letter], channels: Sequence[Channel]) -> AlertState:
     """The book with `letters` waiting for each channel; what waits for a channel that is no longer set is dropped."""
     waiting = {channel.id: (*book.waiting.get(channel.id, ()), *letters)[-LONGEST_QUEUE:] for channel in channels}
     return replace(book, waiting={channel: queue for channel, queue in waiting.items() if queue})
 
 
-def deliver(book: Book, channels: Sequence[Channel], keep: Callable[[Book], None]) -> tuple[Book, Delivered]:
+def deliver(
+    book: AlertState, channels: Sequence[Channel], keep: Callable[[AlertState], None]
+) -> tuple[AlertState, Delivered]:
     """Send what waits, each channel its oldest letter a round, all channels at once.
 
     A channel that refuses two letters is left alone until the next delivery; one letter that it alone refuses does not
@@ -81,7 +83,7 @@ def send_test(settings: Settings, channels: Sequence[Channel]) -> dict[str, str 
         return {channel.name: answer for channel, answer in zip(channels, answers, strict=True)}
 
 
-def _taken(book: Book, channel: Channel, place: int) -> Book:
+def _taken(book: AlertState, channel: Channel, place: int) -> AlertState:
     queue = book.waiting[channel.id]
     waiting = {**book.waiting, channel.id: (*queue[:place], *queue[place + 1 :])}
     return replace(book, waiting={channel_id: letters for channel_id, letters in waiting.items() if letters})

@@ -12,7 +12,7 @@ import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from copilot_quant_pipeline.alerts.cell_problems import WAREHOUSE, find_in_warehouse
-from copilot_quant_pipeline.alerts.cycle import Found, Looked, look, tell
+from copilot_quant_pipeline.alerts.cycle import Looked, ProblemsFound, look, tell
 from copilot_quant_pipeline.alerts.dagster_problems import (
     AXES,
     CHECKS,
@@ -24,7 +24,7 @@ from copilot_quant_pipeline.alerts.dagster_problems import (
 )
 from copilot_quant_pipeline.alerts.incidents import Trouble
 from copilot_quant_pipeline.alerts.run_problems import RUNS, note_runs, run_trouble
-from copilot_quant_pipeline.alerts.store import Book
+from copilot_quant_pipeline.alerts.store import AlertState
 from copilot_quant_pipeline.grid.axes import keys_on_axis
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.healing import GRIDS
@@ -68,7 +68,7 @@ def _graph_of(context: dg.SensorEvaluationContext) -> AssetGraph:
     return repository.asset_graph
 
 
-def find(settings: Settings, instance: dg.DagsterInstance, graph: AssetGraph, book: Book) -> Found:
+def find(settings: Settings, instance: dg.DagsterInstance, graph: AssetGraph, book: AlertState) -> ProblemsFound:
     """Everything that is wrong now, of the assets and checks of `graph`."""
     keys = graph.get_all_asset_keys()
     runs: list[Looked] = []
@@ -82,7 +82,7 @@ def find(settings: Settings, instance: dg.DagsterInstance, graph: AssetGraph, bo
         AXES: lambda: find_bad_keys(instance),
     }
     troubles, unseen = look(sources, settings.now())
-    return Found(tuple(troubles), frozenset(unseen), runs[0] if runs else None)
+    return ProblemsFound(tuple(troubles), frozenset(unseen), runs[0] if runs else None)
 
 
 def _on_axes(instance: dg.DagsterInstance) -> dict[str, frozenset[str]]:
@@ -92,7 +92,7 @@ def _on_axes(instance: dg.DagsterInstance) -> dict[str, frozenset[str]]:
 
 
 def _find_failed_runs(
-    instance: dg.DagsterInstance, assets: Sequence[str], book: Book, note: Callable[[Looked], None]
+    instance: dg.DagsterInstance, assets: Sequence[str], book: AlertState, note: Callable[[Looked], None]
 ) -> list[Trouble]:
     finished, until, at = find_finished_runs(instance, book, assets)
     failures = note_runs(book.failures, finished)

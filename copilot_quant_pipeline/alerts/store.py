@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Book:
+class AlertState:
     """Everything that alerting remembers.
 
     Attributes:
@@ -71,23 +71,23 @@ class BookFile:
         except filelock.Timeout:
             raise BusyBookError from None
 
-    def read(self) -> Book:
+    def read(self) -> AlertState:
         """The book as last written; a new one where there is none or it cannot be read (it is then put aside)."""
         try:
             return _shape().validate_json(expect_mounted(self.path).read_bytes())
         except FileNotFoundError:
-            return Book()
+            return AlertState()
         except ValidationError:
             aside = self.path.with_suffix(".unreadable.json")
             self.path.replace(aside)
             log.warning("the book of alerts could not be read and is now %s; what is wrong is told anew", aside)
-            return Book()
+            return AlertState()
 
-    def write(self, book: Book) -> None:
+    def write(self, book: AlertState) -> None:
         """Put the book in place of the last one; whoever is interrupted leaves one or the other."""
         write_whole(self.path, presentable_json(_shape().dump_json(book, indent=1).decode()))
 
 
 @cache
-def _shape() -> TypeAdapter[Book]:
-    return TypeAdapter(Book)
+def _shape() -> TypeAdapter[AlertState]:
+    return TypeAdapter(AlertState)

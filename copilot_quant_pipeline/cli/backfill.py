@@ -43,7 +43,7 @@ from copilot_quant_pipeline.settings import Settings
 if TYPE_CHECKING:
     from copilot_quant_pipeline.grid.cells import Rectangle
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
-    from copilot_quant_pipeline.upkeep.backfill import Followed, Outcome
+    from copilot_quant_pipeline.upkeep.backfill import BackfillResult, Followed
     from copilot_quant_pipeline.upkeep.healing import Healed
 
 log = logging.getLogger(__name__)
@@ -259,7 +259,7 @@ def heal(
 
 def _settle_equities(
     platform: Platform, symbols: Sequence[str], dates: Sequence[date], refresh: bool
-) -> tuple[Rectangle, Outcome]:
+) -> tuple[Rectangle, BackfillResult]:
     from copilot_quant_pipeline.grid.axes import SYMBOL, sessions_on_axis
 
     grid = ("equities", "equity_bars", SYMBOL)
@@ -269,7 +269,7 @@ def _settle_equities(
 
 def _settle_markets(
     platform: Platform, followed: Followed, dates: Sequence[date], refresh: bool, *, confirm: bool = False
-) -> tuple[Rectangle, Outcome]:
+) -> tuple[Rectangle, BackfillResult]:
     """The cells of the markets that are followed; those of names that have no key yet fail, and are nowhere stored."""
     from copilot_quant_pipeline.grid.axes import MARKET, days_on_axis
     from copilot_quant_pipeline.grid.cells import Rectangle
@@ -292,7 +292,7 @@ def _settle(
     *,
     refresh: bool,
     confirm: bool,
-) -> tuple[Rectangle, Outcome]:
+) -> tuple[Rectangle, BackfillResult]:
     from copilot_quant_pipeline.grid.cells import Rectangle
     from copilot_quant_pipeline.upkeep.backfill import Backfill
 
@@ -345,7 +345,7 @@ def _report(
     platform: Platform,
     grid: str,
     asked: Rectangle,
-    outcome: Outcome,
+    outcome: BackfillResult,
     healed: Healed | None = None,
     *,
     faults: Sequence[str] = (),

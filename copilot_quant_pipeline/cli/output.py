@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from copilot_quant_pipeline.grid.cells import Rectangle
     from copilot_quant_pipeline.hosting.presence import Note
-    from copilot_quant_pipeline.upkeep.backfill import FailedCell, Outcome
+    from copilot_quant_pipeline.upkeep.backfill import BackfillResult, FailedCell
     from copilot_quant_pipeline.upkeep.healing import Healed
     from copilot_quant_pipeline.upkeep.sizes import Size
     from copilot_quant_pipeline.warehouse.closures import Barless
@@ -133,7 +133,7 @@ def print_healed(healed: Healed) -> None:
         _print_failures(outcome.failed)
 
 
-def print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> None:
+def print_outcome(settings: Settings, asked: Rectangle, outcome: BackfillResult) -> None:
     """How much of what was asked is settled, what it took, and the failures."""
     typer.echo(
         f"{outcome.settled:,} of {outcome.asked:,} cells settled"
@@ -150,7 +150,7 @@ def print_outcome(settings: Settings, asked: Rectangle, outcome: Outcome) -> Non
         _print_failures(outcome.failed)
 
 
-def _print_coarse(outcome: Outcome) -> None:
+def _print_coarse(outcome: BackfillResult) -> None:
     if outcome.coarse:
         typer.echo(
             f"{outcome.coarse:,} cells came coarsely, for a service that may have them finer did not answer;"
@@ -179,7 +179,7 @@ def print_warnings(count: int) -> None:
         typer.echo(f"{things} that may be wrong at the source: see `copilot-quant warnings list`")
 
 
-def _runs(outcome: Outcome) -> str:
+def _runs(outcome: BackfillResult) -> str:
     return f"{outcome.runs:,} {'run' if outcome.runs == 1 else 'runs'}"
 
 

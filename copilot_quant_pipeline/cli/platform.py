@@ -19,7 +19,7 @@ from copilot_quant_pipeline.settings import Settings
 if TYPE_CHECKING:
     import dagster as dg
 
-    from copilot_quant_pipeline.ledger.turns import Patience
+    from copilot_quant_pipeline.ledger.turns import WaitLimits
     from copilot_quant_pipeline.prediction_markets.following import FollowRule
     from copilot_quant_pipeline.prediction_markets.venue import Market
     from copilot_quant_pipeline.upkeep.backfill import Followed
@@ -142,10 +142,10 @@ def open_ledger(settings: Settings, command: str, verbose: bool) -> Iterator[dg.
         yield instance
 
 
-def _patience(settings: Settings) -> Patience:
-    from copilot_quant_pipeline.ledger.turns import Patience
+def _patience(settings: Settings) -> WaitLimits:
+    from copilot_quant_pipeline.ledger.turns import WaitLimits
 
-    return Patience(settings.lock_timeout, settings.wait)
+    return WaitLimits(settings.lock_timeout, settings.wait)
 
 
 @contextmanager

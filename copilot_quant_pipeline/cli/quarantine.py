@@ -26,7 +26,7 @@ from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from copilot_quant_pipeline.warehouse.quarantine import Choice, Proposal, Waiting
+    from copilot_quant_pipeline.warehouse.quarantine import Proposal, ProposalChoice, Waiting
 
 quarantine_app = typer.Typer(
     help="Changes of stored values that are too large to be believed: a person decides.",
@@ -156,11 +156,11 @@ def _decide(decide: Callable[..., int], word: str, chosen: _Chosen, settings: Se
         typer.echo(f"{count:,} {'row' if count == 1 else 'rows'} {word}.")
 
 
-def _choice(symbol: str | None, day: str | None, number: str | None) -> Choice:
-    from copilot_quant_pipeline.warehouse.quarantine import Choice
+def _choice(symbol: str | None, day: str | None, number: str | None) -> ProposalChoice:
+    from copilot_quant_pipeline.warehouse.quarantine import ProposalChoice
 
     symbols = asked_symbols(symbol, None) or None
-    return Choice(symbols, asked_date("--date", day), _asked_numbers(number))
+    return ProposalChoice(symbols, asked_date("--date", day), _asked_numbers(number))
 
 
 def _asked_numbers(given: str | None) -> list[int] | None:

@@ -57,7 +57,7 @@ def ask_venues(settings: Settings) -> tuple[list[Answered], dict[str, str]]:
     """What every route gave, and by venue why it was not asked."""
     from copilot_quant_pipeline.equities.formats import ask_wikipedia, ask_yahoo
     from copilot_quant_pipeline.equities.yahoo import YahooClient
-    from copilot_quant_pipeline.prediction_markets.formats import Asked, Asking
+    from copilot_quant_pipeline.prediction_markets.formats import Asking, ProbedVenue
     from copilot_quant_pipeline.prediction_markets.registry import make_venue, venue_names
 
     with tempfile.TemporaryDirectory() as cache:
@@ -70,7 +70,7 @@ def ask_venues(settings: Settings) -> tuple[list[Answered], dict[str, str]]:
         except UserError as error:
             left_out[name] = str(error)
             continue
-        if isinstance(client, Asked):
+        if isinstance(client, ProbedVenue):
             client.ask_each_route(asking)
         answered += asking.answered
     return answered, left_out

@@ -49,13 +49,13 @@ def warnings_list(
 ) -> None:
     """Show what was found, by symbol and date, and since when it is so."""
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
-    from copilot_quant_pipeline.warehouse.warnings import STATES, Choice, read_warnings
+    from copilot_quant_pipeline.warehouse.warnings import STATES, WarningChoice, read_warnings
 
     if state not in (*STATES, "all"):
         raise UserError(f"--state {state} is not known; choose one of {', '.join(STATES)} or all.")
     settings = Settings.from_environment(source=source, home=home)
     warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
-    choice = Choice(keys=asked_symbols(symbol, None) or None, on=asked_date("--date", day))
+    choice = WarningChoice(keys=asked_symbols(symbol, None) or None, on=asked_date("--date", day))
     found = read_warnings(warehouse, choice, STATES if state == "all" else (state,))
     if as_json:
         print_json({"warnings": [{"id": one.id, "state": one.state, **asdict(one)} for one in found]})
@@ -80,7 +80,7 @@ def warnings_acknowledge(
 ) -> None:
     """Say of what was found that it is right as it is: it is not asked about again, unless its number changes."""
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
-    from copilot_quant_pipeline.warehouse.warnings import STATES, Choice, acknowledge, read_warnings
+    from copilot_quant_pipeline.warehouse.warnings import STATES, WarningChoice, acknowledge, read_warnings
 
     if everything == bool(ids or symbol or day):
         raise UserError(
@@ -89,7 +89,7 @@ def warnings_acknowledge(
         )
     settings = Settings.from_environment(source=source, home=home)
     warehouse = Warehouse(settings.warehouse_path, settings.lock_timeout)
-    choice = Choice(ids or None, asked_symbols(symbol, None) or None, asked_date("--date", day))
+    choice = WarningChoice(ids or None, asked_symbols(symbol, None) or None, asked_date("--date", day))
     if not read_warnings(warehouse, choice, STATES):
         raise UserError("nothing of that was found; `copilot-quant warnings list` shows what is open.")
     count = acknowledge(warehouse, choice, now=settings.now())

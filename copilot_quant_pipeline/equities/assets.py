@@ -31,7 +31,7 @@ from copilot_quant_pipeline.warehouse.fetch_result import Harvest
 from copilot_quant_pipeline.warehouse.instruments import Life, name_instruments, read_lives
 from copilot_quant_pipeline.warehouse.io_manager import described, paint_refuted, summary_of, take_back_later
 from copilot_quant_pipeline.warehouse.tables import ADJUSTED_BARS, BARS, MEMBERS
-from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
+from copilot_quant_pipeline.warehouse.warehouse import SettleResult, Warehouse
 from copilot_quant_pipeline.warehouse.warnings import note_list
 
 GROUP = "equities"
@@ -198,7 +198,7 @@ def _expect_all_read(reread: Reread, outage: str | None, metadata: Mapping[str, 
         raise dg.Failure(f"{len(unread)} histories cannot be had: {told}", metadata=metadata, allow_retries=False)
 
 
-def _verification(reread: Reread, settled: Settled) -> dict[str, Any]:
+def _verification(reread: Reread, settled: SettleResult) -> dict[str, Any]:
     seen = reread.harvest.seen_again
     refused = [dg.TableRecord({"symbol": key, "why": str(error)}) for key, error in reread.refused.items()]
     return {

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from copilot_quant_pipeline.calendar import last_completed_session, sessions_in_range
-from copilot_quant_pipeline.equities.chart import Spoiled, VendorBars
+from copilot_quant_pipeline.equities.chart import SpoiledAction, VendorBars
 from copilot_quant_pipeline.errors import AnotherCurrency, VendorError
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.warehouse.fetch_result import CELLS
@@ -56,7 +56,7 @@ _QUALITIES = pa.array(["ohlc_inconsistent", "ok"])
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettledBars:
     """What an answer gives for a span.
 
     Every cell once (`CELLS`), the rows of those that have one (`BARS`), every action told of (`ACTIONS`).
@@ -80,7 +80,7 @@ def undo_later_splits(answer: VendorBars) -> pa.Table:
 
 def settle_span(
     span: Span, answer: VendorBars | VendorError, *, now: datetime, source: str, known_from: date | None = None
-) -> Settled:
+) -> SettledBars:
     """What each asked cell becomes, every one exactly once.
 
     A good bar settles its cell, and so does a date before the symbol was listed (`not_listed`, no row). A
@@ -90,7 +90,7 @@ def settle_span(
     wherever this answer begins.
     """
     if isinstance(answer, VendorError):
-        return Settled(_refused(span, answer, now), BARS.arrow.empty_table(), ACTIONS.arrow.empty_table())
+        return SettledBars(_refused(span, answer, now), BARS.arrow.empty_table(), ACTIONS.arrow.empty_table())
     # Arrow reads Python's dates forty times faster than numpy does.
     asked = _days(span.dates)
     everything = _sent(answer)
@@ -102,7 +102,7 @@ def settle_span(
     spoiled_by_currency = [day for day, why in answer.spoiled.items() if why.reason == AnotherCurrency.reason]
     fates[(fates == _MALFORMED) & np.isin(asked, _days(spoiled_by_currency))] = _CURRENCY
     good = fates == _GOOD
-    return Settled(
+    return SettledBars(
         cells=_cells(span.key, asked, fates, _details(bars, at, count, fates, answer), answer.fetched_at),
         rows=_rows(span.key, {name: column[at[good]] for name, column in bars.items()}, answer.fetched_at, source),
         actions=_actions(span.key, everything, answer.fetched_at, source),
@@ -243,7 +243,7 @@ def _details(
     return pa.array(details, pa.string())
 
 
-def _why_spoiled(spoiled: Mapping[date, Spoiled], day: date) -> str | None:
+def _why_spoiled(spoiled: Mapping[date, SpoiledAction], day: date) -> str | None:
     """What is said of a session instead of its numbers: its own event, or a later split, cannot be read."""
     if day in spoiled:
         return spoiled[day].words

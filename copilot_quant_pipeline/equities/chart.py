@@ -58,7 +58,7 @@ _UNREADABLE = (ArithmeticError, AttributeError, LookupError, OSError, TypeError,
 
 
 @dataclass(frozen=True)
-class Spoiled:
+class SpoiledAction:
     """Why a dividend or split is not known: the `reason` of its session's cell, and `words` that say what came.
 
     A split `hides_earlier` bars: what was traded before it is not known either.
@@ -91,7 +91,7 @@ class VendorBars:
     start: date
     end: date
     fetched_at: datetime
-    spoiled: Mapping[date, Spoiled] = field(default_factory=dict)
+    spoiled: Mapping[date, SpoiledAction] = field(default_factory=dict)
 
 
 def parse_chart(
@@ -289,7 +289,7 @@ class _Told:
 
     dividends: dict[date, float] = field(default_factory=dict)
     splits: dict[date, float] = field(default_factory=dict)
-    spoiled: dict[date, Spoiled] = field(default_factory=dict)
+    spoiled: dict[date, SpoiledAction] = field(default_factory=dict)
 
 
 def _told(events: Mapping[str, Any], symbol: str) -> _Told:
@@ -302,7 +302,7 @@ def _told(events: Mapping[str, Any], symbol: str) -> _Told:
         amount = _amount(event)
         told.dividends[day] = told.dividends.get(day, 0.0) + (amount if _is_dollars(event) else np.nan)
         if not _is_dollars(event):
-            told.spoiled[day] = Spoiled(AnotherCurrency.reason, f"a dividend not in {CURRENCY}: {_words(event)}")
+            told.spoiled[day] = SpoiledAction(AnotherCurrency.reason, f"a dividend not in {CURRENCY}: {_words(event)}")
         elif np.isnan(amount):
             told.spoiled.setdefault(day, _unreadable("dividend", event))
     for day, event in _dated(events.get("splits")):
@@ -349,8 +349,8 @@ def _number(event: Any, name: str) -> float:
         return np.nan
 
 
-def _unreadable(what: str, event: Any) -> Spoiled:
-    return Spoiled("malformed_bar", f"a {what} that cannot be: {_words(event)}", hides_earlier=what == "split")
+def _unreadable(what: str, event: Any) -> SpoiledAction:
+    return SpoiledAction("malformed_bar", f"a {what} that cannot be: {_words(event)}", hides_earlier=what == "split")
 
 
 def _words(event: Any) -> str:

@@ -16,15 +16,16 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 
 from copilot_quant_pipeline.calendar import NEW_YORK, last_completed_session, previous_session, session_close
-from copilot_quant_pipeline.equities.bars import Settled, actions_told, bars_beside, settle_span
+from copilot_quant_pipeline.equities.bars import SettledBars, actions_told, bars_beside, settle_span
 from copilot_quant_pipeline.equities.brake import Brake
-from copilot_quant_pipeline.equities.chart import Spoiled, VendorBars
+from copilot_quant_pipeline.equities.chart import SpoiledAction, VendorBars
 from copilot_quant_pipeline.equities.comparison import disagreements
 from copilot_quant_pipeline.equities.lives import Judged, is_tail_of_another, is_whole, judge, settle_judged
-from copilot_quant_pipeline.equities.yahoo import Traffic, YahooClient
+from copilot_quant_pipeline.equities.yahoo import YahooClient
 from copilot_quant_pipeline.errors import BeforeFirstBar, Unavailable, VendorError
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
+from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.warehouse.fetch_result import CELLS, WARNED, WINDOWS, Compared, Harvest, SeenAgain, Sighting
 from copilot_quant_pipeline.warehouse.instruments import Life
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS
@@ -37,7 +38,7 @@ TAIL_DAYS = 7
 
 
 @dataclass(frozen=True)
-class Window:
+class ChartWindow:
     """What to ask of the venue: `start` to `end`, both included; `end` is today (see chart.VendorBars)."""
 
     kind: Literal["history", "tail"]
@@ -78,20 +79,20 @@ class Fetching:
     settled_empty: Mapping[str, date | None] = field(default_factory=dict)
 
 
-def plan_window(span: Span, grid_start: date, today: date, *, whole: bool) -> Window:
+def plan_window(span: Span, grid_start: date, today: date, *, whole: bool) -> ChartWindow:
     """The tail where it holds all that is asked and the `whole` history is not wanted, else the history.
 
     The tail begins a session early: the bar before the first asked one may be provisional still, and is seen again.
     """
     tail_start = today - timedelta(days=TAIL_DAYS)
     if span.start >= tail_start and not whole:
-        return Window("tail", previous_session(tail_start), today)
+        return ChartWindow("tail", previous_session(tail_start), today)
     return history_window(span, grid_start, today)
 
 
-def history_window(span: Span, grid_start: date, today: date) -> Window:
+def history_window(span: Span, grid_start: date, today: date) -> ChartWindow:
     """The grid's start to today."""
-    return Window("history", min(grid_start, span.start), today)
+    return ChartWindow("history", min(grid_start, span.start), today)
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class _Piece:
     `warned` (`WARNED`) is where the answer contradicts itself, and `compared` the rows of `WINDOWS` that it was.
     """
 
-    settled: Settled
+    settled: SettledBars
     beside: pa.Table = field(default_factory=BARS.arrow.empty_table)
     windows: Sequence[Mapping[str, Any]] = ()
     sightings: Sequence[Sighting] = ()
@@ -256,11 +257,11 @@ class _OneSpan:
 
     def reread(self, symbol: str) -> _Piece | VendorError:
         """The symbol's whole history as the venue tells it now; nothing is asked of any cell."""
-        answer = self._fetched(symbol, Window("history", self.how.grid_start, self._today))
+        answer = self._fetched(symbol, ChartWindow("history", self.how.grid_start, self._today))
         if isinstance(answer, VendorError):
             return answer
         judged = self._judged(answer)
-        nothing = Settled(CELLS.empty_table(), BARS.arrow.empty_table(), ACTIONS.arrow.empty_table())
+        nothing = SettledBars(CELLS.empty_table(), BARS.arrow.empty_table(), ACTIONS.arrow.empty_table())
         piece = _Piece(nothing, sightings=self._looked_at(judged))
         if judged.answer is None:
             return piece
@@ -283,7 +284,7 @@ class _OneSpan:
         window = {"key": answer.symbol, "start": answer.start, "end": answer.end, "fetched_at": answer.fetched_at}
         return replace(piece, beside=bars_beside(answer, asked, source=self.how.source), windows=[window])
 
-    def _window(self, span: Span) -> Window:
+    def _window(self, span: Span) -> ChartWindow:
         # The history is kept, and one request then serves a Dagit backfill's other runs, too; a symbol of which nothing
         # is stored yet is about to have its history asked for, or just had it.
         whole = self.how.backfill is not None or span.key not in self.how.stored_beside
@@ -303,7 +304,7 @@ class _OneSpan:
         backfill = self.how.backfill
         return backfill is not None and kept.fetched_at >= backfill.since
 
-    def _fetched(self, symbol: str, window: Window) -> VendorBars | VendorError:
+    def _fetched(self, symbol: str, window: ChartWindow) -> VendorBars | VendorError:
         try:
             names = self.how.lives.get(symbol, Life()).names
             bars = self.client.fetch_bars(symbol, window.start, window.end, brake=self.brake, names=names)
@@ -315,15 +316,15 @@ class _OneSpan:
         self.landing.keep(_folder(window.kind), symbol, _kept_bars(bars))
         return bars
 
-    def _keep_refusal(self, symbol: str, window: Window, error: VendorError) -> None:
+    def _keep_refusal(self, symbol: str, window: ChartWindow, error: VendorError) -> None:
         if self.how.backfill:
             asked, folder = (window.start, window.end), _folder(window.kind)
             keep_refusal(self.landing, folder, symbol, error, of=self.how.backfill, window=asked, at=self.how.now)
 
-    def _settled(self, span: Span, judged: Judged) -> Settled:
+    def _settled(self, span: Span, judged: Judged) -> SettledBars:
         return settle_judged(span, judged, now=self.how.now, source=self.how.source)
 
-    def _refused(self, span: Span, error: VendorError) -> Settled:
+    def _refused(self, span: Span, error: VendorError) -> SettledBars:
         return settle_span(span, error, now=self.how.now, source=self.how.source)
 
     def _is_inconclusive(self, span: Span, answer: VendorBars | VendorError) -> bool:
@@ -358,7 +359,7 @@ def _compared_with_venue(piece: _Piece, judged: Judged) -> _Piece:
     return replace(piece, warned=warned, compared=[window])
 
 
-def _has_failed(settled: Settled) -> bool:
+def _has_failed(settled: SettledBars) -> bool:
     return "failed" in settled.cells.column("outcome").unique().to_pylist()
 
 
@@ -394,5 +395,5 @@ def _vendor_bars(symbol: str, kept: Kept) -> VendorBars:
         kept.start,
         kept.end,
         kept.fetched_at,
-        {date.fromisoformat(day): Spoiled(*why) for day, why in spoiled.items()},
+        {date.fromisoformat(day): SpoiledAction(*why) for day, why in spoiled.items()},
     )

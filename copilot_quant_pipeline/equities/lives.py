@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from copilot_quant_pipeline.calendar import last_completed_session
-from copilot_quant_pipeline.equities.bars import Settled, settle_span
+from copilot_quant_pipeline.equities.bars import SettledBars, settle_span
 from copilot_quant_pipeline.equities.chart import VendorBars
 from copilot_quant_pipeline.errors import AnotherInstrument
 from copilot_quant_pipeline.grid.cells import Rectangle, Span
@@ -144,7 +144,7 @@ def _since(answer: VendorBars, after: date | None) -> VendorBars:
     return replace(answer, bars=bars, start=max(answer.start, after + timedelta(days=1)))
 
 
-def settle_judged(span: Span, judged: Judged, *, now: datetime, source: str) -> Settled:
+def settle_judged(span: Span, judged: Judged, *, now: datetime, source: str) -> SettledBars:
     """What each asked cell becomes: by the answer, or red where it waits; between two companies `delisted`.
 
     Cells up to the last day of a company before are red here; `with_stored` gives them back.

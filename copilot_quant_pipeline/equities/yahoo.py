@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -21,6 +20,7 @@ from copilot_quant_pipeline.equities.chart import VendorBars, parse_chart, parse
 from copilot_quant_pipeline.equities.symbols import to_yahoo
 from copilot_quant_pipeline.equities.yahoo_state import yfinance_of
 from copilot_quant_pipeline.errors import Denied, RateLimited, Unavailable, VendorError, retry_after
+from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
 if TYPE_CHECKING:
@@ -39,17 +39,6 @@ LONGEST_PAUSE = 60.0
 _CALLS = count()
 
 Wait = Callable[[RetryCallState], float]
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """How often the vendor was asked, and how many of these requests repeated a failed one."""
-
-    requests: int
-    retries: int
-
-    def __sub__(self, earlier: Traffic) -> Traffic:
-        return Traffic(self.requests - earlier.requests, self.retries - earlier.retries)
 
 
 class YahooClient:

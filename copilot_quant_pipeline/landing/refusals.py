@@ -44,7 +44,7 @@ class InBackfill:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class KeptRefusal:
     """What the vendor answered instead; `payload` is what it gave all the same, without rows where nothing.
 
     `more` is what else the room kept of it.
@@ -79,7 +79,7 @@ def keep_refusal(
 
 def read_refusal(
     landing: Landing, kind: str, key: str, *, of: InBackfill | None, window: tuple[date, date]
-) -> Refusal | None:
+) -> KeptRefusal | None:
     """What the same backfill was refused for a window that holds this one; None without a backfill or a refusal."""
     kept = landing.read(_folder(kind), key) if of else None
     if of is None or kept is None or kept.facts.get("backfill") != of.id:
@@ -87,7 +87,7 @@ def read_refusal(
     if not (kept.start <= window[0] and window[1] <= kept.end):
         return None
     kind, why = kept.facts["error"], kept.facts["why"]
-    return Refusal(kind, _KINDS.get(kind, Rejected)(why), kept.payload, kept.facts)
+    return KeptRefusal(kind, _KINDS.get(kind, Rejected)(why), kept.payload, kept.facts)
 
 
 def _folder(kind: str) -> str:

@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Batch:
+class EventBatch:
     """Rows of one run and one asset that are stored together or not at all.
 
     Attributes:
@@ -68,7 +68,7 @@ class Batch:
 class CellEvents(SqlEventLogStorage):
     """Dagster's SQL event log, with many cells stored at once; a database's own storage completes it."""
 
-    def _store_batch(self, batch: Batch) -> None:
+    def _store_batch(self, batch: EventBatch) -> None:
         """Store all of the batch, or none of it."""
         raise NotImplementedError
 
@@ -121,13 +121,13 @@ class CellEvents(SqlEventLogStorage):
             for some in chunks(keys, CELLS_A_BATCH):
                 self._store_batch(self._planned_batch(event, some))
 
-    def _planned_batch(self, event: EventLogEntry, keys: Sequence[str]) -> Batch:
+    def _planned_batch(self, event: EventLogEntry, keys: Sequence[str]) -> EventBatch:
         write = planned_document(event)
         row = self._row(event, "", None)
         rows = [row._replace(event=write(key), partition=key) for key in keys]
-        return Batch(rows, (), _planned_for(event, keys[-1]), are_in_log=False)
+        return EventBatch(rows, (), _planned_for(event, keys[-1]), are_in_log=False)
 
-    def _cells_batch(self, event: EventLogEntry, cells: Sequence[MultiPartitionKey], *, are_in_log: bool) -> Batch:
+    def _cells_batch(self, event: EventLogEntry, cells: Sequence[MultiPartitionKey], *, are_in_log: bool) -> EventBatch:
         write, row, at = materialized_document(event), self._row(event, "", None), event.timestamp
         shared, indexed = materialization(event).tags or {}, self._tags_for_asset_event(event)
         own = [get_tags_from_multi_partition_key(cell) for cell in cells]
@@ -136,13 +136,13 @@ class CellEvents(SqlEventLogStorage):
             for cell, tags in zip(cells, own, strict=True)
         ]
         last = _materialized_for(event, cells[-1])
-        return Batch(rows, [{**indexed, **tags} for tags in own], last, are_in_log)
+        return EventBatch(rows, [{**indexed, **tags} for tags in own], last, are_in_log)
 
-    def _materialized_batch(self, events: Sequence[EventLogEntry]) -> Batch:
+    def _materialized_batch(self, events: Sequence[EventLogEntry]) -> EventBatch:
         write = _writer(events[0])
         rows = [self._row(event, write(event), materialization(event).partition) for event in events]
         tags = [self._tags_for_asset_event(event) for event in events]
-        return Batch(rows, tags, events[-1], are_in_log=True)
+        return EventBatch(rows, tags, events[-1], are_in_log=True)
 
     def _row(self, event: EventLogEntry, document: str, partition: str | None) -> Row:
         of = event.get_dagster_event()

@@ -15,7 +15,7 @@ from dagster._core.instance.ref import InstanceRef
 from copilot_quant_pipeline.home import hold, write_whole
 from copilot_quant_pipeline.ledger import troubles
 from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
-from copilot_quant_pipeline.ledger.turns import PATIENCE, PATIENT, Patience
+from copilot_quant_pipeline.ledger.turns import PATIENCE, PATIENT, WaitLimits
 
 _CONFIG = "dagster.yaml"
 _OPENING = ".opening.lock"
@@ -37,7 +37,9 @@ def install_instance_config(dagster_home: Path) -> Path:
     return installed
 
 
-def open_instance(dagster_home: Path, *, capture_output: bool = True, patience: Patience = PATIENT) -> DagsterInstance:
+def open_instance(
+    dagster_home: Path, *, capture_output: bool = True, patience: WaitLimits = PATIENT
+) -> DagsterInstance:
     """The instance configured in `dagster_home`, a context manager; sets nothing in the environment.
 
     Without `capture_output` what a run in this process prints goes where this process prints: capturing it starts four
@@ -73,7 +75,7 @@ def open_instance(dagster_home: Path, *, capture_output: bool = True, patience: 
     return instance
 
 
-def be_patient(instance: DagsterInstance, patience: Patience) -> None:
+def be_patient(instance: DagsterInstance, patience: WaitLimits) -> None:
     """Have what this process does with the instance wait for other processes as `patience` says."""
     if isinstance(instance.event_log_storage, GridEventLogStorage):
         instance.event_log_storage.patience = patience

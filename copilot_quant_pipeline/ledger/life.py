@@ -24,7 +24,7 @@ from copilot_quant_pipeline.errors import UserError
 _ENDING = ".life"
 
 
-class Life(Protocol):
+class ProcessLife(Protocol):
     """A life that this process has begun."""
 
     @property
@@ -42,7 +42,7 @@ class Life(Protocol):
 class Lives(Protocol):
     """Where lives are held."""
 
-    def begin(self, what: str) -> Life:
+    def begin(self, what: str) -> ProcessLife:
         """A new life; `what` tells people whose it is, in a line."""
 
     def is_over(self, name: str) -> bool:
@@ -82,7 +82,7 @@ class FileLives:
 
     folder: Path
 
-    def begin(self, what: str) -> Life:
+    def begin(self, what: str) -> ProcessLife:
         """A new life.
 
         Raises:

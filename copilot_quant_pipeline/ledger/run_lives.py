@@ -18,7 +18,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
 from copilot_quant_pipeline.ledger.former import is_gone
-from copilot_quant_pipeline.ledger.life import FileLives, Life, Lives
+from copilot_quant_pipeline.ledger.life import FileLives, Lives, ProcessLife
 
 # Dagit shows no tag of this prefix: nobody who looks at the list of runs has a use for it.
 PROCESS_TAG = f"{HIDDEN_TAG_PREFIX}copilot_quant/process"
@@ -34,7 +34,7 @@ UNFINISHED = [
     DagsterRunStatus.CANCELING,
 ]
 
-_begun: weakref.WeakKeyDictionary[DagsterInstance, Life] = weakref.WeakKeyDictionary()
+_begun: weakref.WeakKeyDictionary[DagsterInstance, ProcessLife] = weakref.WeakKeyDictionary()
 _beginning = threading.Lock()
 
 
@@ -111,7 +111,7 @@ def release(instance: DagsterInstance, run: DagsterRun) -> None:
     instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
-def _life_with(instance: DagsterInstance) -> Life:
+def _life_with(instance: DagsterInstance) -> ProcessLife:
     """The life of this process that lasts as long as it works with `instance`."""
     with _beginning:
         life = _begun.get(instance)
@@ -121,7 +121,7 @@ def _life_with(instance: DagsterInstance) -> Life:
         return life
 
 
-def _tag(life: Life, run_id: str) -> dict[str, str]:
+def _tag(life: ProcessLife, run_id: str) -> dict[str, str]:
     return {PROCESS_TAG: f"{_LIFE}:{life.name}:{run_id}"}
 
 

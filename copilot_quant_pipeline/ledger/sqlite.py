@@ -58,8 +58,8 @@ from copilot_quant_pipeline.ledger.accounts import (
 from copilot_quant_pipeline.ledger.events import (
     CELLS_A_BATCH,
     PLANNED,
-    Batch,
     CellEvents,
+    EventBatch,
     Row,
     asset_of,
     cells_of,
@@ -434,7 +434,7 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
         with self.run_connection(event.run_id) as conn:
             conn.execute(self.prepare_insert_event(event))
 
-    def _store_batch(self, batch: Batch) -> None:
+    def _store_batch(self, batch: EventBatch) -> None:
         """Store the batch in both files, each in one transaction; neither ever keeps a part of it.
 
         Two files cannot be committed at one instant. The index goes first: it is the grid, and what it says
@@ -453,7 +453,7 @@ class GridEventLogStorage(CellEvents, SqliteEventLogStorage):
             except DBAPIError:
                 _log.exception("%s cells are recorded, but not shown in the log of run %s", len(batch.rows), run_id)
 
-    def _store_in_index(self, index: Connection, batch: Batch) -> None:
+    def _store_in_index(self, index: Connection, batch: EventBatch) -> None:
         last_id = _insert(index, batch.rows)
         _insert_tags(index, batch, first_id=last_id - len(batch.rows) + 1)
         self._store_asset_event(index, batch.last, last_id)
@@ -475,7 +475,7 @@ def _insert(conn: Connection, rows: Sequence[Row]) -> int:
     return int(conn.exec_driver_sql("select max(id) from event_logs").scalar_one())
 
 
-def _insert_tags(conn: Connection, batch: Batch, first_id: int) -> None:
+def _insert_tags(conn: Connection, batch: EventBatch, first_id: int) -> None:
     tagged = zip(itertools.count(first_id), batch.rows, batch.tags, strict=False)
     rows = [
         (event_id, row.asset_key, key, value, _written(row.timestamp))

@@ -17,17 +17,17 @@ TOLD_AGAIN_AFTER = 60.0
 
 
 @dataclass(frozen=True)
-class Patience:
+class WaitLimits:
     """How long to wait for other processes, in seconds: for a lock file, and for a turn at a pool."""
 
     lock_timeout: float = 120.0
     wait: float = 7_200.0
 
 
-PATIENT = Patience()
+PATIENT = WaitLimits()
 
 # Of whoever opens an instance, whose storages Dagster makes.
-PATIENCE: ContextVar[Patience] = ContextVar("patience", default=PATIENT)
+PATIENCE: ContextVar[WaitLimits] = ContextVar("patience", default=PATIENT)
 
 
 @dataclass
@@ -46,18 +46,18 @@ class Turn:
         self._told_at = now
         return True
 
-    def told(self, now: float, holders: str, patience: Patience) -> str:
+    def told(self, now: float, holders: str, patience: WaitLimits) -> str:
         """What is told of it; `holders` is in words."""
         return (
             f"waiting for the pool {self.pool}, which one run at a time has: {holders}; for {now - self.since:.0f} s"
             f" so far, given up after {patience.wait:g} s (COPILOT_QUANT_WAIT)."
         )
 
-    def is_given_up(self, now: float, patience: Patience) -> bool:
+    def is_given_up(self, now: float, patience: WaitLimits) -> bool:
         """Whether it has waited for as long as `patience` says."""
         return now - self.since >= patience.wait
 
-    def busy(self, holders: str, patience: Patience) -> BusyError:
+    def busy(self, holders: str, patience: WaitLimits) -> BusyError:
         """What is raised where it is given up."""
         return BusyError(
             f"the pool {self.pool} was not free within {patience.wait:g} s: {holders}. Run the same command again"

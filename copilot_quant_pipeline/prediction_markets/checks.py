@@ -118,7 +118,7 @@ def build_checks() -> list[dg.AssetChecksDefinition]:
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenRows:
     """How many rows break a claim, the first few of them, and all their markets."""
 
     rows: int = 0
@@ -136,7 +136,7 @@ class Made:
 
 def broken_rows(
     warehouse: Warehouse, checks: Sequence[Check] = CHECKS, markets: Sequence[str] | None = None, limit: int = 20
-) -> list[Broken]:
+) -> list[BrokenRows]:
     """What breaks each claim, asked of the stored prices of `markets` (None is all) at one state of the store."""
     with warehouse.connect_read_only() as connection:
         # What does not fit waits on disk: millions of prices would else take gigabytes to group.
@@ -155,10 +155,10 @@ _LOOK_AT = """
 """
 
 
-def _broken(connection: duckdb.DuckDBPyConnection, check: Check, limit: int) -> Broken:
+def _broken(connection: duckdb.DuckDBPyConnection, check: Check, limit: int) -> BrokenRows:
     answer = connection.execute(f"select market, stamped_at, what from ({check.broken}) order by all").to_arrow_table()  # noqa: S608 ours
     shown = [f"{row['market']} {row['stamped_at']}: {row['what']}" for row in answer.slice(0, limit).to_pylist()]
-    return Broken(answer.num_rows, tuple(shown), tuple(answer.column("market").unique().to_pylist()))
+    return BrokenRows(answer.num_rows, tuple(shown), tuple(answer.column("market").unique().to_pylist()))
 
 
 _CHANGED = """
@@ -215,7 +215,7 @@ class _Result(dg.AssetCheckResult):
         return None
 
 
-def _result(check: Check, broken: Broken) -> dg.AssetCheckResult:
+def _result(check: Check, broken: BrokenRows) -> dg.AssetCheckResult:
     return _Result(
         asset_key=ASSET,
         check_name=check.name,

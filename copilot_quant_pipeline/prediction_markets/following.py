@@ -14,7 +14,7 @@ from decimal import Decimal
 from copilot_quant_pipeline.answers import shown
 from copilot_quant_pipeline.grid.keys import MARKET, is_slug, judge_key
 from copilot_quant_pipeline.prediction_markets.polymarket_catalog import SECTION_OF_WORD
-from copilot_quant_pipeline.prediction_markets.venue import Broken, Market
+from copilot_quant_pipeline.prediction_markets.venue import BrokenRecord, Market
 
 # The fact that tells all that a venue files a market under; its category is one of them.
 TAGS = "tags"
@@ -95,15 +95,15 @@ def _as_known(market: Market, known: Market | None, owner: str | None) -> Market
     return replace(market, slug=slug, facts={**market.facts, NOW_CALLED: market.slug})
 
 
-def expect_key(market: Market) -> Market | Broken:
+def expect_key(market: Market) -> Market | BrokenRecord:
     """The market, if its key can be on the axis and its id in a request; whatever record it was made of."""
     if not is_slug(market.id):
-        return Broken(market.venue, shown(market.id), f"{shown(market.id)} can be no id of a market")
+        return BrokenRecord(market.venue, shown(market.id), f"{shown(market.id)} can be no id of a market")
     wrong = judge_key(MARKET, market.key)
-    return market if wrong is None else Broken(market.venue, market.id, f"{wrong} (its id is no better)")
+    return market if wrong is None else BrokenRecord(market.venue, market.id, f"{wrong} (its id is no better)")
 
 
-def keep_outcomes(market: Market, known: Market | None) -> Market | Broken:
+def keep_outcomes(market: Market, known: Market | None) -> Market | BrokenRecord:
     """The market with the outcomes it is `known` by; a token's outcome never changes, nor a name's token.
 
     Outcomes may come in another order, and new ones may join. Where only what a token's outcome is called has changed,
@@ -119,7 +119,7 @@ def keep_outcomes(market: Market, known: Market | None) -> Market | Broken:
     moved = [name for name, _ in lost if name in names]
     taken = [name for name in called.values() if name in {name for name, _ in old}]
     if moved or taken or len({token for _, token in old}) < len(old) or len(tokens) < len(new):
-        return Broken(market.venue, market.id, f"{market.key}'s outcomes {_pairs(old)} have become {_pairs(new)}")
+        return BrokenRecord(market.venue, market.id, f"{market.key}'s outcomes {_pairs(old)} have become {_pairs(new)}")
     return _with_names(market, {now: name for name, now in called.items()})
 
 

@@ -50,7 +50,7 @@ class Asking:
 
 
 @runtime_checkable
-class Asked(Protocol):
+class ProbedVenue(Protocol):
     """A venue whose routes can each be asked once."""
 
     def ask_each_route(self, ask: Asking) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from copilot_quant_pipeline.prediction_markets.prices import Settled, days_told
+from copilot_quant_pipeline.prediction_markets.prices import SettledPrices, days_told
 from copilot_quant_pipeline.prediction_markets.silence import (
     SILENT,
     Heard,
@@ -59,12 +59,12 @@ class Hearing:
         for day in days_told(market, answer):
             days.setdefault(day, set()).add(market.key)
 
-    def judged(self, pieces: Sequence[Settled]) -> list[Settled]:
+    def judged(self, pieces: Sequence[SettledPrices]) -> list[SettledPrices]:
         """The pieces, cells of which nothing came on a silent day of their venue as its failure."""
         silent = {venue: self._silent(venue, pieces) for venue in self._told}
         return [self._judged(piece, silent) for piece in pieces]
 
-    def _silent(self, venue: str, pieces: Sequence[Settled]) -> frozenset[date]:
+    def _silent(self, venue: str, pieces: Sequence[SettledPrices]) -> frozenset[date]:
         quiet = {day for piece in pieces if _venue_of(piece.cells) == venue for day in quiet_days(piece.cells)}
         return plan_silent(quiet, self._heard(venue, quiet)) if quiet else frozenset()
 
@@ -83,7 +83,7 @@ class Hearing:
             now=self.held_back(venue, self.now),
         )
 
-    def _judged(self, piece: Settled, silent: Mapping[str, frozenset[date]]) -> Settled:
+    def _judged(self, piece: SettledPrices, silent: Mapping[str, frozenset[date]]) -> SettledPrices:
         venue = _venue_of(piece.cells)
         days = silent.get(venue)
         return replace(piece, cells=with_silent(piece.cells, days, venue)) if days else piece

@@ -30,8 +30,7 @@ from copilot_quant_pipeline.errors import (
     VendorError,
     retry_after,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Traffic
-from copilot_quant_pipeline.transport import Answer, Line
+from copilot_quant_pipeline.transport import Answer, Line, Traffic
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
 ATTEMPTS = 5
@@ -212,10 +211,10 @@ class HttpClient:
 
     def _count(self, requests: int = 0, retries: int = 0) -> None:
         with self._lock:
-            self._traffic = Traffic(self._traffic.requests + requests, self._traffic.retries + retries)
+            self._traffic = self._traffic + Traffic(requests, retries)
 
 
-class Patience:
+class CircuitBreaker:
     """Tells a service that is down from one thing that is broken in it, so that an outage costs few requests.
 
     Thread-safe. What has not answered yet, or failed last, is asked by one thread at a time; what has failed some times
@@ -248,7 +247,7 @@ class Patience:
                 yield
 
     def ask(self, fetch: Callable[[], T], *, counts: bool = True) -> T | VendorError:
-        """What `fetch` gives or the error it ends in; without asking the last one once patience is at an end.
+        """What `fetch` gives or the error it ends in; without asking the last one once the circuit is open.
 
         A refusal is an answer. With `counts` off a failure casts doubt only: what was asked may be asked otherwise;
         but for what is asked too often already there is no other way.

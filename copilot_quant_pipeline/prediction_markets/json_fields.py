@@ -19,7 +19,7 @@ from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, shown
 from copilot_quant_pipeline.errors import Denied, Malformed, NotFound, VendorError
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FAILURES_IN_A_ROW
 from copilot_quant_pipeline.prediction_markets.shapes import EARLIEST, LATEST, named
-from copilot_quant_pipeline.prediction_markets.venue import POINTS, Broken, Catalog, Market, Outcome, Spoiled
+from copilot_quant_pipeline.prediction_markets.venue import POINTS, BrokenRecord, Catalog, Market, Outcome, SpoiledDays
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -119,7 +119,7 @@ def gather(venue: str, names: Iterable[T], fetch: Callable[[T, int], Market]) ->
         VendorError: The venue could not be asked.
     """
     markets: dict[str, Market] = {}
-    broken: list[Broken] = []
+    broken: list[BrokenRecord] = []
     failed: list[VendorError] = []
     for name in names:
         if is_down := _is_down(failed):
@@ -130,7 +130,7 @@ def gather(venue: str, names: Iterable[T], fetch: Callable[[T, int], Market]) ->
         except VendorError as error:
             failed = [*failed, error] if error.transient and not isinstance(error, Malformed) else []
             passing = {"reason": error.reason} if error.transient else {}
-            broken.append(Broken(venue, named(name), str(error), unknown=isinstance(error, NotFound), **passing))
+            broken.append(BrokenRecord(venue, named(name), str(error), unknown=isinstance(error, NotFound), **passing))
     else:
         is_down = len(failed) == len(broken) > 1 and not markets
     if is_down and not markets:
@@ -229,5 +229,5 @@ def spoiled_hours(
     last = (end - timedelta(microseconds=1)).date()
     failed = {day: (Malformed.reason, why) for day, why in faults.items() if start.date() <= day <= last}
     if failed:
-        raise Spoiled("; ".join(why for _, why in list(failed.values())[:2]), good, failed)
+        raise SpoiledDays("; ".join(why for _, why in list(failed.values())[:2]), good, failed)
     return good

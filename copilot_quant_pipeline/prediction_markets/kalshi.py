@@ -32,9 +32,9 @@ from copilot_quant_pipeline.prediction_markets.http import (
     ATTEMPTS,
     FAILURES_IN_A_ROW,
     FEW_ATTEMPTS,
+    CircuitBreaker,
     HttpClient,
     Pace,
-    Patience,
     Wait,
 )
 from copilot_quant_pipeline.prediction_markets.json_fields import gather
@@ -59,8 +59,8 @@ from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
 )
 from copilot_quant_pipeline.prediction_markets.kalshi_windows import (
     MAX_TICKERS,
-    Batch,
-    Window,
+    BatchRequest,
+    CandleWindow,
     life_within,
     plan_batches,
     plan_windows,
@@ -68,15 +68,14 @@ from copilot_quant_pipeline.prediction_markets.kalshi_windows import (
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging
 from copilot_quant_pipeline.prediction_markets.shapes import cursor_in, key_of, loose_instant, shaped
 from copilot_quant_pipeline.prediction_markets.venue import (
-    Broken,
+    BrokenRecord,
     Catalog,
     Market,
     MarketQuery,
     Semantics,
-    Spoiled,
-    Traffic,
+    SpoiledDays,
 )
-from copilot_quant_pipeline.transport import path_part
+from copilot_quant_pipeline.transport import Traffic, path_part
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
 URL = "https://external-api.kalshi.com/trade-api/v2"
@@ -131,7 +130,7 @@ class Kalshi:
         self._events: dict[str, KalshiEvent] = {}
         # Events that this round was not answered for.
         self._unread: dict[str, VendorError] = {}
-        self._patience = {what: Patience() for what in ("batch", "alone", "event")}
+        self._breakers = {what: CircuitBreaker() for what in ("batch", "alone", "event")}
         self._categories: dict[str, str] = {}
         self._categories_known = False
         self._cutoff: datetime | None = None
@@ -159,7 +158,7 @@ class Kalshi:
         """
         notes = _Notes()
         self._unread.clear()
-        self._patience["event"].begin()
+        self._breakers["event"].begin()
         found = self._named(query.ids, notes) if query.ids else self._listed(query, notes)
         # Pages of a list that changes meanwhile can overlap.
         once = _first_of_each(found)
@@ -183,7 +182,7 @@ class Kalshi:
         Raises:
             NotFound: Neither does.
         """
-        self._patience["event"].begin()
+        self._breakers["event"].begin()
         return self._fetch_market(market_id, ATTEMPTS)
 
     def ask_each_route(self, ask: Asking) -> None:
@@ -214,7 +213,7 @@ class Kalshi:
             ask.leave_out("/markets/candlesticks", "no market is listed to ask it about")
             return
         last = int(self._clock().timestamp())
-        window = Window(last - last % 3600 - 86_400, last - last % 3600)
+        window = CandleWindow(last - last % 3600 - 86_400, last - last % 3600)
         asked = {"market_tickers": ",".join(tickers), **_bounds(window)}
         ask(
             "/markets/candlesticks",
@@ -259,7 +258,7 @@ class Kalshi:
             raise found
         return found
 
-    def _prices(self, market: Market, start: datetime, end: datetime, attempts: int) -> pa.Table | Spoiled:
+    def _prices(self, market: Market, start: datetime, end: datetime, attempts: int) -> pa.Table | SpoiledDays:
         windows = plan_windows(*life_within(market, start, end))
         empty, refused = None, None
         for fetch in self._tiers(market):
@@ -269,7 +268,7 @@ class Kalshi:
                 refused = error
                 continue
             # What has settled may have moved: an empty answer of one tier is believed once the other has none.
-            if isinstance(found, Spoiled) or found.num_rows or market.status != "resolved":
+            if isinstance(found, SpoiledDays) or found.num_rows or market.status != "resolved":
                 return found
             empty = found
         if empty is None:
@@ -285,9 +284,9 @@ class Kalshi:
         """
         live = [market for market in markets if not self._is_archived(market)]
         batches = plan_batches(live, start, end)
-        gathered: dict[str, list[tuple[Window, pa.Table | VendorError]]] = {}
-        patience = self._begin("batch")
-        for batch, answer in zip(batches, _in_threads(self._asking(patience, batches)), strict=True):
+        gathered: dict[str, list[tuple[CandleWindow, pa.Table | VendorError]]] = {}
+        breaker = self._begin("batch")
+        for batch, answer in zip(batches, _in_threads(self._asking(breaker, batches)), strict=True):
             for ticker, window in batch.markets:
                 part = answer if isinstance(answer, VendorError) else answer.get(ticker)
                 gathered.setdefault(ticker, []).append((window, _gone(ticker) if part is None else part))
@@ -317,23 +316,23 @@ class Kalshi:
         A batch says little about a market it gives nothing for: moved to the other tier, unknown, or quiet; where it
         failed, one of its markets may be why.
         """
-        patience = self._begin("alone")
+        breaker = self._begin("alone")
         asks = [
-            partial(patience.ask, partial(self._prices, market, start, end, _attempts_after(known[market.key])))
+            partial(breaker.ask, partial(self._prices, market, start, end, _attempts_after(known[market.key])))
             for market in markets
         ]
         return dict(zip((market.key for market in markets), _in_threads(asks), strict=True))
 
-    def _begin(self, what: str) -> Patience:
-        self._patience[what].begin()
-        return self._patience[what]
+    def _begin(self, what: str) -> CircuitBreaker:
+        self._breakers[what].begin()
+        return self._breakers[what]
 
     def _asking(
-        self, patience: Patience, batches: Iterable[Batch]
+        self, breaker: CircuitBreaker, batches: Iterable[BatchRequest]
     ) -> list[Callable[[], dict[str, pa.Table | VendorError] | VendorError]]:
-        return [partial(patience.ask, partial(self._fetch_batch, batch)) for batch in batches]
+        return [partial(breaker.ask, partial(self._fetch_batch, batch)) for batch in batches]
 
-    def _fetch_batch(self, batch: Batch) -> dict[str, pa.Table | VendorError]:
+    def _fetch_batch(self, batch: BatchRequest) -> dict[str, pa.Table | VendorError]:
         windows = dict(batch.markets)
         answer = self._batch_answer(list(windows), batch.window)
         found: dict[str, pa.Table | VendorError] = {}
@@ -343,30 +342,30 @@ class Kalshi:
                 found[ticker] = _parsed(entry, ticker, windows[ticker])
         return found
 
-    def _batch_answer(self, tickers: Sequence[str], window: Window) -> Any:
+    def _batch_answer(self, tickers: Sequence[str], window: CandleWindow) -> Any:
         if self._billing:
             self._billing.try_acquire(VENUE, weight=len(tickers))
         asked = {"market_tickers": ",".join(tickers), **_bounds(window)}
         return self._http.get("/markets/candlesticks", asked, about=tickers)
 
-    def _tiers(self, market: Market) -> Sequence[Callable[[Market, Window, int], pa.Table]]:
+    def _tiers(self, market: Market) -> Sequence[Callable[[Market, CandleWindow, int], pa.Table]]:
         tiers = [self._fetch_live, self._fetch_archived]
         return tiers[::-1] if self._is_archived(market) else tiers
 
-    def _fetch_live(self, market: Market, window: Window, attempts: int) -> pa.Table:
+    def _fetch_live(self, market: Market, window: CandleWindow, attempts: int) -> pa.Table:
         if market.series is None:
-            found = self._fetch_batch(Batch(window, ((market.id, window),))).get(market.id, _gone(market.id))
+            found = self._fetch_batch(BatchRequest(window, ((market.id, window),))).get(market.id, _gone(market.id))
             if isinstance(found, VendorError):
                 raise found
             return found
         path = f"/series/{path_part(market.series)}/markets/{path_part(market.id)}/candlesticks"
         return self._fetch_candles(path, market, window, attempts, LIVE)
 
-    def _fetch_archived(self, market: Market, window: Window, attempts: int) -> pa.Table:
+    def _fetch_archived(self, market: Market, window: CandleWindow, attempts: int) -> pa.Table:
         path = f"/historical/markets/{path_part(market.id)}/candlesticks"
         return self._fetch_candles(path, market, window, attempts, HISTORICAL)
 
-    def _fetch_candles(self, path: str, market: Market, window: Window, attempts: int, tier: str) -> pa.Table:
+    def _fetch_candles(self, path: str, market: Market, window: CandleWindow, attempts: int, tier: str) -> pa.Table:
         answer = self._http.get(path, _bounds(window), attempts=attempts, about=[market.id])
         return _within(_part(answer, "candlesticks", list), market.id, window, tier)
 
@@ -454,12 +453,12 @@ class Kalshi:
             try:
                 found = parse_market(record, event or self._event_of(record))
             except Malformed as error:
-                notes.broken[name_of(record)] = Broken(VENUE, name_of(record), str(error))
+                notes.broken[name_of(record)] = BrokenRecord(VENUE, name_of(record), str(error))
                 continue
             yield found
             if found.event in self._unread and not event:
                 why = f"the event of {found.id} and what it belongs to cannot be read: {self._unread[found.event]}"
-                notes.broken[found.event] = Broken(VENUE, found.event, why)
+                notes.broken[found.event] = BrokenRecord(VENUE, found.event, why)
 
     def _learn_events(self, records: Sequence[Any]) -> None:
         """The events of these markets, in one request for many; who is left out is asked for where it is needed."""
@@ -481,7 +480,7 @@ class Kalshi:
             return NO_EVENT
         if ticker not in self._events and ticker not in self._unread:
             fetch = partial(self._http.get, f"/events/{path_part(ticker)}")
-            answer = self._patience["event"].ask(lambda: shaped(_part(fetch(), "event", dict), KalshiEvent))
+            answer = self._breakers["event"].ask(lambda: shaped(_part(fetch(), "event", dict), KalshiEvent))
             if not isinstance(answer, VendorError):
                 self._events[ticker] = self._remember(answer)
             elif answer.transient or isinstance(answer, Denied):
@@ -499,12 +498,12 @@ class Kalshi:
             try:
                 event = self._remember(shaped(record, KalshiEvent))
             except Malformed as error:
-                notes.broken[name] = Broken(VENUE, name, f"kalshi sends an event that is none: {error}")
+                notes.broken[name] = BrokenRecord(VENUE, name, f"kalshi sends an event that is none: {error}")
                 # Its markets are markets without it, too.
                 event = NO_EVENT
             nested = record.get("markets") if isinstance(record, Mapping) else None
             if not isinstance(nested, list | None):
-                notes.broken[name] = Broken(VENUE, name, f"kalshi's event {name} has markets that are no list")
+                notes.broken[name] = BrokenRecord(VENUE, name, f"kalshi's event {name} has markets that are no list")
             yield event, nested if isinstance(nested, list) else ()
 
     def _remember(self, event: KalshiEvent) -> KalshiEvent:
@@ -528,7 +527,7 @@ class Kalshi:
     def _category_of(self, series: str) -> str:
         if series not in self._categories:
             fetch = partial(self._http.get, f"/series/{path_part(series)}")
-            answer = self._patience["event"].ask(lambda: shaped(_part(fetch(), "series", dict), KalshiSeries))
+            answer = self._breakers["event"].ask(lambda: shaped(_part(fetch(), "series", dict), KalshiSeries))
             self._categories[series] = "" if isinstance(answer, VendorError) else answer.category or ""
         return self._categories[series]
 
@@ -549,7 +548,7 @@ class Kalshi:
 class _Notes:
     """What is wrong in an answer: records by name, and lists that break off."""
 
-    broken: dict[str, Broken] = field(default_factory=dict)
+    broken: dict[str, BrokenRecord] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     paging: Paging = field(default_factory=Paging)
 
@@ -584,18 +583,18 @@ def _part(answer: Any, name: str, kind: type[T]) -> T:
     return part
 
 
-def _bounds(window: Window) -> dict[str, int]:
+def _bounds(window: CandleWindow) -> dict[str, int]:
     return {"start_ts": window.first, "end_ts": window.last, "period_interval": HOURLY}
 
 
-def _within(candles: Any, ticker: str, window: Window, tier: str) -> pa.Table:
+def _within(candles: Any, ticker: str, window: CandleWindow, tier: str) -> pa.Table:
     table = parse_candles(candles, ticker, tier)
     stamps = table["stamped_at"].cast(pa.int64()).to_numpy() // 1_000_000
     low, high = stamps.searchsorted([window.first, window.last + 1])
     return table.slice(low, high - low)
 
 
-def _parsed(entry: Mapping[str, Any], ticker: str, window: Window) -> pa.Table | VendorError:
+def _parsed(entry: Mapping[str, Any], ticker: str, window: CandleWindow) -> pa.Table | VendorError:
     try:
         return _within(_part(entry, "candlesticks", list), ticker, window, LIVE)
     except Malformed as error:
@@ -610,20 +609,20 @@ def _gone(ticker: str) -> NotFound:
     return _LeftOut(f"kalshi's live tier has no candles of {ticker}")
 
 
-def _joined(parts: Sequence[tuple[Window, pa.Table | VendorError]]) -> pa.Table | VendorError:
+def _joined(parts: Sequence[tuple[CandleWindow, pa.Table | VendorError]]) -> pa.Table | VendorError:
     for _, part in parts:
         if isinstance(part, VendorError):
             return part
     return _answer([part for _, part in sorted(parts, key=lambda each: each[0].first)])
 
 
-def _answer(candles: Sequence[pa.Table]) -> pa.Table | Spoiled:
+def _answer(candles: Sequence[pa.Table]) -> pa.Table | SpoiledDays:
     """Both outcomes' points; with what is wrong with the days of bad candles."""
     found, bad = points(candles), faults(candles)
     if not bad:
         return found
     why = "; ".join([*list(bad.values())[:2], *(["and more"] if len(bad) > 2 else [])])
-    return Spoiled(why, points_without(found, bad), {day: (Malformed.reason, text) for day, text in bad.items()})
+    return SpoiledDays(why, points_without(found, bad), {day: (Malformed.reason, text) for day, text in bad.items()})
 
 
 def _says_nothing(found: pa.Table | VendorError) -> bool:

@@ -20,7 +20,7 @@ MAX_TICKERS = 20
 
 
 @dataclass(frozen=True)
-class Window:
+class CandleWindow:
     """Candles that end at `first` to `last`, unix seconds on the hour, both included."""
 
     first: int
@@ -31,27 +31,27 @@ class Window:
         """How many hourly candles it can hold."""
         return (self.last - self.first) // HOUR + 1
 
-    def with_other(self, other: Window) -> Window:
+    def with_other(self, other: CandleWindow) -> CandleWindow:
         """The smallest window that holds both."""
-        return Window(min(self.first, other.first), max(self.last, other.last))
+        return CandleWindow(min(self.first, other.first), max(self.last, other.last))
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchRequest:
     """One request for several markets: `window` holds the window of each, all within the caps."""
 
-    window: Window
-    markets: tuple[tuple[str, Window], ...]
+    window: CandleWindow
+    markets: tuple[tuple[str, CandleWindow], ...]
 
 
-def plan_windows(start: datetime, end: datetime) -> list[Window]:
+def plan_windows(start: datetime, end: datetime) -> list[CandleWindow]:
     """What to ask for to get every hour's candle with start <= at < end; nothing where there is none."""
     first, last = _hours(start, end)
     step = MAX_PERIODS * HOUR
-    return [Window(at, min(at + step - HOUR, last)) for at in range(first, last + 1, step)]
+    return [CandleWindow(at, min(at + step - HOUR, last)) for at in range(first, last + 1, step)]
 
 
-def plan_batches(markets: Sequence[Market], start: datetime, end: datetime) -> list[Batch]:
+def plan_batches(markets: Sequence[Market], start: datetime, end: datetime) -> list[BatchRequest]:
     """Batches that together hold, market by market, the hours from `start` to before `end` in which it lived."""
     pieces = ((window, market.id) for market in markets for window in plan_windows(*life_within(market, start, end)))
     return list(_packed(sorted(pieces, key=lambda piece: (piece[0].first, piece[0].last, piece[1]))))
@@ -68,21 +68,21 @@ def life_within(market: Market, start: datetime, end: datetime) -> tuple[datetim
     return start, end
 
 
-def _packed(pieces: Sequence[tuple[Window, str]]) -> Iterator[Batch]:
-    held: list[tuple[str, Window]] = []
+def _packed(pieces: Sequence[tuple[CandleWindow, str]]) -> Iterator[BatchRequest]:
+    held: list[tuple[str, CandleWindow]] = []
     around = None
     for window, ticker in pieces:
         wider = around.with_other(window) if around else window
         if around and not _fits(wider, len(held) + 1):
-            yield Batch(around, tuple(held))
+            yield BatchRequest(around, tuple(held))
             held, wider = [], window
         held.append((ticker, window))
         around = wider
     if around:
-        yield Batch(around, tuple(held))
+        yield BatchRequest(around, tuple(held))
 
 
-def _fits(window: Window, tickers: int) -> bool:
+def _fits(window: CandleWindow, tickers: int) -> bool:
     candles = tickers * window.periods
     return tickers <= MAX_TICKERS and window.periods <= MAX_PERIODS and candles <= MAX_CANDLES
 

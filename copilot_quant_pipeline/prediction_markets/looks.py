@@ -22,7 +22,7 @@ from copilot_quant_pipeline.prediction_markets.following import (
     keep_outcomes,
     plan_keys,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Broken, Catalog, Market, MarketQuery, Venue
+from copilot_quant_pipeline.prediction_markets.venue import BrokenRecord, Catalog, Market, MarketQuery, Venue
 
 # A listing has lost many where more than so many, and more than so large a share, of those shown before are missing.
 LOST, LOST_SHARE = 20, 0.1
@@ -78,7 +78,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedMarkets:
     """What a venue says of markets asked for by name: each name is in one of the last three, or means a market."""
 
     markets: tuple[Market, ...] = ()
@@ -107,9 +107,9 @@ def look_at(venue: Venue, rule: FollowRule, known: Known) -> Look:
     )
 
 
-def fetch_named(venue: Venue, names: Sequence[str]) -> Named:
+def fetch_named(venue: Venue, names: Sequence[str]) -> NamedMarkets:
     """The markets of `names` (ids, or what else their venue knows them by): in batches, who is left out alone."""
-    found, told = dict[str, Market](), dict[str, Broken]()
+    found, told = dict[str, Market](), dict[str, BrokenRecord]()
     left = tuple(dict.fromkeys(names))
     for _ in range(BATCHES_ANEW):
         batch = _batch(venue, left) if left else Catalog(())
@@ -125,10 +125,10 @@ def fetch_named(venue: Venue, names: Sequence[str]) -> Named:
     return _answered(found, told | {one.id: one for one in failed})
 
 
-def _answered(found: Mapping[str, Market], told: Mapping[str, Broken]) -> Named:
+def _answered(found: Mapping[str, Market], told: Mapping[str, BrokenRecord]) -> NamedMarkets:
     read = {name: one for name, one in told.items() if not one.unknown}
     passing = {name: one for name, one in read.items() if one.reason in PASSING}
-    return Named(
+    return NamedMarkets(
         markets=tuple(found.values()),
         unknown={name: one.why for name, one in told.items() if one.unknown},
         broken={name: one.why for name, one in read.items() if name not in passing},
@@ -159,19 +159,19 @@ def _batch(venue: Venue, names: tuple[str, ...]) -> Catalog | VendorError:
         return error if error.transient and not isinstance(error, Malformed) else Catalog(())
 
 
-def _alone(venue: Venue, names: Iterable[str]) -> tuple[list[Market], list[Broken]]:
+def _alone(venue: Venue, names: Iterable[str]) -> tuple[list[Market], list[BrokenRecord]]:
     """What each alone is answered with; a venue that fails again and again is not asked for those that are left."""
-    markets, failed = list[Market](), list[Broken]()
+    markets, failed = list[Market](), list[BrokenRecord]()
     in_a_row: list[VendorError] = []
     for name in names:
         if len(in_a_row) >= FAILURES_IN_A_ROW:
-            failed.append(Broken(venue.name, name, str(in_a_row[-1]), reason=Unavailable.reason))
+            failed.append(BrokenRecord(venue.name, name, str(in_a_row[-1]), reason=Unavailable.reason))
             continue
         try:
             markets.append(_expect_meant(venue.fetch_market(name), name))
             in_a_row = []
         except VendorError as error:
-            failed.append(Broken(venue.name, name, str(error), isinstance(error, NotFound), error.reason))
+            failed.append(BrokenRecord(venue.name, name, str(error), isinstance(error, NotFound), error.reason))
             in_a_row = [*in_a_row, error] if error.transient else []
     return markets, failed
 
@@ -200,7 +200,7 @@ class _Found:
     known: Known
     listed: Catalog
     error: VendorError | None
-    named: Named
+    named: NamedMarkets
 
     @cached_property
     def held(self) -> tuple[Market, ...]:
@@ -291,7 +291,7 @@ class _Found:
         return {one: why for one, why in self._broken.items() if not self._is_followed(one)}
 
     @cached_property
-    def _told(self) -> list[Market | Broken]:
+    def _told(self) -> list[Market | BrokenRecord]:
         """Each market that was described, or what is wrong with its outcomes; beyond the limit the known ones only."""
         names = set(self.rule.names_at(self.venue.name))
         beside = [one for one in self.listed.beyond if one.id in self._ids or names & {one.id, one.slug}]
@@ -302,7 +302,7 @@ class _Found:
     @cached_property
     def _broken(self) -> dict[str, str]:
         """By id or name what is wrong with records that came; those that wait for a key are told as that."""
-        conflicts = {one.id: one.why for one in self._told if isinstance(one, Broken)}
+        conflicts = {one.id: one.why for one in self._told if isinstance(one, BrokenRecord)}
         every = {**{one.id: one.why for one in self.listed.broken}, **self.named.broken, **conflicts}
         return {one: why for one, why in every.items() if f"{self.venue.name}:{one}" not in self.waiting}
 
@@ -326,7 +326,7 @@ class _Found:
             *self.named.unanswered,
             *(one.id for one in self.listed.broken),
         )
-        ids = (*said, *(one.id for one in self._told if isinstance(one, Broken)))
+        ids = (*said, *(one.id for one in self._told if isinstance(one, BrokenRecord)))
         names = (f"{self.venue.name}:{name}" for name in (*ids, *self.rule.names_at(self.venue.name)))
         return plan_keys((*self.known.markets, *self.held), names)
 

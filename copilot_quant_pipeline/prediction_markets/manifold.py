@@ -52,16 +52,15 @@ from copilot_quant_pipeline.prediction_markets.shapes import (
     shaped,
 )
 from copilot_quant_pipeline.prediction_markets.venue import (
-    Broken,
+    BrokenRecord,
     Catalog,
     Market,
     MarketQuery,
     Outcome,
     Semantics,
     Status,
-    Traffic,
 )
-from copilot_quant_pipeline.transport import path_part
+from copilot_quant_pipeline.transport import Traffic, path_part
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
 if TYPE_CHECKING:
@@ -242,17 +241,17 @@ class Manifold:
         path = f"/v0/market/{path_part(market_id)}"
         return parse_market(self._http.get(path, attempts=attempts), self._clock())
 
-    def _fetch_list(self, query: MarketQuery, paging: Paging) -> tuple[list[ManifoldListed], list[Broken]]:
+    def _fetch_list(self, query: MarketQuery, paging: Paging) -> tuple[list[ManifoldListed], list[BrokenRecord]]:
         """Every listed market of a kind that has probabilities, once; and what is listed and cannot be read."""
         lists = [self._pages_of(paging, topic) for topic in query.categories] or [self._pages(paging)]
         records = {key_of(record): record for some in lists for page in some for record in page}
         paging.expect_begun()
-        listed, broken = list[ManifoldListed](), list[Broken]()
+        listed, broken = list[ManifoldListed](), list[BrokenRecord]()
         for record in records.values():
             try:
                 listed.append(shaped(record, ManifoldListed))
             except Malformed as error:
-                broken.append(Broken(self.name, named(record), str(error)))
+                broken.append(BrokenRecord(self.name, named(record), str(error)))
         return [one for one in listed if one.outcomeType in KINDS], broken
 
     def _pages(self, paging: Paging) -> Iterator[list[Any]]:

@@ -27,7 +27,14 @@ from copilot_quant_pipeline.errors import (
     VendorError,
 )
 from copilot_quant_pipeline.prediction_markets.following import LONGEST_ID
-from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FEW_ATTEMPTS, HttpClient, Pace, Patience, Wait
+from copilot_quant_pipeline.prediction_markets.http import (
+    ATTEMPTS,
+    FEW_ATTEMPTS,
+    CircuitBreaker,
+    HttpClient,
+    Pace,
+    Wait,
+)
 from copilot_quant_pipeline.prediction_markets.json_fields import gather
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
@@ -65,7 +72,7 @@ from copilot_quant_pipeline.prediction_markets.polymarket_prices import (
 )
 from copilot_quant_pipeline.prediction_markets.shapes import cursor_in, records_in
 from copilot_quant_pipeline.prediction_markets.venue import (
-    Broken,
+    BrokenRecord,
     Catalog,
     Coarse,
     Interrupted,
@@ -74,11 +81,10 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     MissingAtSource,
     Outcome,
     Semantics,
-    Spoiled,
-    Traffic,
+    SpoiledDays,
     Unrefined,
 )
-from copilot_quant_pipeline.transport import path_part
+from copilot_quant_pipeline.transport import Traffic, path_part
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
 if TYPE_CHECKING:
@@ -228,7 +234,7 @@ class Polymarket:
         self._data = reached(data_url, HISTORY_PACE, witness=("/", {}))
         self._clock = clock or self._data.now
         self._threads = threads
-        self._patience = {"clob": Patience(), "data": Patience()}
+        self._breakers = {"clob": CircuitBreaker(), "data": CircuitBreaker()}
         # Set once a route is not there any more, so that it is not asked again for every window.
         self._has_batches = True
         self._has_clob = True
@@ -247,7 +253,7 @@ class Polymarket:
     def traffic(self) -> Traffic:
         """Requests sent and retries so far, over all three services."""
         each = [client.traffic for client in (*self._gamma.values(), self._clob, self._data)]
-        return Traffic(sum(one.requests for one in each), sum(one.retries for one in each))
+        return sum(each, Traffic())
 
     def fetch_markets(self, query: MarketQuery) -> Catalog:
         """The markets that `query` asks for; what is broken or, of `ids`, not known is named, the rest is kept.
@@ -377,7 +383,7 @@ class Polymarket:
                     every = every.with_other(self._alone(left, has_others=bool(every.markets)))
         known = _known(every)
         unknown = [
-            Broken(VENUE, name, f"{VENUE} knows no market {name!r}", unknown=True)
+            BrokenRecord(VENUE, name, f"{VENUE} knows no market {name!r}", unknown=True)
             for name in dict.fromkeys(names)
             if every.complete and name not in known
         ]
@@ -440,8 +446,8 @@ class Polymarket:
             yield parse_records(records, kind)
 
     def _begin(self) -> None:
-        for patience in self._patience.values():
-            patience.begin()
+        for breaker in self._breakers.values():
+            breaker.begin()
         self._batches_failed = min(self._batches_failed, BATCHES_IN_A_ROW - 1)
 
     def _completed(
@@ -518,8 +524,8 @@ class Polymarket:
 
     def _at_coarsest(self, tokens: Sequence[_Token], window: Stretch) -> tuple[Stretch, Histories]:
         """What CLOB has of them at its coarsest grain; nothing where it does not say."""
-        with self._patience["clob"].turn():
-            sent = self._patience["clob"].ask(lambda: self._batch(tokens, window, OF_TWELVE_HOURS), counts=False)
+        with self._breakers["clob"].turn():
+            sent = self._breakers["clob"].ask(lambda: self._batch(tokens, window, OF_TWELVE_HOURS), counts=False)
         if isinstance(sent, VendorError):
             return window, {}
         told = [token for token in tokens if sent.get(token.id) is not None]
@@ -540,7 +546,7 @@ class Polymarket:
 
     def _hourly(self, tokens: Sequence[_Token], window: Stretch) -> Histories:
         """What CLOB has; who breaks a batch is found by asking for each alone, and asked for so from then on."""
-        with self._patience["clob"].turn():
+        with self._breakers["clob"].turn():
             if not self._has_clob:
                 return _of_all(tokens, NoSuchRoute(f"{VENUE}'s order book tells no prices any more"))
             together = [token for token in tokens if token.id not in self._apart]
@@ -559,7 +565,7 @@ class Polymarket:
 
     def _together(self, tokens: Sequence[_Token], window: Stretch) -> Histories:
         """Those that a batch tells of; none where it fails, but all where it was asked for too often."""
-        sent = self._patience["clob"].ask(lambda: self._batch(tokens, window), counts=False)
+        sent = self._breakers["clob"].ask(lambda: self._batch(tokens, window), counts=False)
         if isinstance(sent, NotFound | NoSuchRoute):
             self._has_batches = False
         if isinstance(sent, VendorError):
@@ -580,7 +586,7 @@ class Polymarket:
     def _note_broken(self, tokens: Sequence[_Token], singles: Histories) -> None:
         """A batch failed: by those that fail alone too, or, where none does, by itself; where all do nobody knows."""
         failed = {token.id for token in tokens if isinstance(singles[token.id], VendorError)}
-        if failed and len(failed) < len(tokens) and not self._patience["clob"].ended_by:
+        if failed and len(failed) < len(tokens) and not self._breakers["clob"].ended_by:
             self._apart |= failed
         elif not failed:
             self._batches_failed += 1
@@ -602,14 +608,14 @@ class Polymarket:
             points: list[Any] = [] if is_empty else _history_in(answer, list)
             return points
 
-        points = self._patience["clob"].ask(fetch)
+        points = self._breakers["clob"].ask(fetch)
         if isinstance(points, VendorError):
             return points
         self._clob_answers = True
         return _read(parse_clob, points, token, window, grain)
 
     def _from_data(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Answer:
-        points = self._patience["data"].ask(lambda: self._data_points(token, window, grain, attempts))
+        points = self._breakers["data"].ask(lambda: self._data_points(token, window, grain, attempts))
         return points if isinstance(points, VendorError) else _read(parse_data, points, token, window, grain)
 
     def _data_points(self, token: _Token, window: Stretch, grain: int, attempts: int) -> list[Any]:
@@ -715,7 +721,7 @@ def _names_by(field: Field, market: Market) -> set[str | None]:
 
 def _chosen(pages: Iterable[Catalog], query: MarketQuery, paging: Paging) -> Catalog:
     markets: dict[str, Market] = {}
-    broken: dict[Broken, None] = {}
+    broken: dict[BrokenRecord, None] = {}
     for page in pages:
         markets |= {market.id: market for market in page.markets}
         broken |= dict.fromkeys(page.broken)
@@ -795,7 +801,7 @@ def _answer(
     said = list(dict.fromkeys(text for _, (_, text) in sorted(failed.items())))
     why = "; ".join([*said[:2], *(["and more"] if len(said) > 2 else []), *said_missing])
     is_down = any(error.transient for _, error in lost if error)
-    return (Interrupted if is_down else Spoiled)(why, points_without(points, failed), failed, fewer)
+    return (Interrupted if is_down else SpoiledDays)(why, points_without(points, failed), failed, fewer)
 
 
 def _refinable(market: Market, points: pa.Table, coarse: Mapping[date, Coarse]) -> pa.Table | Unrefined:

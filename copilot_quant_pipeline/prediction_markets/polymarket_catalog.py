@@ -32,7 +32,7 @@ from copilot_quant_pipeline.prediction_markets.shapes import (
     records_in,
     shaped,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Broken, Catalog, Market, Outcome, Status
+from copilot_quant_pipeline.prediction_markets.venue import BrokenRecord, Catalog, Market, Outcome, Status
 
 VENUE = "polymarket"
 
@@ -152,7 +152,7 @@ def parse_events(records: Iterable[Any]) -> Catalog:
             known = shaped(event, GammaEvent)
         except Malformed as error:
             # Its markets are markets without it, too.
-            broken.append(Broken(VENUE, _name(event), f"{VENUE} event {_name(event)}: {error}"))
+            broken.append(BrokenRecord(VENUE, _name(event), f"{VENUE} event {_name(event)}: {error}"))
             known = NO_EVENT
         # An event that tells no markets stands in for them, so that it is named and not lost.
         pairs.extend([(record, known) for record in nested] if isinstance(nested, list) else [(event, None)])
@@ -178,7 +178,7 @@ def _catalog(pairs: Iterable[tuple[Any, GammaEvent | None]]) -> Catalog:
         try:
             markets.append(parse_market(record, event))
         except Malformed as error:
-            broken.append(Broken(VENUE, _name(record), str(error)))
+            broken.append(BrokenRecord(VENUE, _name(record), str(error)))
     return Catalog(tuple(markets), tuple(broken))
 
 

@@ -49,8 +49,8 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Outcome,
     Semantics,
     Status,
-    Traffic,
 )
+from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from copilot_quant_pipeline.warehouse.tables import PRICES
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettledPrices:
     """Every cell of a span once (`CELLS`), its rows (`PRICES`), and which cells may be had finer (`COARSE`)."""
 
     cells: pa.Table
@@ -43,7 +43,7 @@ class Settled:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PriceEvidence:
     """What tells a day that was lost from one that never had a price.
 
     Attributes:
@@ -70,8 +70,8 @@ def settle_span(
     *,
     now: datetime,
     source: str,
-    evidence: Evidence | None = None,
-) -> Settled:
+    evidence: PriceEvidence | None = None,
+) -> SettledPrices:
     """What each asked cell becomes, every one exactly once.
 
     Days before the market opened are settled as `not_open`, days after it closed as `closed`, days since its venue
@@ -89,7 +89,9 @@ def settle_span(
     """
     alive = set(days_of_life(market, span, now.astimezone(UTC).date()))
     rows = _rows(market, _points_of(answer), source, now)
-    judge = _Judge(market, answer, now.astimezone(UTC), evidence or Evidence((span.dates[0], span.dates[-1])), rows)
+    judge = _Judge(
+        market, answer, now.astimezone(UTC), evidence or PriceEvidence((span.dates[0], span.dates[-1])), rows
+    )
     fates = [judge.fate(day) if day in alive else ("settled", _why_not_alive(day, market), None) for day in span.dates]
     red = {day for day, (outcome, _, _) in zip(span.dates, fates, strict=True) if outcome == "failed"}
     green = alive - red
@@ -108,10 +110,10 @@ def settle_span(
         for day, one in judge.coarse.items()
         if day in green
     ]
-    return Settled(pa.table(cells, schema=CELLS), rows, pa.Table.from_pylist(coarse, COARSE))
+    return SettledPrices(pa.table(cells, schema=CELLS), rows, pa.Table.from_pylist(coarse, COARSE))
 
 
-def without_future(settled: Settled, today: date, venue: str, now: datetime) -> Settled:
+def without_future(settled: SettledPrices, today: date, venue: str, now: datetime) -> SettledPrices:
     """The span's cells and rows, those of days after `today` failed: the venue's clock has that, and ours has `now`."""
     days = settled.cells.column("date")
     future = pc.greater(days, pa.scalar(today, pa.date32()))
@@ -128,7 +130,7 @@ def without_future(settled: Settled, today: date, venue: str, now: datetime) -> 
 
 
 def expects_more(
-    span: Span, market: Market, answer: pa.Table | VendorError | None, evidence: Evidence, now: datetime
+    span: Span, market: Market, answer: pa.Table | VendorError | None, evidence: PriceEvidence, now: datetime
 ) -> bool:
     """Whether some asked day may be lost or never have had a price, and only the rest of the market's life can tell."""
     if isinstance(answer, VendorError) and not isinstance(answer, MissingAtSource):
@@ -201,7 +203,7 @@ class _Judge:
     market: Market
     answer: pa.Table | VendorError | None
     now: datetime
-    evidence: Evidence
+    evidence: PriceEvidence
     rows: pa.Table
 
     @cached_property

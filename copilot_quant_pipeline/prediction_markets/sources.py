@@ -21,11 +21,11 @@ from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
 from copilot_quant_pipeline.prediction_markets.following import FollowRule, expect_key, plan_keys
 from copilot_quant_pipeline.prediction_markets.hearing import Hearing
-from copilot_quant_pipeline.prediction_markets.http import Patience
+from copilot_quant_pipeline.prediction_markets.http import CircuitBreaker
 from copilot_quant_pipeline.prediction_markets.looks import Known, Look, look_at
 from copilot_quant_pipeline.prediction_markets.prices import (
-    Evidence,
-    Settled,
+    PriceEvidence,
+    SettledPrices,
     days_of_life,
     days_told,
     expects_more,
@@ -38,15 +38,15 @@ from copilot_quant_pipeline.prediction_markets.prices import (
 from copilot_quant_pipeline.prediction_markets.registry import declaring, make_venue, semantics_of
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
-    Broken,
+    BrokenRecord,
     Market,
     MissingAtSource,
     Outcome,
-    Traffic,
     Venue,
     partial_answer,
 )
 from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.warehouse.catalog import ListedAs, read_listed, read_markets, record_listed, record_markets
 from copilot_quant_pipeline.warehouse.coverage import read_coarse, read_empty
 from copilot_quant_pipeline.warehouse.fetch_result import CELLS, COARSE, WINDOWS, Harvest, SeenAgain
@@ -122,7 +122,7 @@ class MarketSources:
     landing: Landing
     on_cells: Callable[[int], None] = lambda _: None
     _made: dict[str, Venue] = field(default_factory=dict)
-    _patience: dict[str, Patience] = field(default_factory=dict)
+    _breakers: dict[str, CircuitBreaker] = field(default_factory=dict)
 
     @classmethod
     def reached_by(cls, settings: Settings, on_cells: Callable[[int], None] = lambda _: None) -> MarketSources:
@@ -178,12 +178,12 @@ class MarketSources:
     def harvest_prices(self, cells: Rectangle, *, refresh: bool, backfill: InBackfill | None) -> Harvest:
         """Every asked cell settled or failed, and the points that came; one venue's trouble leaves the others."""
         started_at, before = datetime.now(UTC), self._traffic()
-        for patience in self._patience.values():
-            patience.begin()
+        for breaker in self._breakers.values():
+            breaker.begin()
         spans = plan_fetches(cells)
         markets = self._markets(spans, backfill)
         pieces = [_unknown(span, markets[span.key], self._now) for span in spans if not _is_known(markets[span.key])]
-        hearing, beside = Hearing.of(self.warehouse, self._now, self.held_back), list[Settled]()
+        hearing, beside = Hearing.of(self.warehouse, self._now, self.held_back), list[SettledPrices]()
         coarse = read_coarse(self.warehouse, PRICES.grid, [span.key for span in spans])
         asks = [
             self._ask(span, market, hearing, coarse.get(span.key, {}))
@@ -217,9 +217,9 @@ class MarketSources:
     def _label(self) -> str:
         return "" if self.settings.source == "live" else " (sandbox)"
 
-    def _patience_with(self, venue: str, what: str) -> Patience:
+    def _breaker_of(self, venue: str, what: str) -> CircuitBreaker:
         """What this process knows of how a venue answers for single markets; a new harvest tries it once more."""
-        return self._patience.setdefault(f"{venue} {what}", Patience())
+        return self._breakers.setdefault(f"{venue} {what}", CircuitBreaker())
 
     @property
     def _now(self) -> datetime:
@@ -227,7 +227,7 @@ class MarketSources:
 
     def _traffic(self) -> Traffic:
         every = [venue.traffic for venue in self._made.values()]
-        return Traffic(sum(one.requests for one in every), sum(one.retries for one in every))
+        return sum(every, Traffic())
 
     def _markets(self, spans: Sequence[Span], backfill: InBackfill | None) -> dict[str, Market | VendorError]:
         """Each asked market as stored, or as its venue describes it where it never was, or why it cannot be had."""
@@ -247,14 +247,14 @@ class MarketSources:
         if refused := read_refusal(self.landing, f"{venue.upper()}-MARKETS", key, of=backfill, window=EVER):
             return refused.error
         try:
-            market = self._patience_with(venue, "market").ask(partial(self._reached(venue).fetch_market, slug))
+            market = self._breaker_of(venue, "market").ask(partial(self._reached(venue).fetch_market, slug))
             if isinstance(market, VendorError):
                 raise market
             # A key that somebody put on the axis may be another name of it; a slug of before leads to it unsaid.
             if plan_keys([market], [key])[key] != key:
                 raise NotFound(f"this market is {market.key}; ask for it by that name")
             judged = expect_key(replace(market, slug=slug))
-            if isinstance(judged, Broken):
+            if isinstance(judged, BrokenRecord):
                 raise Malformed(judged.why)
             return judged
         except VendorError as error:
@@ -278,7 +278,7 @@ class MarketSources:
 
     def _refuting(
         self, asks: Sequence[_Ask], answers: Mapping[str, _Answer], stored: _Extents, now: datetime
-    ) -> list[Settled]:
+    ) -> list[SettledPrices]:
         """What answers bring of days nobody asked for now, and that were settled without any rows."""
         empty = read_empty(self.warehouse, PRICES.grid, [ask.market.key for ask in asks])
         found = []
@@ -302,19 +302,19 @@ class MarketSources:
             return instant
         return self._made[venue].heard.held_back(instant)
 
-    def _settled(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> Settled:
+    def _settled(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> SettledPrices:
         by_venue = self.held_back(ask.market.venue, now)
         settled = self._judged(ask, answer, stored, by_venue)
         return settled if by_venue == now else without_future(settled, by_venue.date(), ask.market.venue, now)
 
-    def _judged(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> Settled:
+    def _judged(self, ask: _Ask, answer: _Answer | None, stored: _Extents, now: datetime) -> SettledPrices:
         found, source = (answer.found if answer else None), ask.market.venue + self._label
         evidence = self._evidence(ask, answer, stored)
         return settle_span(ask.span, ask.market, found, now=now, source=source, evidence=evidence)
 
-    def _evidence(self, ask: _Ask, answer: _Answer | None, stored: _Extents) -> Evidence:
+    def _evidence(self, ask: _Ask, answer: _Answer | None, stored: _Extents) -> PriceEvidence:
         looked = answer.looked if answer else (ask.span.dates[0], ask.span.dates[-1])
-        return Evidence(looked, stored.get(ask.market.key), self.settings.markets_start)
+        return PriceEvidence(looked, stored.get(ask.market.key), self.settings.markets_start)
 
     def _stored(self, asks: Sequence[_Ask]) -> _Extents:
         """By market the first and the last day with a stored price; without those that have none."""
@@ -439,8 +439,8 @@ class MarketSources:
             venue = self._reached(markets[0].venue)
             if isinstance(venue, _ManyAtOnce):
                 return dict(venue.fetch_prices_of(markets, start, end))
-            patience = self._patience_with(venue.name, "prices")
-            return {market.key: patience.ask(partial(venue.fetch_prices, market, start, end)) for market in markets}
+            breaker = self._breaker_of(venue.name, "prices")
+            return {market.key: breaker.ask(partial(venue.fetch_prices, market, start, end)) for market in markets}
         except VendorError as error:
             return {market.key: error for market in markets}
 
@@ -480,14 +480,14 @@ def _market(row: Mapping[str, Any]) -> Market:
     )
 
 
-def _unknown(span: Span, error: Market | VendorError, now: datetime) -> Settled:
+def _unknown(span: Span, error: Market | VendorError, now: datetime) -> SettledPrices:
     """The failed cells of a market that cannot be had."""
     reason = "unknown_market" if isinstance(error, NotFound) else getattr(error, "reason", "unavailable")
     cells = [
         {"date": day, "key": span.key, "outcome": "failed", "reason": reason, "detail": str(error), "fetched_at": now}
         for day in span.dates
     ]
-    return Settled(pa.Table.from_pylist(cells, CELLS), PRICES.arrow.empty_table())
+    return SettledPrices(pa.Table.from_pylist(cells, CELLS), PRICES.arrow.empty_table())
 
 
 def _without_twins(new: Mapping[str, Market | VendorError], known: Sequence[Market]) -> dict[str, Market | VendorError]:

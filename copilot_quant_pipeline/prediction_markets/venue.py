@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import pyarrow as pa
 
 from copilot_quant_pipeline.errors import Malformed, Unavailable, VendorError
+from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
 # `gone` is what its venue no longer knows.
@@ -146,7 +147,7 @@ class Market:
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenRecord:
     """A market that cannot be read, named as well as can be; the others of its page are kept.
 
     `unknown`: it was asked for by this name, and the venue knows none. `reason` is the word its cells carry for it.
@@ -169,7 +170,7 @@ class Catalog:
     """
 
     markets: tuple[Market, ...]
-    broken: tuple[Broken, ...] = ()
+    broken: tuple[BrokenRecord, ...] = ()
     incomplete: tuple[str, ...] = ()
     beyond: tuple[Market, ...] = ()
     shown: frozenset[str] = frozenset()
@@ -199,14 +200,6 @@ class MarketQuery:
     ids: tuple[str, ...] = ()
     limit: int | None = None
     with_ended: bool = True
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """How often a venue was asked, and how many of these requests repeated a failed one."""
-
-    requests: int = 0
-    retries: int = 0
 
 
 @dataclass(frozen=True)
@@ -259,7 +252,7 @@ class Unrefined(MissingAtSource):
     transient: bool = True
 
 
-class Spoiled(MissingAtSource, Malformed):
+class SpoiledDays(MissingAtSource, Malformed):
     """On the days of `failed` the venue says what cannot be, and would again; those of `points` are good."""
 
     reason: str = Malformed.reason
@@ -275,7 +268,7 @@ class Interrupted(MissingAtSource):
 
 def partial_answer(kind: str, why: str, points: pa.Table, facts: Mapping[str, str]) -> MissingAtSource | None:
     """A kept refusal that brought points; None where it was of another kind."""
-    kinds = {each.__name__: each for each in (MissingAtSource, Spoiled)}
+    kinds = {each.__name__: each for each in (MissingAtSource, SpoiledDays)}
     if kind not in kinds:
         return None
     failed, coarse = (json.loads(facts.get(name, "{}")) for name in ("failed", "coarse"))

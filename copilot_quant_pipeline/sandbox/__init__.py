@@ -6,7 +6,7 @@ Not here: clients of venues; nothing in the platform but its commands and tests 
 
 from __future__ import annotations
 
-from copilot_quant_pipeline.sandbox.market import Market, TradedBars
+from copilot_quant_pipeline.sandbox.market import SimulatedEquities, TradedBars
 from copilot_quant_pipeline.sandbox.server import Sandbox, serve_forever
 
-__all__ = ["Market", "Sandbox", "TradedBars", "serve_forever"]
+__all__ = ["SimulatedEquities", "Sandbox", "TradedBars", "serve_forever"]

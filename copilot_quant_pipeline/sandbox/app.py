@@ -26,14 +26,14 @@ from copilot_quant_pipeline.gate.middleware import Gate
 from copilot_quant_pipeline.gate.refusals import Rules, judge_control
 from copilot_quant_pipeline.sandbox import kalshi, manifold, metaculus, polymarket, predictit, wikipedia, yahoo
 from copilot_quant_pipeline.sandbox.faults import FaultBoard, as_instant
-from copilot_quant_pipeline.sandbox.market import Market
+from copilot_quant_pipeline.sandbox.market import SimulatedEquities
 from copilot_quant_pipeline.sandbox.polymarket_book import is_recorded_folder, recorded_folder
-from copilot_quant_pipeline.sandbox.venue import Venue, World
+from copilot_quant_pipeline.sandbox.venue import SandboxVenue, World
 
 # So many of the newest requests are remembered with their instants.
 REMEMBERED = 200_000
 
-VENUES: tuple[Venue, ...] = (yahoo, wikipedia, polymarket, kalshi, manifold, predictit, metaculus)
+VENUES: tuple[SandboxVenue, ...] = (yahoo, wikipedia, polymarket, kalshi, manifold, predictit, metaculus)
 UNROUTED = "unrouted"
 
 # What the paths of control routes begin with; no venue's do.
@@ -171,7 +171,13 @@ class Counted:
 
 
 def build_app(
-    control: Control, market: Market, *, recorded: Path | None, seed: int, delay: float, hosts: Sequence[str] = ()
+    control: Control,
+    market: SimulatedEquities,
+    *,
+    recorded: Path | None,
+    seed: int,
+    delay: float,
+    hosts: Sequence[str] = (),
 ) -> ASGIApp:
     """The application of one sandbox, whose control routes answer to loopback's names and to `hosts`.
 

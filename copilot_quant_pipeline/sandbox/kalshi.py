@@ -114,7 +114,7 @@ def whole(params: Mapping[str, str], name: str, default: int | None = None) -> i
 
 
 @dataclass(frozen=True)
-class Span:
+class CandleQuery:
     """A window of candles of a `period`, unix seconds, both ends included."""
 
     first: int
@@ -127,19 +127,19 @@ class Span:
         return (self.last - self.first) / self.period
 
 
-def read_span(params: Mapping[str, str]) -> Span:
+def read_span(params: Mapping[str, str]) -> CandleQuery:
     """The window a request asks for.
 
     Raises:
         KalshiError: A part is missing, it ends before it starts, or the interval is neither an hour nor a day.
     """
-    span = Span(whole(params, "start_ts"), whole(params, "end_ts"), whole(params, "period_interval") * 60)
+    span = CandleQuery(whole(params, "start_ts"), whole(params, "end_ts"), whole(params, "period_interval") * 60)
     if span.period not in (HOUR, DAY) or span.last < span.first:
         raise bad_request()
     return span
 
 
-def expect_a_life(span: Span) -> None:
+def expect_a_life(span: CandleQuery) -> None:
     """Refuse more candles of one market than Kalshi gives at once.
 
     Raises:
@@ -151,7 +151,7 @@ def expect_a_life(span: Span) -> None:
         )
 
 
-def expect_a_batch(span: Span, tickers: int) -> None:
+def expect_a_batch(span: CandleQuery, tickers: int) -> None:
     """Refuse more candles of several markets than Kalshi gives at once.
 
     Raises:
@@ -188,7 +188,7 @@ def shuffled(records: list[Record], turn: int) -> list[Record]:
     return sorted(records, key=lambda record: zlib.crc32(f"{turn} {record['ticker']}".encode()))
 
 
-class Kalshi:
+class SandboxKalshi:
     """The venue's endpoints over one world."""
 
     def __init__(self, world: World) -> None:
@@ -413,7 +413,7 @@ class Kalshi:
         end = 0 if more and faults.take_one("kalshi_cursor_loop", VENUE) else start + limit
         return items[start : start + limit], cursor_to(route, end) if more else ""
 
-    def _candles(self, market: SimulatedMarket, span: Span, shape: str = "dollars") -> str:
+    def _candles(self, market: SimulatedMarket, span: CandleQuery, shape: str = "dollars") -> str:
         faults, reached = self._world.faults, int(self._now().timestamp())
         if shape == "dollars" and faults.take_one("kalshi_cents", VENUE, market.ticker):
             shape = "cents"
@@ -479,7 +479,7 @@ def _endpoint(world: World, answer: Callable[..., Record | str]) -> Callable[[Re
 
 def routes(world: World) -> list[Route]:
     """Kalshi's routes."""
-    kalshi = Kalshi(world)
+    kalshi = SandboxKalshi(world)
     answers: dict[str, Callable[..., Record | str]] = {
         "/exchange/status": kalshi.status,
         "/events": kalshi.events,

@@ -52,7 +52,7 @@ def _milliseconds(instant: datetime) -> int:
     return int(instant.timestamp() * 1000)
 
 
-class Manifold:
+class SandboxManifold:
     """The venue's answers over one world."""
 
     def __init__(self, world: World) -> None:
@@ -231,7 +231,7 @@ def _as_the_schema_has_it(path: str, answer: Callable[[Request], Response]) -> C
 
 def routes(world: World) -> list[Route]:
     """Manifold's routes."""
-    manifold = Manifold(world)
+    manifold = SandboxManifold(world)
     serve: Callable[..., Endpoint] = partial(endpoint, world, VENUE, REFUSALS)
     lists = {"/v0/markets": manifold.listed, "/v0/search-markets": manifold.searched, "/v0/bets": manifold.bets}
     return [

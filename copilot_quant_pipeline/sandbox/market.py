@@ -55,7 +55,7 @@ class TradedBars:
         return type(self)(*(getattr(self, field.name)[start:end] for field in fields(self)))
 
 
-class Market:
+class SimulatedEquities:
     """The simulated market of one seed."""
 
     def __init__(self, seed: int = 7) -> None:

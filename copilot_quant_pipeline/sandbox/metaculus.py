@@ -38,7 +38,7 @@ REFUSALS = Refusals(
 )
 
 
-class Metaculus:
+class SandboxMetaculus:
     """The venue's answers over one world."""
 
     def __init__(self, world: World) -> None:
@@ -156,7 +156,7 @@ def _for_whoever_sends_a_token(answer: Callable[[Request], Response]) -> Callabl
 
 def routes(world: World) -> list[Route]:
     """Metaculus's routes."""
-    metaculus = Metaculus(world)
+    metaculus = SandboxMetaculus(world)
     serve = partial(endpoint, world, VENUE, REFUSALS)
     return [
         Route("/api/posts/", serve(lambda request: "", _for_whoever_sends_a_token(metaculus.posts))),

@@ -33,11 +33,11 @@ from copilot_quant_pipeline.sandbox import polymarket_book
 from copilot_quant_pipeline.sandbox.faults import Fault, Kinds, Refusals, answer_through_faults
 from copilot_quant_pipeline.sandbox.polymarket_book import (
     NO_POINTS,
-    Book,
     Points,
+    PolymarketData,
     Record,
-    RecordedBook,
-    SimulatedBook,
+    RecordedPolymarket,
+    SimulatedPolymarket,
 )
 from copilot_quant_pipeline.sandbox.venue import World
 
@@ -275,7 +275,7 @@ def _event(markets: list[Record]) -> Record:
 
 
 @dataclass(frozen=True)
-class Asked:
+class HistoryQuery:
     """Which points CLOB is asked for: unix seconds, and minutes between points; `interval` is "" for a window."""
 
     start: int
@@ -289,7 +289,7 @@ class Asked:
         return max(1, self.fidelity // 60)
 
 
-def read_asked(start: Any, end: Any, interval: Any, fidelity: Any, now: datetime) -> Asked:
+def read_asked(start: Any, end: Any, interval: Any, fidelity: Any, now: datetime) -> HistoryQuery:
     """What a request to CLOB asks for.
 
     Raises:
@@ -298,10 +298,10 @@ def read_asked(start: Any, end: Any, interval: Any, fidelity: Any, now: datetime
     try:
         step = int(fidelity or 1)
         if interval in (None, ""):
-            asked = Asked(int(start), int(end if end is not None else now.timestamp()), step, "")
+            asked = HistoryQuery(int(start), int(end if end is not None else now.timestamp()), step, "")
         else:
             seconds = INTERVALS.get(interval, int(now.timestamp()) if interval in ("max", "all") else None)
-            asked = Asked(int(now.timestamp()) - cast("int", seconds), int(now.timestamp()), step, str(interval))
+            asked = HistoryQuery(int(now.timestamp()) - cast("int", seconds), int(now.timestamp()), step, str(interval))
     except (TypeError, ValueError):
         raise unclear("either 'interval' or 'startTs' and 'endTs' are needed, in unix seconds") from None
     if not asked.interval and asked.end - asked.start > LONGEST_WINDOW:
@@ -312,13 +312,13 @@ def read_asked(start: Any, end: Any, interval: Any, fidelity: Any, now: datetime
     return asked
 
 
-class Polymarket:
+class SandboxPolymarket:
     """The venue's endpoints over one world."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         folder = world.recorded_markets
-        self._book: Book = RecordedBook(folder) if folder else SimulatedBook(world.seed)
+        self._book: PolymarketData = RecordedPolymarket(folder) if folder else SimulatedPolymarket(world.seed)
         self._queue = asyncio.Lock()
 
     async def markets(self, request: Request) -> Response:
@@ -442,11 +442,11 @@ class Polymarket:
         asked = self._asked(told, "start_ts", "end_ts")
         return {"history": {token: self._clob_points(token, asked) for token in tokens}}
 
-    def _asked(self, told: Mapping[str, Any], start: str, end: str) -> Asked:
+    def _asked(self, told: Mapping[str, Any], start: str, end: str) -> HistoryQuery:
         window = told.get(start), told.get(end)
         return read_asked(*window, told.get("interval"), told.get("fidelity"), self._world.clock())
 
-    def _clob_points(self, token: str, asked: Asked) -> list[Record]:
+    def _clob_points(self, token: str, asked: HistoryQuery) -> list[Record]:
         now = self._world.clock()
         # A known gap of resolved markets: the preset ranges have only coarse points of them.
         if asked.interval and asked.fidelity < COARSE and self._book.settlement(token, now):
@@ -579,7 +579,7 @@ def _pagination(limit: int, offset: int, count: int) -> Record:
 
 def routes(world: World) -> list[Route]:
     """Polymarket's routes, all three services' on one port: their paths do not meet."""
-    polymarket = Polymarket(world)
+    polymarket = SandboxPolymarket(world)
     return [
         Route("/markets/keyset", polymarket.markets),
         Route("/events/keyset", polymarket.events),

@@ -91,7 +91,7 @@ class Points:
 NO_POINTS = Points(np.zeros(0, dtype=np.int64), np.zeros(0))
 
 
-class Book(Protocol):
+class PolymarketData(Protocol):
     """Where the venue's answers come from."""
 
     def records(self, now: datetime) -> list[Record]:
@@ -124,7 +124,7 @@ def is_recorded_folder(recorded: Path) -> bool:
     return recorded_folder(recorded) == (recorded if recorded.is_dir() else recorded.parent).resolve()
 
 
-class SimulatedBook:
+class SimulatedPolymarket:
     """The simulated markets as Polymarket shows them."""
 
     def __init__(self, seed: int) -> None:
@@ -296,7 +296,7 @@ def _tags(category: str) -> list[Record]:
     ]
 
 
-class RecordedBook:
+class RecordedPolymarket:
     """The recorded markets that have recorded prices; the recording has no times of a market's life.
 
     The first point is taken for its opening and an hour after the last for its close.

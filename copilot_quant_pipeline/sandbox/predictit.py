@@ -33,7 +33,7 @@ REFUSALS = Refusals(
 )
 
 
-class PredictIt:
+class SandboxPredictIt:
     """The venue's answers over one world."""
 
     def __init__(self, world: World) -> None:
@@ -106,7 +106,7 @@ def _cents(price: float | None) -> float | None:
 
 def routes(world: World) -> list[Route]:
     """PredictIt's routes."""
-    predictit = PredictIt(world)
+    predictit = SandboxPredictIt(world)
     serve = partial(endpoint, world, VENUE, REFUSALS)
     return [
         Route("/api/marketdata/all/", serve(lambda request: "", predictit.all)),

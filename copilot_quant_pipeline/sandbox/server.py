@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.sandbox.app import Control, build_app
-from copilot_quant_pipeline.sandbox.market import Market
+from copilot_quant_pipeline.sandbox.market import SimulatedEquities
 
 HOST = "127.0.0.1"
 
@@ -59,7 +59,7 @@ class Sandbox:
     ) -> None:
         self._control = Control()
         self._control.pin(now)
-        self.market = Market(seed)
+        self.market = SimulatedEquities(seed)
         self._app = build_app(self._control, self.market, recorded=recorded, seed=seed, delay=delay)
         self._port = port
         self.url = ""
@@ -148,7 +148,7 @@ def serve_forever(
     """
     control = Control()
     control.pin(now)
-    app = build_app(control, Market(seed), recorded=recorded, seed=seed, delay=delay, hosts=hosts)
+    app = build_app(control, SimulatedEquities(seed), recorded=recorded, seed=seed, delay=delay, hosts=hosts)
     with _listening(port) as listening, contextlib.suppress(KeyboardInterrupt):
         what = f"recorded frames of {recorded}" if recorded else f"a simulated market, seed {seed}"
         (announce or _print)(f"Sandbox at {_url(listening)} ({what}). Ctrl-C ends it.")

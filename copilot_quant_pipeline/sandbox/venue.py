@@ -18,7 +18,7 @@ from typing import Protocol
 from starlette.routing import Route
 
 from copilot_quant_pipeline.sandbox.faults import FaultBoard, Kinds
-from copilot_quant_pipeline.sandbox.market import Market
+from copilot_quant_pipeline.sandbox.market import SimulatedEquities
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class World:
     """
 
     seed: int
-    market: Market
+    market: SimulatedEquities
     clock: Callable[[], datetime]
     faults: FaultBoard
     recorded: Path | None
     recorded_markets: Path | None = None
 
 
-class Venue(Protocol):
+class SandboxVenue(Protocol):
     """A module that simulates one venue."""
 
     VENUE: str

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from copilot_quant_pipeline.calendar import NEW_YORK
 from copilot_quant_pipeline.sandbox.faults import Kinds, Refusals, answer_through_faults
 from copilot_quant_pipeline.sandbox.listings import FIRST_SESSION, Listing, trait
-from copilot_quant_pipeline.sandbox.market import Market
+from copilot_quant_pipeline.sandbox.market import SimulatedEquities
 from copilot_quant_pipeline.sandbox.recorded import read_recorded
 from copilot_quant_pipeline.sandbox.venue import World
 
@@ -134,7 +134,7 @@ def _recorded_page(recorded: Path) -> str | None:
     return page.read_text() if page.is_file() else None
 
 
-def _frame_members(recorded: Path, market: Market) -> list[Listing]:
+def _frame_members(recorded: Path, market: SimulatedEquities) -> list[Listing]:
     symbols = sorted(symbol.replace("-", ".") for symbol in read_recorded(recorded))
     return [market.listings.get(symbol) or _unlisted(symbol) for symbol in symbols]
 

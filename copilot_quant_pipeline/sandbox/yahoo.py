@@ -36,7 +36,7 @@ from copilot_quant_pipeline.sandbox.hours import (
     unix,
 )
 from copilot_quant_pipeline.sandbox.listings import FUNDS, trait
-from copilot_quant_pipeline.sandbox.market import Market
+from copilot_quant_pipeline.sandbox.market import SimulatedEquities
 from copilot_quant_pipeline.sandbox.recorded import read_recorded
 from copilot_quant_pipeline.sandbox.series import (
     BAD_BARS,
@@ -81,10 +81,10 @@ class SeriesBook(Protocol):
         """What is shown for `symbol` (`BRK-B`) at `now`; None where Yahoo does not know it."""
 
 
-class SimulatedBook:
+class SimulatedCharts:
     """Series of the simulated market."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: SimulatedEquities) -> None:
         self._market = market
 
     def series(self, symbol: str, now: datetime) -> Series | None:
@@ -105,7 +105,7 @@ class SimulatedBook:
         return stamped(shown(symbol, listing.name, unfinished(bars, now), opens), last_trade(session, now))
 
 
-class RecordedBook:
+class RecordedCharts:
     """Series of recorded frames, cut off at the present instant; only today's bar has another stamp."""
 
     def __init__(self, series: dict[str, Series]) -> None:
@@ -129,7 +129,7 @@ def _all_opens() -> npt.NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class Window:
+class ChartQuery:
     """What a chart asks for: unix seconds from `start` to before `end`; `range` is "" unless named."""
 
     start: int
@@ -176,7 +176,7 @@ def unknown_symbol() -> ChartError:
     return ChartError(404, "Not Found", "No data found, symbol may be delisted")
 
 
-def read_window(params: Any, series: Series, now: datetime) -> Window:
+def read_window(params: Any, series: Series, now: datetime) -> ChartQuery:
     """The window a request asks for.
 
     Raises:
@@ -191,10 +191,10 @@ def read_window(params: Any, series: Series, now: datetime) -> Window:
     if start > end:
         reason = f"Invalid input - start date cannot be after end date. startDate = {start}, endDate = {end}"
         raise ChartError(400, "Bad Request", reason)
-    return Window(start, end, "")
+    return ChartQuery(start, end, "")
 
 
-def named_window(name: str, series: Series, now: datetime) -> Window:
+def named_window(name: str, series: Series, now: datetime) -> ChartQuery:
     """The window of one of Yahoo's ranges, up to `now`.
 
     Raises:
@@ -202,13 +202,13 @@ def named_window(name: str, series: Series, now: datetime) -> Window:
     """
     end = int(now.timestamp()) + 1
     if name in RANGE_BARS:
-        return Window(int(series.at[-RANGE_BARS[name] :][0]), end, name)
+        return ChartQuery(int(series.at[-RANGE_BARS[name] :][0]), end, name)
     if name in RANGE_MONTHS:
-        return Window(_months_before(now, RANGE_MONTHS[name]), end, name)
+        return ChartQuery(_months_before(now, RANGE_MONTHS[name]), end, name)
     if name == "ytd":
-        return Window(unix(date(now.astimezone(NEW_YORK).year, 1, 1), time()), end, name)
+        return ChartQuery(unix(date(now.astimezone(NEW_YORK).year, 1, 1), time()), end, name)
     if name == "max":
-        return Window(series.first_trade, end, name)
+        return ChartQuery(series.first_trade, end, name)
     reason = f"Invalid input - range={name} is not supported. Valid ranges: {VALID_RANGES}"
     raise ChartError(400, "Bad Request", reason)
 
@@ -220,7 +220,7 @@ def _months_before(now: datetime, months: int) -> int:
     return int(local.replace(year=year, month=month + 1, day=day).timestamp())
 
 
-def expect_served(window: Window, interval: str, series: Series, now: datetime) -> None:
+def expect_served(window: ChartQuery, interval: str, series: Series, now: datetime) -> None:
     """Refuse what Yahoo refuses: intraday bars long ago, unknown intervals, a window before the first bar.
 
     Raises:
@@ -239,7 +239,7 @@ def expect_served(window: Window, interval: str, series: Series, now: datetime) 
         raise ChartError(400, "Bad Request", reason)
 
 
-def chart_body(series: Series, bars: Series, window: Window, asked_events: str, now: datetime) -> dict[str, Any]:
+def chart_body(series: Series, bars: Series, window: ChartQuery, asked_events: str, now: datetime) -> dict[str, Any]:
     """The chart of `bars` inside `window`; meta and events come from `series`, which has no defects."""
     low, high = np.searchsorted(series.at, [window.start, window.end])
     result: dict[str, Any] = {"meta": _meta(series, window, int(low), now)}
@@ -258,7 +258,7 @@ def _indicators(bars: Series, rows: npt.NDArray[np.intp]) -> dict[str, Any]:
     return {"quote": [quote], "adjclose": [{"adjclose": bars.adjclose[rows]}]}
 
 
-def _events(series: Series, window: Window, asked: str) -> dict[str, Any]:
+def _events(series: Series, window: ChartQuery, asked: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "div" in asked:
         paid = [{"amount": amount, "date": at} for at, amount in series.dividends.items() if _inside(at, window)]
@@ -268,7 +268,7 @@ def _events(series: Series, window: Window, asked: str) -> dict[str, Any]:
     return {name: events for name, events in found.items() if events}
 
 
-def _inside(at: int, window: Window) -> bool:
+def _inside(at: int, window: ChartQuery) -> bool:
     return window.start <= at < window.end
 
 
@@ -278,7 +278,7 @@ def _split(at: int, ratio: Fraction) -> dict[str, Any]:
     return {"date": at, "numerator": new, "denominator": old, "splitRatio": f"{new}:{old}"}
 
 
-def _meta(series: Series, window: Window, first_row: int, now: datetime) -> dict[str, Any]:
+def _meta(series: Series, window: ChartQuery, first_row: int, now: datetime) -> dict[str, Any]:
     local = now.astimezone(NEW_YORK)
     zone = {"timezone": local.tzname(), "gmtoffset": int((local.utcoffset() or timedelta()).total_seconds())}
     nasdaq = trait(series.symbol, "exchange", 2) == 0
@@ -337,9 +337,9 @@ class Yahoo:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._book: SeriesBook = SimulatedBook(world.market)
+        self._book: SeriesBook = SimulatedCharts(world.market)
         if world.recorded:
-            self._book = RecordedBook(read_recorded(world.recorded))
+            self._book = RecordedCharts(read_recorded(world.recorded))
 
     async def chart(self, request: Request) -> Response:
         """GET /v8/finance/chart/{symbol}."""

@@ -71,7 +71,7 @@ class FailedCell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BackfillResult:
     """What came of a backfill, in cells; `already` were settled before and not asked again.
 
     `restated` and `quarantined` are stored rows whose values the venue changed: believed, and waiting for a person.
@@ -119,7 +119,7 @@ class Backfill:
     confirm: bool = False
     now: datetime | None = None
 
-    def run(self, on_run: Callable[[int], None] = lambda _: None) -> Outcome:
+    def run(self, on_run: Callable[[int], None] = lambda _: None) -> BackfillResult:
         """Settle what is missing; `on_run` hears how many cells are through in all, as each run ends.
 
         Each run commits what it fetched before the next begins, so an interrupt loses nothing that was settled.
@@ -166,14 +166,14 @@ class Backfill:
             ["date", "key", "outcome", "reason", "detail", "finer_until"]
         )
 
-    def _outcome(self, already: int, runs: list[str], seconds: float) -> Outcome:
+    def _outcome(self, already: int, runs: list[str], seconds: float) -> BackfillResult:
         with self.warehouse.held():
             coverage, traffic = self._coverage(self.asked), read_traffic(self.warehouse, runs)
         settled = _cells(coverage.filter(pc.field("outcome") == "settled"))
         failures = coverage.filter(pc.field("outcome") == "failed").to_pylist()
         reasons = {Cell(row["date"], row["key"]): (row["reason"], row["detail"]) for row in failures}
         failed = [cell for cell in self.asked if cell not in settled]
-        return Outcome(
+        return BackfillResult(
             asked=len(self.asked),
             already=already,
             settled=len(self.asked) - len(failed),

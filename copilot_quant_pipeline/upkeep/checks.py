@@ -30,7 +30,7 @@ from copilot_quant_pipeline.upkeep.freshness import (
 )
 from copilot_quant_pipeline.warehouse.checks import (
     SHOWN,
-    Found,
+    Findings,
     count_marked_inconsistent,
     read_bad_adjusted,
     read_blank,
@@ -53,7 +53,7 @@ ACTIONS_CONSISTENT = "splits_and_dividends_consistent"
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CheckInputs:
     """What a check looks at."""
 
     settings: Settings
@@ -70,7 +70,7 @@ class Evidence:
         return keys_on_axis(self.instance, name)
 
 
-Judge = Callable[[Evidence], Verdict]
+Judge = Callable[[CheckInputs], Verdict]
 
 
 def build_upkeep_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
@@ -94,7 +94,7 @@ def followed_venues(settings: Settings) -> list[str]:
     return list(dict.fromkeys((*settings.markets_venues, *named)))
 
 
-def _equities_fresh(evidence: Evidence) -> Verdict:
+def _equities_fresh(evidence: CheckInputs) -> Verdict:
     """The session that closed at least 12 hours ago is settled for 99 % of the S&P 500's members.
 
     Where no list of members was read yet, of the symbols on the axis; a member that somebody took off it is asked for
@@ -105,12 +105,12 @@ def _equities_fresh(evidence: Evidence) -> Verdict:
     known = set(axis) or None
     members = [member for member in read_current_members(evidence.warehouse) if known is None or member in known]
     symbols, whose = (members, "members") if members else (axis, "symbols on the axis")
-    found = read_unsettled(evidence.warehouse, "equities", session, symbols) if session else Found(0, ())
+    found = read_unsettled(evidence.warehouse, "equities", session, symbols) if session else Findings(0, ())
     return judge_equities(session, symbols, whose, found)
 
 
 def _fresh(venue: str) -> Judge:
-    def markets_fresh(evidence: Evidence) -> Verdict:
+    def markets_fresh(evidence: CheckInputs) -> Verdict:
         markets = evidence.axis(MARKET)
         found = read_open_markets(evidence.warehouse, venue, markets, evidence.now)
         return judge_venue(venue, found, evidence.now)
@@ -119,23 +119,23 @@ def _fresh(venue: str) -> Judge:
     return markets_fresh
 
 
-def _universe_fresh(evidence: Evidence) -> Verdict:
+def _universe_fresh(evidence: CheckInputs) -> Verdict:
     """The list of the S&P 500's members was read within the last 8 days."""
     return judge_universe(read_members_read_at(evidence.warehouse), evidence.now)
 
 
-def _equities_complete(evidence: Evidence) -> Verdict:
+def _equities_complete(evidence: CheckInputs) -> Verdict:
     """No session between a symbol's first settled one and 3 days ago was never asked for."""
     today = evidence.now.astimezone(NEW_YORK).date()
     return _complete(evidence, "equities", sessions_on_axis(evidence.settings), today, SYMBOL)
 
 
-def _markets_complete(evidence: Evidence) -> Verdict:
+def _markets_complete(evidence: CheckInputs) -> Verdict:
     """No day of a market's life between its first settled one and 3 days ago was never asked for."""
     return _complete(evidence, "markets", days_on_axis(evidence.settings), evidence.now.date(), MARKET)
 
 
-def _complete(evidence: Evidence, grid: str, dates: Sequence[date], today: date, axis: str) -> Verdict:
+def _complete(evidence: CheckInputs, grid: str, dates: Sequence[date], today: date, axis: str) -> Verdict:
     # A date is over at its midnight, and old so much later.
     old = [day for day in dates if day + timedelta(days=1) + BLANK_FOR <= today]
     blank = read_blank(evidence.warehouse, grid, old, evidence.axis(axis))
@@ -147,7 +147,7 @@ def _complete(evidence: Evidence, grid: str, dates: Sequence[date], today: date,
     return Verdict(blank.count == 0, said, {"blank": blank.count}, blank.first)
 
 
-def _no_malformed_bars(evidence: Evidence) -> Verdict:
+def _no_malformed_bars(evidence: CheckInputs) -> Verdict:
     """No stored bar is impossible (an error), and no bar of the venue's had to be refused (a warning).
 
     A refused bar is a red cell that healing asks for again. Bars marked `ohlc_inconsistent` are counted only.
@@ -161,7 +161,7 @@ def _no_malformed_bars(evidence: Evidence) -> Verdict:
     )
 
 
-def _actions_consistent(evidence: Evidence) -> Verdict:
+def _actions_consistent(evidence: CheckInputs) -> Verdict:
     """Bars, the actions told of and the adjusted prices agree.
 
     An error where a final bar's dividend or split is not the one told of, or an adjusted price cannot be. A warning
@@ -179,7 +179,9 @@ def _actions_consistent(evidence: Evidence) -> Verdict:
     )
 
 
-def _weighed(wrong: dict[str, Found], doubtful: dict[str, Found], counted: dict[str, int] | None = None) -> Verdict:
+def _weighed(
+    wrong: dict[str, Findings], doubtful: dict[str, Findings], counted: dict[str, int] | None = None
+) -> Verdict:
     """A failure where anything was found; soft where it is only doubtful."""
     everything = {**wrong, **doubtful}
     told = [f"{found.count:,} {what}" for what, found in everything.items() if found.count]
@@ -195,7 +197,7 @@ def _weighed(wrong: dict[str, Found], doubtful: dict[str, Found], counted: dict[
 def _check(asset: str, name: str, judge: Judge, settings: Settings) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset, name=name, description=inspect.getdoc(judge), required_resource_keys={"warehouse"})
     def checked(context) -> dg.AssetCheckResult:  # type: ignore[no-untyped-def]  # Dagster reads the annotation
-        return _result(judge(Evidence(settings, context.resources.warehouse, context.instance)))
+        return _result(judge(CheckInputs(settings, context.resources.warehouse, context.instance)))
 
     return checked
 

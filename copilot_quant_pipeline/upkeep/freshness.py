@@ -19,7 +19,7 @@ from copilot_quant_pipeline.calendar import last_completed_session
 from copilot_quant_pipeline.grid.axes import sessions_between
 from copilot_quant_pipeline.prediction_markets.registry import semantics_of
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.checks import SHOWN, Found, OpenMarket
+from copilot_quant_pipeline.warehouse.checks import SHOWN, Findings, OpenMarket
 from copilot_quant_pipeline.warehouse.coverage import FRESH_SHARE
 
 # A session must be in so long after its close; until then the one before counts.
@@ -72,7 +72,7 @@ def session_due(now: datetime, settings: Settings) -> date | None:
     return next(reversed(sessions_between(settings, last - timedelta(days=31), last)), None)
 
 
-def judge_equities(session: date | None, symbols: Sequence[str], whose: str, unsettled: Found) -> Verdict:
+def judge_equities(session: date | None, symbols: Sequence[str], whose: str, unsettled: Findings) -> Verdict:
     """Whether 99 % of `symbols` (named `whose` in the verdict) have a settled cell of `session`."""
     if session is None or not symbols:
         return Verdict(

@@ -23,7 +23,13 @@ from copilot_quant_pipeline.grid.cells import Cell, Rectangle, plan_runs
 from copilot_quant_pipeline.grid.runs import corners_of_run, range_tags
 from copilot_quant_pipeline.prediction_markets.registry import lacks_setting, venue_names
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.upkeep.backfill import LARGEST_RUN, FailedCell, Outcome, run_in_process, show_to_venue
+from copilot_quant_pipeline.upkeep.backfill import (
+    LARGEST_RUN,
+    BackfillResult,
+    FailedCell,
+    run_in_process,
+    show_to_venue,
+)
 from copilot_quant_pipeline.warehouse.coverage import read_cells, read_traffic
 from copilot_quant_pipeline.warehouse.distrust import read_suspects
 from copilot_quant_pipeline.warehouse.fetch_result import GIVEN_UP, PASSING
@@ -109,7 +115,7 @@ class Healed:
     waiting: int
     next_try_at: datetime | None
     given_up: int
-    outcome: Outcome
+    outcome: BackfillResult
 
 
 def next_try_at(tries: Tries) -> datetime | None:
@@ -292,7 +298,7 @@ def _outcome(
     runs: Sequence[str],
     since: datetime,
     seconds: float,
-) -> Outcome:
+) -> BackfillResult:
     """What became of the gaps, which `before` gives with the runs that had asked for them last.
 
     Healed is what these `runs` asked for and settled, by answers since `since` or kept ones; not what another process
@@ -307,7 +313,7 @@ def _outcome(
         FailedCell(*cell, row["reason"], row["detail"]) for cell, row in rows.items() if row["outcome"] != "settled"
     )
     coarse = sum(row["run_id"] in runs and row["finer_until"] is not None for row in rows.values())
-    return Outcome(
+    return BackfillResult(
         asked=len(before) - elsewhere,
         already=elsewhere,
         settled=len(before) - elsewhere - len(failed) - coarse,

@@ -65,7 +65,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
-class Grid:
+class DatedGrid:
     """One grid: its name in coverage, its asset, its second axis, and its dates, ascending."""
 
     name: str
@@ -115,11 +115,11 @@ class Reconciled:
     left: int
 
 
-def grids_of(settings: Settings) -> tuple[Grid, ...]:
+def grids_of(settings: Settings) -> tuple[DatedGrid, ...]:
     """Both grids on the axes that `settings` give."""
     return (
-        Grid("equities", "equity_bars", SYMBOL, sessions_on_axis(settings)),
-        Grid("markets", "prediction_market_prices", MARKET, days_on_axis(settings)),
+        DatedGrid("equities", "equity_bars", SYMBOL, sessions_on_axis(settings)),
+        DatedGrid("markets", "prediction_market_prices", MARKET, days_on_axis(settings)),
     )
 
 
@@ -195,7 +195,7 @@ class Canvas:
 
     instance: dg.DagsterInstance
     warehouse: Warehouse
-    grid: Grid
+    grid: DatedGrid
 
     @property
     def asset(self) -> dg.AssetKey:
@@ -248,7 +248,7 @@ class Canvas:
         return read_settled_cells(self.warehouse, self.grid.name, self.grid.dates, keys)
 
 
-def _keys_on_axis(warehouse: Warehouse, settings: Settings, grid: Grid) -> list[str]:
+def _keys_on_axis(warehouse: Warehouse, settings: Settings, grid: DatedGrid) -> list[str]:
     """The keys that belong on an axis: symbols ever asked for or listed, by name; markets still followed, by age."""
     sound = [key for key in read_keys_asked(warehouse, grid.name) if judge_key(grid.axis, key) is None]
     if grid.axis == SYMBOL:

@@ -3,7 +3,7 @@
 Here: reads that find stale, blank, impossible and contradictory data, with how many there are and the first few.
 Not here: what counts as too late or too much (upkeep/checks.py), progress in numbers (coverage.py).
 
-Rows come as `Found`, newest first, because what is newest is looked at first.
+Rows come as `Findings`, newest first, because what is newest is looked at first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Found:
+class Findings:
     """How many rows a question found, and the first few in words."""
 
     count: int
@@ -49,7 +49,7 @@ _UNSETTLED = """
 """
 
 
-def read_unsettled(warehouse: Warehouse, grid: str, day: date, keys: Sequence[str]) -> Found:
+def read_unsettled(warehouse: Warehouse, grid: str, day: date, keys: Sequence[str]) -> Findings:
     """Which of `keys` have no settled cell on `day`: the failed ones with their reason, then the blank ones."""
     rows = warehouse.read(_UNSETTLED, {"grid": grid, "day": day, "keys": list(keys)}).to_pylist()
     return _found(f"{row['key']}: {row['reason'] or row['outcome'] or 'not asked for'}" for row in rows)
@@ -103,7 +103,7 @@ _BLANK = """
 """
 
 
-def read_blank(warehouse: Warehouse, grid: str, dates: Sequence[date], keys: Sequence[str]) -> Found:
+def read_blank(warehouse: Warehouse, grid: str, dates: Sequence[date], keys: Sequence[str]) -> Findings:
     """The cells of `dates` and `keys` nobody asked for, though one before them is settled, inside a market's life."""
     return _cells(warehouse, _BLANK, {"grid": grid, "dates": list(dates), "keys": list(keys)})
 
@@ -129,12 +129,12 @@ _MALFORMED = """
 """
 
 
-def read_impossible_bars(warehouse: Warehouse, sessions: Sequence[date]) -> Found:
+def read_impossible_bars(warehouse: Warehouse, sessions: Sequence[date]) -> Findings:
     """Stored bars that cannot be: off `sessions`, without a price, with low above high though not marked so, twice."""
     return _cells(warehouse, _IMPOSSIBLE, {"sessions": list(sessions)})
 
 
-def read_malformed_cells(warehouse: Warehouse) -> Found:
+def read_malformed_cells(warehouse: Warehouse) -> Findings:
     """Cells that are red because the venue's bar cannot be one; nothing is stored of it."""
     return _cells(warehouse, _MALFORMED)
 
@@ -170,36 +170,36 @@ _BAD_ADJUSTED = """
 """
 
 
-def read_contradicting_actions(warehouse: Warehouse) -> Found:
+def read_contradicting_actions(warehouse: Warehouse) -> Findings:
     """Final bars whose dividend or split is not what `equities.actions` tells of that session."""
     return _cells(warehouse, _CONTRADICTIONS)
 
 
-def read_open_warnings(warehouse: Warehouse) -> dict[str, Found]:
+def read_open_warnings(warehouse: Warehouse) -> dict[str, Findings]:
     """What a person should look at and has not acknowledged, by kind (warehouse/oddities.py says which)."""
     rows = warehouse.read(_WARNINGS)
     return {kind: _shown(rows.filter(pc.field("kind") == kind)) for kind in KINDS}
 
 
-def read_bad_adjusted(warehouse: Warehouse) -> Found:
+def read_bad_adjusted(warehouse: Warehouse) -> Findings:
     """Rows of the adjusted view without a finite price above 0."""
     return _cells(warehouse, _BAD_ADJUSTED)
 
 
-def _cells(warehouse: Warehouse, question: str, parameters: dict[str, Any] | None = None) -> Found:
+def _cells(warehouse: Warehouse, question: str, parameters: dict[str, Any] | None = None) -> Findings:
     """What a question for cells found."""
     return _shown(warehouse.read(question, parameters or {}))
 
 
-def _shown(answer: pa.Table) -> Found:
+def _shown(answer: pa.Table) -> Findings:
     first = answer.slice(0, SHOWN).to_pylist()
-    return Found(answer.num_rows, tuple(_told(Cell(row["date"], row["key"]), row.get("what")) for row in first))
+    return Findings(answer.num_rows, tuple(_told(Cell(row["date"], row["key"]), row.get("what")) for row in first))
 
 
 def _told(cell: Cell, what: str | None) -> str:
     return f"{cell.date} {cell.key}: {what}" if what else f"{cell.date} {cell.key}"
 
 
-def _found(lines: Any) -> Found:
+def _found(lines: Any) -> Findings:
     told = tuple(lines)
-    return Found(len(told), told[:SHOWN])
+    return Findings(len(told), told[:SHOWN])

@@ -87,7 +87,7 @@ class BusyWarehouseError(BusyError):
 
 
 @dataclass(frozen=True)
-class Gate:
+class WarehouseFile:
     """The way to one DuckDB file; `timeout` is how long to wait for others, in seconds."""
 
     path: Path

@@ -54,7 +54,7 @@ from judged
 """
 
 
-class Traffic(TypedDict):
+class RunTraffic(TypedDict):
     """What some runs brought: rows, changes of stored ones, requests to vendors, and how many of these were repeats."""
 
     rows: int
@@ -187,14 +187,14 @@ def _bar(settled: int, failed: int) -> str:
     return "█" * dark + "░" * (_BAR - dark)
 
 
-def read_traffic(warehouse: Warehouse, run_ids: Sequence[str]) -> Traffic:
+def read_traffic(warehouse: Warehouse, run_ids: Sequence[str]) -> RunTraffic:
     """What the runs brought and how often they asked, summed."""
-    sums = ", ".join(f"coalesce(sum({name}), 0)::bigint as {name}" for name in Traffic.__annotations__)
+    sums = ", ".join(f"coalesce(sum({name}), 0)::bigint as {name}" for name in RunTraffic.__annotations__)
     answer = warehouse.read(
         f"select {sums} from ops.run_summary where run_id in (select unnest($runs::varchar[]))",  # noqa: S608 our names
         {"runs": list(run_ids)},
     )
-    return cast("Traffic", answer.to_pylist()[0])
+    return cast("RunTraffic", answer.to_pylist()[0])
 
 
 def read_current_members(warehouse: Warehouse) -> tuple[str, ...]:

@@ -209,7 +209,7 @@ def join(warehouse: Warehouse, symbol: str, *, now: datetime) -> None:
         connection.execute(_FORGET_LIVES, {"symbol": symbol, "now": now})
 
 
-class Named(Protocol):
+class Renaming(Protocol):
     """A new name of a company: from `day` on `new`, `old` before."""
 
     @property
@@ -225,7 +225,7 @@ class Named(Protocol):
         """The first day of the new one."""
 
 
-def name_instruments(warehouse: Warehouse, renames: Sequence[Named], *, source: str, now: datetime) -> None:
+def name_instruments(warehouse: Warehouse, renames: Sequence[Renaming], *, source: str, now: datetime) -> None:
     """Both names of each company are one instrument: the old one to the day before, the new one from its day on.
 
     Raises:

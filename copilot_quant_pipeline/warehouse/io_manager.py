@@ -25,7 +25,7 @@ from copilot_quant_pipeline.links import expect_mounted
 from copilot_quant_pipeline.warehouse.distrust import distrust, read_later
 from copilot_quant_pipeline.warehouse.fetch_result import Harvest
 from copilot_quant_pipeline.warehouse.tables import TABLES, GridTable, Table, View
-from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
+from copilot_quant_pipeline.warehouse.warehouse import SettleResult, Warehouse
 
 _WIPED_AT_ONCE = 1_000
 # A failure's text has this many lines; its metadata table holds all cells, up to what one event can carry.
@@ -63,7 +63,7 @@ def summary_of(view: View, key: str, duckdb: DuckDBResource) -> dict[str, Any]:
     return {"dagster/row_count": rows, f"{key}s": keys, "first date": str(first), "newest date": str(newest)}
 
 
-def changes_told(settled: Settled) -> dict[str, int]:
+def changes_told(settled: SettleResult) -> dict[str, int]:
     """What the run changed of stored rows, as metadata; what did not happen is not told, in each of many cells."""
     counts = {
         "restated": settled.restated,
@@ -74,7 +74,7 @@ def changes_told(settled: Settled) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def paint_refuted(step: Any, asset: dg.AssetKey, table: GridTable, settled: Settled) -> None:
+def paint_refuted(step: Any, asset: dg.AssetKey, table: GridTable, settled: SettleResult) -> None:
     """Paint the cells that were settled besides those of the run, so that they no longer say why they have no rows."""
     axis = AXIS_OF[table.grid]
     cells = [
@@ -204,7 +204,7 @@ def _why_empty(reason: str | None) -> dict[str, str]:
     return {"reason": reason} if reason else {}
 
 
-def _told(settled: Settled, failed: int, harvest: Harvest) -> str:
+def _told(settled: SettleResult, failed: int, harvest: Harvest) -> str:
     asked = settled.cells.num_rows
     return (
         f"{asked - failed:,} of {asked:,} cells settled; {settled.inserted:,} rows new, {settled.restated:,} restated,"

@@ -54,7 +54,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ProposalChoice:
     """Which proposals are meant: those with a row of these symbols, of this date, of these numbers; None is any."""
 
     keys: Collection[str] | None = None
@@ -81,7 +81,9 @@ class Waiting:
     since: datetime
 
 
-def read_proposals(warehouse: Warehouse, choice: Choice, states: Sequence[str] = ("waiting",)) -> list[Proposal]:
+def read_proposals(
+    warehouse: Warehouse, choice: ProposalChoice, states: Sequence[str] = ("waiting",)
+) -> list[Proposal]:
     """The rows of proposals meant that are in one of `states`, by symbol, date and when they were seen.
 
     Raises:
@@ -95,7 +97,9 @@ def read_proposals(warehouse: Warehouse, choice: Choice, states: Sequence[str] =
     return [_proposal(row) for row in rows.to_pylist()]
 
 
-def count_proposals(warehouse: Warehouse, choice: Choice, states: Sequence[str] = ("waiting",)) -> list[Waiting]:
+def count_proposals(
+    warehouse: Warehouse, choice: ProposalChoice, states: Sequence[str] = ("waiting",)
+) -> list[Waiting]:
     """The same by symbol and kind, the symbols with most rows first.
 
     Raises:
@@ -113,7 +117,7 @@ def count_proposals(warehouse: Warehouse, choice: Choice, states: Sequence[str] 
     return [Waiting(**row) for row in rows.to_pylist()]
 
 
-def accept(warehouse: Warehouse, choice: Choice, *, now: datetime) -> int:
+def accept(warehouse: Warehouse, choice: ProposalChoice, *, now: datetime) -> int:
     """Store what waits, bars and actions in one transaction; gives how many rows of proposals were decided.
 
     What changes is recorded as restated by the runs that saw it, and is known since `now`.
@@ -134,7 +138,7 @@ def accept(warehouse: Warehouse, choice: Choice, *, now: datetime) -> int:
         return _decide(connection, choice, ("waiting", "accepted"), now)
 
 
-def reject(warehouse: Warehouse, choice: Choice, *, now: datetime) -> int:
+def reject(warehouse: Warehouse, choice: ProposalChoice, *, now: datetime) -> int:
     """Leave what is stored as it is and not ask about the same change again; gives how many rows.
 
     Raises:
@@ -144,7 +148,7 @@ def reject(warehouse: Warehouse, choice: Choice, *, now: datetime) -> int:
         return _decide(connection, choice, ("waiting", "rejected"), now)
 
 
-def reopen(warehouse: Warehouse, choice: Choice, *, now: datetime) -> int:
+def reopen(warehouse: Warehouse, choice: ProposalChoice, *, now: datetime) -> int:
     """Let what was rejected wait again, but for what another proposal asks about meanwhile; gives how many rows.
 
     Raises:
@@ -235,7 +239,7 @@ def _store(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
 
 
 def _decide(
-    connection: duckdb.DuckDBPyConnection, choice: Choice, states: tuple[str, str], now: datetime | None
+    connection: duckdb.DuckDBPyConnection, choice: ProposalChoice, states: tuple[str, str], now: datetime | None
 ) -> int:
     before, after = states
     (count,) = connection.execute(

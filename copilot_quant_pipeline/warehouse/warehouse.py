@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from copilot_quant_pipeline.links import expect_mounted
-from copilot_quant_pipeline.warehouse.connections import Gate, scratch, session
+from copilot_quant_pipeline.warehouse.connections import WarehouseFile, scratch, session
 from copilot_quant_pipeline.warehouse.fetch_result import (
     ASKED,
     COARSE,
@@ -58,7 +58,7 @@ from copilot_quant_pipeline.warehouse.wholeness import missing_told
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettleResult:
     """What a settle did.
 
     Attributes:
@@ -92,7 +92,7 @@ class Warehouse:
 
     def __init__(self, path: Path, lock_timeout: float = 120.0) -> None:
         self.path = Path(path)
-        self._gate = Gate(self.path, lock_timeout)
+        self._gate = WarehouseFile(self.path, lock_timeout)
 
     def settle(
         self,
@@ -109,7 +109,7 @@ class Warehouse:
         started_at: datetime | None = None,
         requests: int = 0,
         retries: int = 0,
-    ) -> Settled:
+    ) -> SettleResult:
         """Store what a run brought in, in one transaction: rows, restatements, coverage, run summary.
 
         A failed cell keeps its rows; so does a settled cell that came back empty, which becomes failed.
@@ -151,9 +151,9 @@ class Warehouse:
             summary |= {"restated": counts.restated, "quarantined": waiting, "lost": counts.lost}
             record_run(connection, {**summary, "started_at": began, "seconds": _seconds_since(began)})
         own = final.join(refuted, ["date", "key"], join_type="left anti") if refuted.num_rows else final
-        return Settled(cells=own, refuted=refuted, quarantined=waiting, **asdict(counts))
+        return SettleResult(cells=own, refuted=refuted, quarantined=waiting, **asdict(counts))
 
-    def settle_harvest(self, table: GridTable, harvest: Harvest, *, run_id: str) -> Settled:
+    def settle_harvest(self, table: GridTable, harvest: Harvest, *, run_id: str) -> SettleResult:
         """`settle`, of all that a harvest holds."""
         return self.settle(
             table,

@@ -48,7 +48,7 @@ class Warning:
 
 
 @dataclass(frozen=True)
-class Choice:
+class WarningChoice:
     """Which warnings are meant: of these ids, these symbols, this date; None is any."""
 
     ids: Collection[str] | None = None
@@ -72,7 +72,7 @@ _CHOSEN = f"""
 """
 
 
-def read_warnings(warehouse: Warehouse, choice: Choice, states: Sequence[str] = ("open",)) -> list[Warning]:
+def read_warnings(warehouse: Warehouse, choice: WarningChoice, states: Sequence[str] = ("open",)) -> list[Warning]:
     """The warnings meant that are in one of `states`, by symbol and date.
 
     Raises:
@@ -92,7 +92,7 @@ def count_open(warehouse: Warehouse) -> int:
     return int(row["n"])
 
 
-def acknowledge(warehouse: Warehouse, choice: Choice, *, now: datetime) -> int:
+def acknowledge(warehouse: Warehouse, choice: WarningChoice, *, now: datetime) -> int:
     """Say of the open warnings meant that they are right as they are; gives how many.
 
     Raises:

@@ -39,7 +39,7 @@ from copilot_quant_pipeline.home import prepare_home
 from copilot_quant_pipeline.landing import Landing
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.upkeep.backfill import Backfill, Outcome
+from copilot_quant_pipeline.upkeep.backfill import Backfill, BackfillResult
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline_tests.automation import leave_only
 from copilot_quant_pipeline_tests.backfills.conftest import unqueued
@@ -201,7 +201,7 @@ class World:
         (state,) = [s for s in self.instance.all_instigator_state() if s.name == "alerts"]
         return list(self.instance.get_ticks(state.instigator_origin_id, state.selector_id))
 
-    def settle(self, *dates: date, refresh: bool = False) -> Outcome:
+    def settle(self, *dates: date, refresh: bool = False) -> BackfillResult:
         return Backfill(
             job=self.job,
             instance=self.instance,

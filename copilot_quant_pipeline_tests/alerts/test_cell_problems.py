@@ -15,7 +15,7 @@ from copilot_quant_pipeline.warehouse.connections import BusyWarehouseError
 from copilot_quant_pipeline.warehouse.fetch_result import CELLS
 from copilot_quant_pipeline.warehouse.tables import BARS, PRICES, GridTable
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
-from copilot_quant_pipeline.warehouse.warnings import Choice, acknowledge
+from copilot_quant_pipeline.warehouse.warnings import WarningChoice, acknowledge
 from copilot_quant_pipeline_tests.conftest import NOW
 from copilot_quant_pipeline_tests.warehouse.world import bar, settle_bars
 
@@ -128,7 +128,7 @@ def test_what_may_be_wrong_at_the_source_is_told_once_and_over_once_it_is_acknow
     for days in range(1, 9):
         messages, incidents = plan_messages(incidents, find_in_warehouse(warehouse), (), NOW + timedelta(days=days))
         assert messages == []
-    acknowledge(warehouse, Choice(keys=["AAPL"]), now=NOW)
+    acknowledge(warehouse, WarningChoice(keys=["AAPL"]), now=NOW)
     messages, _ = plan_messages(incidents, find_in_warehouse(warehouse), (), NOW + timedelta(days=9))
     assert [message.kind for message in messages] == ["recovered"]
 

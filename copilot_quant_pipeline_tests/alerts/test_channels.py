@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from copilot_quant_pipeline.alerts.channels import Channel, channels_of, expect_channels, send_letter
-from copilot_quant_pipeline.alerts.cycle import Found, book_of, look, tell
+from copilot_quant_pipeline.alerts.cycle import ProblemsFound, book_of, look, tell
 from copilot_quant_pipeline.alerts.delivery import LONGEST_QUEUE, deliver, queue_letters
 from copilot_quant_pipeline.alerts.incidents import plan_messages
-from copilot_quant_pipeline.alerts.store import Book, BookFile, BusyBookError
+from copilot_quant_pipeline.alerts.store import AlertState, BookFile, BusyBookError
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline_tests.alerts.conftest import LETTER, Mailbox, Webhook
@@ -96,8 +96,8 @@ def test_the_urls_of_the_readme_are_understood(url: str) -> None:
 def test_a_dead_channel_keeps_its_letters_and_holds_up_no_other(webhook: Webhook, dead: Webhook) -> None:
     channels = channels_of([dead.url, webhook.url])
     letters = [replace(LETTER, title=f"{n}") for n in range(3)]
-    kept: list[Book] = []
-    book, delivered = deliver(queue_letters(Book(), letters, channels), channels, kept.append)
+    kept: list[AlertState] = []
+    book, delivered = deliver(queue_letters(AlertState(), letters, channels), channels, kept.append)
     assert webhook.titles == ["0", "1", "2"]
     assert delivered.sent == {"2 (json)": 3}
     assert list(book.waiting) == [channels[0].id]
@@ -111,13 +111,13 @@ def test_a_dead_channel_keeps_its_letters_and_holds_up_no_other(webhook: Webhook
 def test_a_queue_has_an_end_and_a_channel_that_is_no_longer_set_has_none() -> None:
     channels = channels_of(["json://127.0.0.1/hook"])
     letters = [replace(LETTER, title=f"{n}") for n in range(LONGEST_QUEUE + 5)]
-    book = queue_letters(Book(), letters, channels)
+    book = queue_letters(AlertState(), letters, channels)
     assert [letter.title for letter in book.waiting[channels[0].id]][:2] == ["5", "6"]
     assert queue_letters(book, letters, []).waiting == {}
 
 
-def _found() -> Found:
-    return Found((TROUBLE,), frozenset(), None)
+def _found() -> ProblemsFound:
+    return ProblemsFound((TROUBLE,), frozenset(), None)
 
 
 def test_without_a_channel_a_message_is_a_log_line(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
@@ -141,7 +141,7 @@ def test_whoever_is_interrupted_while_sending_has_lost_nothing(settings: Setting
     file = book_of(settings)
     _, incidents = plan_messages({}, [TROUBLE], (), NOW)
     with file.turn():
-        file.write(queue_letters(Book(incidents=incidents), [LETTER], channels_of(settings.alert_urls)))
+        file.write(queue_letters(AlertState(incidents=incidents), [LETTER], channels_of(settings.alert_urls)))
     tell(settings, lambda _: _found())
     tell(settings, lambda _: _found())
     assert webhook.titles == [LETTER.title]
@@ -158,14 +158,14 @@ def test_only_one_process_tells_at_a_time(settings: Settings) -> None:
 def test_a_book_that_cannot_be_read_is_put_aside(tmp_path: Path) -> None:
     file = BookFile(tmp_path / "book.json")
     file.path.write_text("{")
-    assert file.read() == Book()
+    assert file.read() == AlertState()
     assert (tmp_path / "book.unreadable.json").read_text() == "{"
 
 
 def test_a_book_reads_back_as_written(tmp_path: Path) -> None:
     file = BookFile(tmp_path / "book.json")
     _, incidents = plan_messages({}, [TROUBLE], (), NOW)
-    book = Book(incidents=incidents, looked_until=NOW, looked_at=("run",), waiting={"id": (LETTER,)})
+    book = AlertState(incidents=incidents, looked_until=NOW, looked_at=("run",), waiting={"id": (LETTER,)})
     file.write(book)
     assert file.read() == book
 

@@ -9,7 +9,7 @@ from dagster._core.test_utils import freeze_time
 
 from copilot_quant_pipeline.alerts.dagster_problems import find_finished_runs
 from copilot_quant_pipeline.alerts.run_problems import FinishedRun, RunFailure, note_runs, run_trouble
-from copilot_quant_pipeline.alerts.store import Book
+from copilot_quant_pipeline.alerts.store import AlertState
 from copilot_quant_pipeline_tests.conftest import NOW
 
 FAILED = FinishedRun("run1", NOW, failed=(("a", "Malformed: no table"),))
@@ -53,7 +53,7 @@ def test_the_first_look_goes_back_a_day_by_the_clock_that_runs_end_by() -> None:
                 run = instance.create_run_for_job(dg.define_asset_job("j").resolve(asset_graph=_one_asset()))
                 instance.report_run_failed(run)
         with freeze_time(now):
-            finished, until, at = find_finished_runs(instance, Book(), ["a"])
+            finished, until, at = find_finished_runs(instance, AlertState(), ["a"])
     assert [one.run_id for one in finished] == [run.run_id] == list(at)
     assert until == now - timedelta(hours=23)
 

@@ -13,10 +13,10 @@ from tenacity import wait_none
 from copilot_quant_pipeline.grid.axes import MARKET
 from copilot_quant_pipeline.ledger.instance import open_instance
 from copilot_quant_pipeline.prediction_markets import http
-from copilot_quant_pipeline.prediction_markets.checks import CHECKS, Broken, broken_rows
+from copilot_quant_pipeline.prediction_markets.checks import CHECKS, BrokenRows, broken_rows
 from copilot_quant_pipeline.prediction_markets.registry import venue_names
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarket, SimulatedMarkets
-from copilot_quant_pipeline.sandbox.polymarket_book import SimulatedBook
+from copilot_quant_pipeline.sandbox.polymarket_book import SimulatedPolymarket
 from copilot_quant_pipeline_tests.cli.conftest import Desk
 from copilot_quant_pipeline_tests.conftest import NOW
 
@@ -61,7 +61,7 @@ def test_every_venue_settles_and_its_prices_hold_what_must_hold(desk: Desk, venu
     said = desk.run(*BACKFILL, "--venue", venue, "--limit", "4")
     assert said.code == 0, said
     assert _venues(desk) == {venue}
-    assert broken_rows(desk.warehouse) == [Broken()] * len(CHECKS)
+    assert broken_rows(desk.warehouse) == [BrokenRows()] * len(CHECKS)
 
 
 def test_predictits_history_begins_when_it_is_first_asked_and_grows(desk: Desk) -> None:
@@ -281,7 +281,7 @@ def test_the_largest_are_those_of_this_listing_and_none_that_has_ended(desk: Des
 
 def test_every_name_of_a_new_market_leads_to_its_one_key(desk: Desk) -> None:
     market = LARGEST["polymarket"][0]
-    records = SimulatedBook(7).records(NOW)
+    records = SimulatedPolymarket(7).records(NOW)
     condition = next(one["conditionId"] for one in records if one["id"] == market.id)
     day = ("backfill", "markets", "--start", "2024-03-29", "--json", "--market-ids")
     said = desk.run(*day, f"polymarket:{market.id},polymarket:{condition},polymarket:nonesuch")

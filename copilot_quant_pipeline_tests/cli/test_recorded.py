@@ -13,7 +13,7 @@ import pytest
 
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
-from copilot_quant_pipeline.warehouse.warnings import Choice, read_warnings
+from copilot_quant_pipeline.warehouse.warnings import WarningChoice, read_warnings
 from copilot_quant_pipeline_tests.cli.conftest import Desk, Said, open_desk
 
 START, END = date(2016, 3, 14), date(2026, 3, 13)
@@ -101,7 +101,7 @@ def test_the_adjusted_view_agrees_with_yahoos_own(decade: tuple[Desk, Said], sen
     both = view.join(sent)
     off = (both["adj_close"] / both["Adj Close"] - 1).abs()
     assert set(off[off > 1e-4].index) == {("AMCR", date(2017, 9, 1))}
-    (warning,) = read_warnings(decade[0].warehouse, Choice())
+    (warning,) = read_warnings(decade[0].warehouse, WarningChoice())
     assert (warning.id, round(warning.size, 4)) == ("adj_close:AMCR:2017-09-01", 1.0037)
     np.testing.assert_allclose(both["close"], both["Close"], rtol=1e-6)
 

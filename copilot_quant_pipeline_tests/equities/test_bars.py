@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_quant_pipeline.calendar import sessions_in_range
-from copilot_quant_pipeline.equities.bars import Settled, round_to_quoted, settle_span, undo_later_splits
+from copilot_quant_pipeline.equities.bars import SettledBars, round_to_quoted, settle_span, undo_later_splits
 from copilot_quant_pipeline.equities.chart import BARS_AS_SENT, VendorBars
 from copilot_quant_pipeline.errors import BeforeFirstBar, NotFound, RateLimited, VendorError
 from copilot_quant_pipeline.grid.cells import Span
@@ -43,11 +43,11 @@ def on(days: list[date], **changes: Any) -> list[dict[str, Any]]:
     return [{"date": day, **changes} for day in days]
 
 
-def settled(given: VendorBars | VendorError, days: list[date] = DAYS) -> Settled:
+def settled(given: VendorBars | VendorError, days: list[date] = DAYS) -> SettledBars:
     return settle_span(Span("AAPL", tuple(days)), given, now=NOW, source="yahoo")
 
 
-def fates(outcome: Settled) -> list[str]:
+def fates(outcome: SettledBars) -> list[str]:
     return [row["reason"] or row["outcome"] for row in outcome.cells.to_pylist()]
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from copilot_quant_pipeline.equities.yahoo import Traffic, YahooClient
+from copilot_quant_pipeline.equities.yahoo import YahooClient
+from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline_tests.equities.conftest import chart_body
 
 DAYS = [date(2024, 3, 27), date(2024, 3, 28)]

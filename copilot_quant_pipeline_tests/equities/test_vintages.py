@@ -21,7 +21,7 @@ from copilot_quant_pipeline.equities.chart import VendorBars
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.warehouse.fetch_result import WINDOWS, SeenAgain
 from copilot_quant_pipeline.warehouse.tables import BARS
-from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
+from copilot_quant_pipeline.warehouse.warehouse import SettleResult, Warehouse
 from copilot_quant_pipeline_tests.equities.conftest import as_sent
 
 START, END = date(2016, 3, 14), date(2026, 3, 13)
@@ -151,7 +151,7 @@ def as_known_in_2020(frame: pd.DataFrame, frame_of_2020: pd.DataFrame, symbol: s
     return replace(sent, bars=sent.bars.set_column(at, "dividend", pa.array(paid)))
 
 
-def settle_answer(warehouse: Warehouse, answer: VendorBars, dates: tuple[date, ...]) -> Settled:
+def settle_answer(warehouse: Warehouse, answer: VendorBars, dates: tuple[date, ...]) -> SettleResult:
     piece = settle_span(Span(answer.symbol, dates), answer, now=answer.fetched_at, source="yahoo")
     window = {"key": answer.symbol, "start": answer.start, "end": answer.end, "fetched_at": answer.fetched_at}
     seen = SeenAgain(bars_beside(answer, dates, source="yahoo"), pa.Table.from_pylist([window], schema=WINDOWS))

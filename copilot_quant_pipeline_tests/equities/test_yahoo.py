@@ -16,7 +16,7 @@ import yfinance
 from tenacity import wait_none
 
 from copilot_quant_pipeline.equities.brake import Brake
-from copilot_quant_pipeline.equities.yahoo import ATTEMPTS, Traffic, YahooClient
+from copilot_quant_pipeline.equities.yahoo import ATTEMPTS, YahooClient
 from copilot_quant_pipeline.errors import (
     AnotherCurrency,
     AnotherInstrument,
@@ -28,6 +28,7 @@ from copilot_quant_pipeline.errors import (
     Unavailable,
     VendorError,
 )
+from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline_tests.equities.conftest import DROP, Answer, Replay, chart_body, served
 
 START, END = date(2024, 1, 2), date(2024, 3, 28)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_quant_pipeline.alerts.cycle import Found, book_of, tell, tell_of
+from copilot_quant_pipeline.alerts.cycle import ProblemsFound, book_of, tell, tell_of
 from copilot_quant_pipeline.hosting.programs import make_folder, remove_folder
 from copilot_quant_pipeline.hosting.supervisor import MOST_DEATHS, WITHIN, pause_before_restart
 from copilot_quant_pipeline.hosting.troubles import SILENCE, silence
@@ -43,13 +43,13 @@ def test_what_it_tells_is_over_with_the_sensors_next_look_and_ends_nothing_else(
     webhook: Webhook,  # noqa: F811
 ) -> None:
     settings = replace(settings, alert_urls=(webhook.url,))
-    tell(settings, lambda _: Found((TROUBLE,), frozenset(), None))
+    tell(settings, lambda _: ProblemsFound((TROUBLE,), frozenset(), None))
     silent = silence(600, settings.now())
     for _ in range(3):
         tell_of(settings, SILENCE, [silent], 1, anyhow=True)
     assert webhook.titles[-1] == "copilot-quant ui has had no good tick of a schedule or sensor for 10 minutes"
     assert len(webhook.posts) == 2
-    tell(settings, lambda _: Found((TROUBLE,), frozenset(), None))
+    tell(settings, lambda _: ProblemsFound((TROUBLE,), frozenset(), None))
     assert webhook.titles[2:] == [f"Recovered: {webhook.titles[1]}"]
 
 

@@ -25,7 +25,7 @@ from copilot_quant_pipeline.ledger.instance import be_patient, open_instance
 from copilot_quant_pipeline.ledger.life import FileLives
 from copilot_quant_pipeline.ledger.run_lives import PROCESS_TAG, living, note_process, release_dead_runs
 from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
-from copilot_quant_pipeline.ledger.turns import Patience, Turn
+from copilot_quant_pipeline.ledger.turns import Turn, WaitLimits
 from copilot_quant_pipeline_tests.ledger.small_grid import BARS, job
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -192,7 +192,7 @@ def test_a_home_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_a_turn_is_told_after_five_seconds_and_each_minute_until_it_is_given_up() -> None:
-    turn, patience = Turn("yahoo", 100.0), Patience(wait=200.0)
+    turn, patience = Turn("yahoo", 100.0), WaitLimits(wait=200.0)
     told = [second for second in range(400) if turn.is_to_be_told(100.0 + second)]
     assert told == [5, 65, 125, 185, 245, 305, 365]
     assert [second for second in range(400) if turn.is_given_up(100.0 + second, patience)][0] == 200
@@ -264,16 +264,16 @@ def test_who_has_a_slot_and_lives_is_waited_for_and_named_until_patience_ends(
     holder, waiting = (ledger.create_run_for_job(job, status=DagsterRunStatus.STARTED).run_id for _ in range(2))
     assert claimed(ledger, holder)
     assert not claimed(ledger, waiting)
-    be_patient(ledger, Patience(wait=0.3))
+    be_patient(ledger, WaitLimits(wait=0.3))
     with pytest.raises(BusyError, match=f"run {holder[:8]} .process {os.getpid()}: "):
         claimed(ledger, waiting)
     assert not caplog.records  # it was too short to be told
 
 
 def test_a_lock_that_somebody_holds_for_too_long_is_told(ledger: dg.DagsterInstance, log: GridEventLogStorage) -> None:
-    be_patient(ledger, Patience(lock_timeout=0.2))
+    be_patient(ledger, WaitLimits(lock_timeout=0.2))
     with log._alone_at_the_slots(), pytest.raises(BusyError, match=r"claiming.lock for more than 0.2 s"):
         log.free_concurrency_slots_for_run("some-run")
     home = Path(ledger.root_directory)
     with hold(home / ".opening.lock", 1), pytest.raises(BusyError, match=r"opening.lock for more than 0.2 s"):
-        open_instance(home, patience=Patience(lock_timeout=0.2))
+        open_instance(home, patience=WaitLimits(lock_timeout=0.2))

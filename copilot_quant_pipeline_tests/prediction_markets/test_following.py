@@ -18,7 +18,7 @@ from copilot_quant_pipeline.prediction_markets.following import (
     plan_keys,
     plan_retired,
 )
-from copilot_quant_pipeline.prediction_markets.venue import Broken, Market, Outcome
+from copilot_quant_pipeline.prediction_markets.venue import BrokenRecord, Market, Outcome
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 SMALL = Market(
@@ -107,8 +107,8 @@ def _with(**outcomes: str) -> Market:
 
 def test_a_contract_that_joins_a_yes_no_market_does_not_make_its_no_a_yes() -> None:
     pair, contracts = _with(Yes="7", No="7"), _with(Alice="7", Bob="8")
-    assert isinstance(keep_outcomes(contracts, pair), Broken)
-    assert isinstance(keep_outcomes(pair, contracts), Broken)
+    assert isinstance(keep_outcomes(contracts, pair), BrokenRecord)
+    assert isinstance(keep_outcomes(pair, contracts), BrokenRecord)
 
 
 def test_outcomes_may_join_leave_or_get_their_first_token() -> None:

@@ -24,7 +24,7 @@ from copilot_quant_pipeline.errors import (
 )
 from copilot_quant_pipeline.prediction_markets import http
 from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace
-from copilot_quant_pipeline.prediction_markets.venue import Traffic
+from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline_tests.prediction_markets.loopback import Answer, Loopback, answer
 
 FREELY = Pace(10_000)

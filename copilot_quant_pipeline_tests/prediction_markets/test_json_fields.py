@@ -19,7 +19,7 @@ from copilot_quant_pipeline.prediction_markets.json_fields import (
     read_probability,
 )
 from copilot_quant_pipeline.prediction_markets.shapes import parsed
-from copilot_quant_pipeline.prediction_markets.venue import POINTS, Broken, Market, Outcome
+from copilot_quant_pipeline.prediction_markets.venue import POINTS, BrokenRecord, Market, Outcome
 
 MIDNIGHT = datetime(2024, 3, 29, tzinfo=UTC)
 
@@ -98,8 +98,8 @@ def test_one_that_cannot_be_had_is_named_and_the_others_are_kept() -> None:
     catalog = gather("bazaar", ["1", "gone", "2", "3", "1"], fetch)
     assert [market.id for market in catalog.markets] == ["1", "2"]
     assert catalog.broken == (
-        Broken("bazaar", "gone", "no such market", unknown=True),
-        Broken("bazaar", "3", "'3' is missing"),
+        BrokenRecord("bazaar", "gone", "no such market", unknown=True),
+        BrokenRecord("bazaar", "3", "'3' is missing"),
     )
 
 

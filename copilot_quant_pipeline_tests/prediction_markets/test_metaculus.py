@@ -12,7 +12,7 @@ from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Reje
 from copilot_quant_pipeline.prediction_markets import metaculus
 from copilot_quant_pipeline.prediction_markets.http import Pace
 from copilot_quant_pipeline.prediction_markets.metaculus import Metaculus, parse_market, parse_prices
-from copilot_quant_pipeline.prediction_markets.venue import POINTS, MarketQuery, Outcome, Spoiled
+from copilot_quant_pipeline.prediction_markets.venue import POINTS, MarketQuery, Outcome, SpoiledDays
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarket, SimulatedMarkets
 from copilot_quant_pipeline_tests.conftest import NOW
@@ -245,7 +245,7 @@ def test_a_forecast_of_a_width_that_never_was_fails_its_day_only() -> None:
         {"start_time": early, "centers": [Decimal("0.2"), Decimal("0.3"), Decimal("0.5")]},
         {"start_time": AN_HOUR_AGO, "centers": [Decimal("0.5"), Decimal("0.5")]},
     ]
-    with pytest.raises(Spoiled, match="2 options of 3") as raised:
+    with pytest.raises(SpoiledDays, match="2 options of 3") as raised:
         points(entries, type="multiple_choice", options=["A", "B", "C"])
     assert list(raised.value.failed) == [NOW.date()]
     assert raised.value.points.num_rows == 3

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from copilot_quant_pipeline.errors import NotFound, Unavailable
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.prediction_markets.prices import (
-    Evidence,
+    PriceEvidence,
     days_of_life,
     expects_more,
     settle_span,
@@ -26,7 +26,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Market,
     MissingAtSource,
     Outcome,
-    Spoiled,
+    SpoiledDays,
     partial_answer,
 )
 from copilot_quant_pipeline.warehouse.fetch_result import ASKED
@@ -65,7 +65,7 @@ def the(*days: int) -> tuple[date, ...]:
     return tuple(date(2024, 1, day) for day in days)
 
 
-def fates(span: Span, answer: object, of: Market, evidence: Evidence | None = None) -> dict[date, str]:
+def fates(span: Span, answer: object, of: Market, evidence: PriceEvidence | None = None) -> dict[date, str]:
     settled = settle_span(span, of, answer, now=NOW, source="test", evidence=evidence)  # type: ignore[arg-type]
     ASKED.validated(settled.cells)
     PRICES.validated(settled.rows)
@@ -155,7 +155,7 @@ def test_days_before_the_first_price_ever_and_after_the_last_are_green() -> None
 def test_an_open_market_whose_prices_end_and_a_traded_one_without_any_are_missing() -> None:
     opened = replace(market(), status="open", closes_at=None)
     assert fates(Span("x", the(12, 13)), points(noon(12)), opened)[date(2024, 1, 13)] == "missing_at_source"
-    whole = Evidence((DAYS[0], DAYS[-1]))
+    whole = PriceEvidence((DAYS[0], DAYS[-1]))
     for one in (market(), opened):
         assert set(fates(Span("x", the(13, 14)), points(), one, whole).values()) == {"missing_at_source"}
 
@@ -168,7 +168,7 @@ def test_a_market_of_unknown_volume_without_any_price_never_traded(answer: objec
 
 def test_a_part_of_a_life_is_judged_by_what_is_stored_or_by_the_whole() -> None:
     span, silent = Span("x", the(14)), points()
-    part = Evidence((span.dates[0], span.dates[0]))
+    part = PriceEvidence((span.dates[0], span.dates[0]))
     assert expects_more(span, market(), silent, part, NOW)
     (before, after) = (replace(part, stored=(date(2024, 1, day), date(2024, 1, day))) for day in (13, 15))
     for evidence in (before, after):
@@ -219,11 +219,11 @@ def test_a_venues_error_fails_the_days_of_life_only() -> None:
 
 def test_a_day_that_cannot_be_fails_with_its_own_reason_and_no_other_does() -> None:
     span = Span("x", (date(2024, 1, 13), date(2024, 1, 14)))
-    bad = Spoiled(
+    bad = SpoiledDays(
         "price 7", points(datetime(2024, 1, 13, 1, tzinfo=UTC)), {date(2024, 1, 14): ("malformed_response", "7")}
     )
     assert fates(span, bad, market()) == {date(2024, 1, 13): "settled", date(2024, 1, 14): "malformed_response"}
-    kept = partial_answer("Spoiled", str(bad), bad.points, bad.facts)
+    kept = partial_answer("SpoiledDays", str(bad), bad.points, bad.facts)
     assert kept is not None
     assert (kept.failed, kept.reason, kept.transient) == (bad.failed, bad.reason, False)
 

@@ -9,9 +9,10 @@ import pytest
 
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.prediction_markets.registry import make_venue, venue_names
-from copilot_quant_pipeline.prediction_markets.venue import POINTS, MarketQuery, Traffic
+from copilot_quant_pipeline.prediction_markets.venue import POINTS, MarketQuery
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.transport import Traffic
 
 NOW = datetime(2024, 3, 29, 14, 0, tzinfo=UTC)
 # Of each point which service told it, its grain in seconds, and what of that its stamp marks.

@@ -29,9 +29,9 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     MarketQuery,
     Outcome,
     Semantics,
-    Traffic,
 )
 from copilot_quant_pipeline.settings import Settings
+from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.upkeep.freshness import judge_venue
 from copilot_quant_pipeline.warehouse.checks import OpenMarket
 
@@ -48,7 +48,8 @@ MODULE = """
 from datetime import datetime
 from typing import ClassVar
 import pyarrow as pa
-from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Semantics, Traffic, Venue
+from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Semantics, Venue
+from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
 class Sixth:

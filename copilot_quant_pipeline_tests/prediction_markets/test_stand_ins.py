@@ -22,7 +22,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Market,
     MarketQuery,
     MissingAtSource,
-    Spoiled,
+    SpoiledDays,
 )
 from copilot_quant_pipeline_tests.prediction_markets.loopback import Answer, Loopback, answer
 
@@ -381,7 +381,7 @@ def test_one_time_in_milliseconds_fails_its_day_only(venue: Loopback, polymarket
         return answer(200, {"history": history})
 
     venue.routes |= {"/batch-prices-history": spoiled, "/v2/prices-history": NO_DATA}
-    with pytest.raises(Spoiled, match=r"time \d+ \(2026-03-11 06:00:07 UTC\) is in milliseconds") as raised:
+    with pytest.raises(SpoiledDays, match=r"time \d+ \(2026-03-11 06:00:07 UTC\) is in milliseconds") as raised:
         polymarket.fetch_prices(a_market(), START - DAY, START + 2 * DAY)
     assert list(raised.value.failed) == [START.date()]
     assert raised.value.points.num_rows == 48 * 2
@@ -397,7 +397,7 @@ def test_one_impossible_price_fails_its_day_only(venue: Loopback, polymarket: Po
     venue.routes |= {"/batch-prices-history": spoiled, "/v2/prices-history": NO_DATA}
     found = polymarket.fetch_prices_of([a_market(1), a_market(2)], START - DAY, START + 2 * DAY)
     bad, fine = found["polymarket:market-1"], found["polymarket:market-2"]
-    assert isinstance(bad, Spoiled)
+    assert isinstance(bad, SpoiledDays)
     assert bad.points.num_rows == 48 * 2
     (day, (reason, why)) = bad.failed.popitem()
     assert (day, reason) == (START.date(), "malformed_response")
@@ -405,7 +405,7 @@ def test_one_impossible_price_fails_its_day_only(venue: Loopback, polymarket: Po
     assert table(fine).num_rows == 48 * 3
     # Where the other service has that day well, it is had from there; not for the price of most of its hours.
     venue.routes["/v2/prices-history"] = data(every=3)
-    with pytest.raises(Spoiled):
+    with pytest.raises(SpoiledDays):
         polymarket.fetch_prices(a_market(), START - DAY, START + 2 * DAY)
     venue.routes["/v2/prices-history"] = data()
     assert polymarket.fetch_prices(a_market(), START - DAY, START + 2 * DAY).num_rows == 48 * 3
@@ -535,7 +535,7 @@ def test_one_impossible_candle_fails_its_day_only(venue: Loopback, kalshi: Kalsh
     venue.routes[f"{V2}/markets/candlesticks"] = spoiled
     start = START + timedelta(seconds=1)
     found = kalshi.fetch_prices_of([kalshi_market()], start, start + timedelta(days=2))[f"kalshi:{TICKER}"]
-    assert isinstance(found, Spoiled)
+    assert isinstance(found, SpoiledDays)
     assert found.points.num_rows == 48
     (day, (reason, why)) = found.failed.popitem()
     assert (day, reason) == (START.date(), "malformed_response")

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from copilot_quant_pipeline.calendar import is_session
 from copilot_quant_pipeline.sandbox.hours import opens_of, trading_days
 from copilot_quant_pipeline.sandbox.listings import all_listings
-from copilot_quant_pipeline.sandbox.market import Market, _walk
+from copilot_quant_pipeline.sandbox.market import SimulatedEquities, _walk
 from copilot_quant_pipeline.sandbox.series import as_ratio, later_splits, shown
 
-MARKET = Market(seed=7)
+MARKET = SimulatedEquities(seed=7)
 SYMBOLS = st.sampled_from(sorted(MARKET.listings))
 ONE_OF_EACH = ["AAPL", "NVDA", "GE", "HON", "ODFL", "NWS", "KVUE", "SIVB", "BRK.B", "SPY"]
 
@@ -44,8 +44,8 @@ def test_a_longer_calendar_never_changes_the_past(symbol: str, sessions: int, se
 
 @pytest.mark.parametrize("symbol", ONE_OF_EACH)
 def test_the_same_seed_gives_the_same_market_and_another_seed_another(symbol: str) -> None:
-    assert np.array_equal(Market(7).truth(symbol).close, MARKET.truth(symbol).close)
-    assert not np.array_equal(Market(8).truth(symbol).close, MARKET.truth(symbol).close)
+    assert np.array_equal(SimulatedEquities(7).truth(symbol).close, MARKET.truth(symbol).close)
+    assert not np.array_equal(SimulatedEquities(8).truth(symbol).close, MARKET.truth(symbol).close)
 
 
 @given(SYMBOLS, st.dates(date(2015, 1, 2), date(2026, 12, 31)))

@@ -20,7 +20,7 @@ from copilot_quant_pipeline.upkeep.freshness import POLICIES, session_due
 from copilot_quant_pipeline.warehouse.catalog import record_markets
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, MARKETS, MEMBERS, PRICES
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
-from copilot_quant_pipeline.warehouse.warnings import Choice, acknowledge
+from copilot_quant_pipeline.warehouse.warnings import WarningChoice, acknowledge
 from copilot_quant_pipeline_tests.warehouse.world import bar, bars, cell, cells
 
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
@@ -328,7 +328,7 @@ def test_a_jump_without_a_split_is_doubtful_until_a_person_says_that_it_is_right
     assert said(old) == (False, WARN)
     assert old.description == "Found 1 jumps in price without a split."
     assert "2024-03-28 NVDA: the price went from 1000.0 to 100.0" in numbers(old)["first"]
-    acknowledge(observatory.warehouse, Choice(ids=["jump:NVDA:2024-03-28"]), now=at("2025-03-29 15:00"))
+    acknowledge(observatory.warehouse, WarningChoice(ids=["jump:NVDA:2024-03-28"]), now=at("2025-03-29 15:00"))
     assert observatory.check(CONSISTENT, at("2025-03-29 16:00")).passed
 
 

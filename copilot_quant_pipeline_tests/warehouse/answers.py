@@ -16,7 +16,7 @@ from copilot_quant_pipeline.equities.chart import BARS_AS_SENT, VendorBars
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.warehouse.fetch_result import CELLS, WINDOWS, SeenAgain
 from copilot_quant_pipeline.warehouse.tables import BARS
-from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
+from copilot_quant_pipeline.warehouse.warehouse import SettleResult, Warehouse
 
 SESSIONS = sessions_in_range(date(2023, 9, 1), date(2024, 6, 28))
 
@@ -78,7 +78,7 @@ class Venue:
 
     def settle(
         self, warehouse: Warehouse, on: date, *asked: date, start: date = SESSIONS[0], kept: bool = False
-    ) -> Settled:
+    ) -> SettleResult:
         """What an answer of session `on` makes of the `asked` sessions; a `kept` one tells of nothing beside them."""
         answer = self.answer(on, start)
         dates = tuple(asked)

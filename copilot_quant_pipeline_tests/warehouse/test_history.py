@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from copilot_quant_pipeline.warehouse.catalog import record_gone, record_markets
 from copilot_quant_pipeline.warehouse.fetch_result import WINDOWS, SeenAgain
 from copilot_quant_pipeline.warehouse.history import read_as_of, read_history_begins
-from copilot_quant_pipeline.warehouse.quarantine import Choice, accept
+from copilot_quant_pipeline.warehouse.quarantine import ProposalChoice, accept
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, COVERAGE, MARKETS, MEMBERS, PRICES, Table
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline_tests.warehouse.world import FETCHED, MON, TUE, bar, bars, cell, cells, settle_bars
@@ -54,7 +54,7 @@ def test_bars_as_of_any_instant_are_what_was_stored_then(sequence: list[Any]) ->
             _settle_at(warehouse, at(2 * number), asked, {place: beside[place] for place in beside.keys() - asked})
             log.append((at(2 * number), _held(warehouse, BARS)))
             if accepts:
-                accept(warehouse, Choice(), now=at(2 * number + 1))
+                accept(warehouse, ProposalChoice(), now=at(2 * number + 1))
                 log.append((at(2 * number + 1), _held(warehouse, BARS)))
         _expect_log(warehouse, BARS, log)
 
@@ -206,7 +206,7 @@ def test_a_note_changes_in_place(warehouse: Warehouse) -> None:
 def test_what_a_person_accepts_is_known_since_it_was_accepted(warehouse: Warehouse) -> None:
     _settle_at(warehouse, at(0), {(MON, "A"): 100.0}, {})
     _settle_at(warehouse, at(1), {(MON, "A"): 150.0}, {})
-    accept(warehouse, Choice(), now=at(2))
+    accept(warehouse, ProposalChoice(), now=at(2))
     known = [read_as_of(warehouse, BARS, at(number)).to_pylist()[0]["close"] for number in range(3)]
     assert known == [100.0, 100.0, 150.0]
 
@@ -218,7 +218,7 @@ def test_a_dividend_that_is_told_otherwise_is_known_as_of_both_instants(warehous
         told = pa.Table.from_pylist([{**action, "first_seen_at": at(number)}], ACTIONS.arrow)
         asked = cells(cell(MON, "A", fetched_at=at(number)))
         warehouse.settle(BARS, asked, rows, run_id=str(number), actions=told)
-    accept(warehouse, Choice(), now=at(1))
+    accept(warehouse, ProposalChoice(), now=at(1))
     known = [read_as_of(warehouse, ACTIONS, at(number)).to_pylist()[0]["dividend"] for number in range(2)]
     assert known == [0.5, 0.51]
 
@@ -260,7 +260,7 @@ def test_a_file_of_the_version_before_keeps_its_values_and_says_since_when_histo
     begins = read_history_begins(warehouse)
     assert begins is not None
     assert begins > datetime(2026, 11, 1, tzinfo=UTC)
-    assert accept(warehouse, Choice(), now=LATER) == 1
+    assert accept(warehouse, ProposalChoice(), now=LATER) == 1
     (bar_of_b,) = read_as_of(warehouse, BARS, LATER).filter(pa.compute.field("symbol") == "B").to_pylist()
     assert (bar_of_b["close"], bar_of_b["confirmed_at"]) == (30.0, FETCHED)
 

@@ -8,7 +8,7 @@ import pytest
 from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.warehouse.migrations import UPGRADES, migrate, read_version
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
-from copilot_quant_pipeline.warehouse.warnings import Choice, read_warnings
+from copilot_quant_pipeline.warehouse.warnings import WarningChoice, read_warnings
 from copilot_quant_pipeline_tests.warehouse.world import MON, bar, settle_bars, stored
 
 VERSION_2 = Path(__file__).parent / "version_2.sql"
@@ -43,7 +43,7 @@ def test_what_was_doubtful_before_warnings_were_kept_is_found_by_the_upgrade(tmp
         for day, close, final in (("25", 100.0, True), ("26", 10.0, True), ("27", 100.0, False)):
             prices = f"{close}, {close}, {close}, {close}, 1, 0, 1, {final}, 'ok', 'x', '2024-03-28 00:00:00+00'"
             connection.execute(f"insert into equities.bars values ('2024-03-{day}', 'AAPL', {prices})")  # noqa: S608
-    assert [one.id for one in read_warnings(Warehouse(path), Choice())] == ["jump:AAPL:2024-03-26"]
+    assert [one.id for one in read_warnings(Warehouse(path), WarningChoice())] == ["jump:AAPL:2024-03-26"]
 
 
 def test_upgrades_run_in_order_and_once() -> None:

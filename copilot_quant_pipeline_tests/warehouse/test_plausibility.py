@@ -9,7 +9,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from copilot_quant_pipeline.warehouse.quarantine import Choice, accept, count_proposals, read_proposals, reject, reopen
+from copilot_quant_pipeline.warehouse.quarantine import (
+    ProposalChoice,
+    accept,
+    count_proposals,
+    read_proposals,
+    reject,
+    reopen,
+)
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline_tests.warehouse.answers import SESSIONS, Venue, actions, adjusted, traded
 
@@ -22,7 +29,7 @@ PAID = SESSIONS[20]
 SPLITS = {day: 100.0 if day < DAY else 50.0 for day in SESSIONS}
 NOW = datetime(2024, 4, 30, tzinfo=UTC)
 VERSION_2 = Path(__file__).with_name("version_2.sql")
-ALL = Choice()
+ALL = ProposalChoice()
 
 
 @pytest.fixture
@@ -120,7 +127,7 @@ def test_it_resolves_itself_once_the_venue_withdraws_the_split(warehouse: Wareho
 
 def test_accepting_a_split_writes_its_bar_and_its_action(warehouse: Warehouse) -> None:
     splitting.but(divided={}).settle(warehouse, DAY, DAY, start=TAIL)
-    assert accept(warehouse, Choice(["A"]), now=NOW) == 1
+    assert accept(warehouse, ProposalChoice(["A"]), now=NOW) == 1
     assert (traded(warehouse)[DAY][3], actions(warehouse)[DAY], traded(warehouse)[EVE][0]) == (2.0, (0.0, 2.0), 100.0)
     assert set(adjusted(warehouse).values()) == {50.0, 49.75}
     (seen,) = warehouse.read(
@@ -305,7 +312,7 @@ def test_volumes_wait_where_many_change_by_one_factor(warehouse: Warehouse, fact
     counted = count_proposals(warehouse, ALL)
     assert [(one.kind, one.proposals) for one in counted] == ([("volumes", 1)] if waits else [])
     if waits:
-        accept(warehouse, Choice(on=SESSIONS[0]), now=NOW)
+        accept(warehouse, ProposalChoice(on=SESSIONS[0]), now=NOW)
         assert {row[1] for row in traded(warehouse).values()} == {round(1e6 * factor)}
 
 
@@ -323,7 +330,7 @@ def test_a_price_that_no_split_explains_is_decided_apart(warehouse: Warehouse) -
     assert (settled.restated, settled.quarantined) == (1, 2)
     assert (traded(warehouse)[SESSIONS[3]][0], traded(warehouse)[SESSIONS[5]][0]) == (101.0, 100.0)
     assert [kind for kind, *_ in waiting(warehouse)] == ["prices", "split"]
-    reject(warehouse, Choice(on=DAY), now=NOW)
+    reject(warehouse, ProposalChoice(on=DAY), now=NOW)
     accept(warehouse, ALL, now=NOW)
     assert traded(warehouse)[SESSIONS[5]][0] == 150.0
 
@@ -347,7 +354,7 @@ def test_what_waited_in_a_file_of_the_version_before_is_one_proposal_and_its_spl
     assert [one.changes for one in found if one.kind == "split"] == [
         {"dividend": (None, 0.0), "split_ratio": (None, 2.0)}
     ]
-    assert accept(warehouse, Choice(on=EVE), now=NOW) == 2
+    assert accept(warehouse, ProposalChoice(on=EVE), now=NOW) == 2
     assert (actions(warehouse), traded(warehouse)[DAY]) == ({DAY: (0.0, 2.0)}, (50.0, 1000, 0.0, 2.0))
     assert adjusted(warehouse)[EVE] == 100.0
 

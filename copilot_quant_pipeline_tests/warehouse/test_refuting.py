@@ -10,7 +10,7 @@ import pytest
 
 from copilot_quant_pipeline.warehouse.fetch_result import WINDOWS, SeenAgain
 from copilot_quant_pipeline.warehouse.tables import BARS
-from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
+from copilot_quant_pipeline.warehouse.warehouse import SettleResult, Warehouse
 from copilot_quant_pipeline_tests.warehouse.world import FETCHED, MON, TUE, WED, bar, bars, cell, cells, stored
 
 
@@ -24,7 +24,7 @@ def _beside(*rows: dict[str, Any]) -> SeenAgain:
     return SeenAgain(bars(*rows), pa.Table.from_pylist([window], schema=WINDOWS))
 
 
-def _look(warehouse: Warehouse, *rows: dict[str, Any]) -> Settled:
+def _look(warehouse: Warehouse, *rows: dict[str, Any]) -> SettleResult:
     asked, came = cells(cell(WED, "A")), bars(bar(WED, "A"))
     return warehouse.settle(BARS, asked, came, run_id="later", seen_again=_beside(*rows))
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from copilot_quant_pipeline.calendar import sessions_in_range
 from copilot_quant_pipeline.warehouse.fetch_result import WINDOWS, SeenAgain
-from copilot_quant_pipeline.warehouse.quarantine import Choice, accept, read_proposals, reject
+from copilot_quant_pipeline.warehouse.quarantine import ProposalChoice, accept, read_proposals, reject
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, InvalidRowsError
-from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
+from copilot_quant_pipeline.warehouse.warehouse import SettleResult, Warehouse
 from copilot_quant_pipeline_tests.warehouse.world import (
     FETCHED,
     MON,
@@ -32,7 +32,7 @@ from copilot_quant_pipeline_tests.warehouse.world import (
 
 DAYS = sessions_in_range(date(2023, 11, 1), WED)
 LATER = FETCHED + timedelta(days=1)
-EVERYTHING = Choice()
+EVERYTHING = ProposalChoice()
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def seen(*given: dict[str, Any], start: date = DAYS[0], end: date = WED) -> Seen
 
 def see_again(
     warehouse: Warehouse, *given: dict[str, Any], told: pa.Table | None = None, run_id: str = "two"
-) -> Settled:
+) -> SettleResult:
     return warehouse.settle(BARS, cells(), bars(), run_id=run_id, seen_again=seen(*given), actions=told)
 
 
@@ -299,13 +299,13 @@ def test_another_doubtful_value_takes_the_place_of_the_one_that_waits(warehouse:
 def test_accepting_stores_the_row_and_records_it_by_the_run_that_saw_it(warehouse: Warehouse) -> None:
     settle_bars(warehouse, bar(MON, "A", confirmed_at=None), bar(TUE, "A"), bar(MON, "B"))
     see_again(warehouse, bar(MON, "A", 150.0), bar(TUE, "A", 150.0), bar(MON, "B", 150.0))
-    assert accept(warehouse, Choice(["A"], MON), now=LATER) == 1
+    assert accept(warehouse, ProposalChoice(["A"], MON), now=LATER) == 1
     assert stored(warehouse, ["date", "close", "confirmed_at", "first_seen_at"])[0] == (MON, 150.0, FETCHED, LATER)
     assert waiting(warehouse) == [(TUE, "A"), (MON, "B")]
     assert warehouse.read("select distinct run_id from ops.restatements").to_pylist() == [{"run_id": "two"}]
     assert ("equities.bars", MON, "close", "100.0", "150.0") in restated(warehouse)
-    assert accept(warehouse, Choice(on=MON), now=LATER) == 1
-    (accepted, _) = read_proposals(warehouse, Choice(on=MON), ("accepted",))
+    assert accept(warehouse, ProposalChoice(on=MON), now=LATER) == 1
+    (accepted, _) = read_proposals(warehouse, ProposalChoice(on=MON), ("accepted",))
     assert accepted.decided_at == LATER
 
 

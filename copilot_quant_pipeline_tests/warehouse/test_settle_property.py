@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copilot_quant_pipeline.warehouse.fetch_result import WINDOWS, SeenAgain
-from copilot_quant_pipeline.warehouse.quarantine import Choice, accept, read_proposals, reject
+from copilot_quant_pipeline.warehouse.quarantine import ProposalChoice, accept, read_proposals, reject
 from copilot_quant_pipeline.warehouse.tables import BARS
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline_tests.warehouse.world import FETCHED, MON, TUE, bar, bars, cell, cells
@@ -128,11 +128,11 @@ def _settle(warehouse: Warehouse, harvest: dict[Cell, float | str], beside: dict
 
 def _decide(warehouse: Warehouse, decision: str | None) -> None:
     if decision:
-        {"accept": accept, "reject": reject}[decision](warehouse, Choice(), now=FETCHED)
+        {"accept": accept, "reject": reject}[decision](warehouse, ProposalChoice(), now=FETCHED)
 
 
 def _waiting(warehouse: Warehouse) -> dict[Cell, float]:
-    found = read_proposals(warehouse, Choice())
+    found = read_proposals(warehouse, ProposalChoice())
     assert len({(proposal.date, proposal.key) for proposal in found}) == len(found)
     return {(proposal.date, proposal.key): proposal.changes["close"][1] for proposal in found}
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from copilot_quant_pipeline.warehouse.fetch_result import CELLS
 from copilot_quant_pipeline.warehouse.tables import BARS
-from copilot_quant_pipeline.warehouse.warehouse import Settled, Warehouse
+from copilot_quant_pipeline.warehouse.warehouse import SettleResult, Warehouse
 
 MON, TUE, WED = date(2024, 3, 25), date(2024, 3, 26), date(2024, 3, 27)
 FETCHED = datetime(2024, 3, 28, 22, tzinfo=UTC)
@@ -35,7 +35,7 @@ def bars(*given: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist(list(given), schema=BARS.arrow)
 
 
-def settle_bars(warehouse: Warehouse, *given: dict[str, Any], run_id: str = "run") -> Settled:
+def settle_bars(warehouse: Warehouse, *given: dict[str, Any], run_id: str = "run") -> SettleResult:
     asked = cells(*(cell(row["date"], row["symbol"]) for row in given))
     return warehouse.settle(BARS, asked, bars(*given), run_id=run_id)
 
