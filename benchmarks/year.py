@@ -57,9 +57,9 @@ from sqlalchemy.engine import Engine
 from benchmarks.grid import NEWEST, Venue, open_venue
 from benchmarks.table import Measured, print_table
 from copilot_quant_pipeline.calendar import sessions_in_range
+from copilot_quant_pipeline.ledger.cell_key import Cells
 from copilot_quant_pipeline.ledger.documents import materialization
 from copilot_quant_pipeline.ledger.instance import install_instance_config, open_instance
-from copilot_quant_pipeline.ledger.recording import Cells
 from copilot_quant_pipeline.ledger.retention import prune, size_on_disk
 from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
 

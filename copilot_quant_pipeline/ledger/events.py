@@ -19,13 +19,13 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster_shared.serdes import serialize_value
 
+from copilot_quant_pipeline.ledger.cell_key import Cells
 from copilot_quant_pipeline.ledger.documents import (
     are_alike,
     materialization,
     materialized_document,
     planned_document,
 )
-from copilot_quant_pipeline.ledger.recording import Cells
 
 T = TypeVar("T")
 MATERIALIZED = DagsterEventType.ASSET_MATERIALIZATION

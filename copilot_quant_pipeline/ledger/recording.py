@@ -1,7 +1,8 @@
 """One Dagster event for many cells: what an I/O manager calls to have its cells recorded.
 
-Here: the partition key that stands for many cells, and the two ways to record them.
-Not here: how the ledger stores the cells of such an event (events, sqlite), what the cells hold (warehouse).
+Here: the ways to record the cells of a run, and cells beside them.
+Not here: the partition key that stands for many cells (cell_key.py), how the ledger stores the cells of such an event
+(events.py, sqlite.py), what the cells hold (warehouse).
 
 Dagster builds, logs, formats and yields one event a cell, which costs far more than storing it. Here the
 framework builds **one** event, with the tags and metadata it would give each cell, and the ledger stores it
@@ -11,7 +12,7 @@ back, shows one event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dagster import AssetKey, AssetMaterialization, DagsterEvent, MultiPartitionKey, OutputContext
@@ -20,30 +21,11 @@ from dagster._core.definitions.partitions.utils.multi import get_tags_from_multi
 from dagster._core.events import DagsterEventBatchMetadata
 from dagster._core.execution.context.system import StepExecutionContext
 
+from copilot_quant_pipeline.ledger.cell_key import Cells
+from copilot_quant_pipeline.ledger.events import CellEvents
+from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
+
 Metadata = Mapping[str, Any]
-
-
-class Cells(MultiPartitionKey):
-    """The last of some cells, standing for all of them until the event that names it is stored.
-
-    `are_in_log`: whether the run's own log shows them, too, or only the grid does.
-    """
-
-    cells: tuple[MultiPartitionKey, ...]
-    are_in_log: bool
-
-    @classmethod
-    def of(cls, cells: Iterable[MultiPartitionKey], *, are_in_log: bool = True) -> Cells:
-        """One key for all of `cells` (at least one), which it keeps in order, each once."""
-        ordered = tuple(sorted(set(cells)))
-        key = cls(ordered[-1].keys_by_dimension)
-        key.cells = ordered
-        key.are_in_log = are_in_log
-        return key
-
-    def __reduce__(self) -> tuple[Callable[[Mapping[str, str]], MultiPartitionKey], tuple[Mapping[str, str]]]:
-        # Only the process that stores the event needs the others; whoever it is sent to gets a plain key.
-        return MultiPartitionKey, (self.keys_by_dimension,)
 
 
 def fold_cells(context: OutputContext, recorded: Collection[str] = ()) -> None:
@@ -88,9 +70,6 @@ def close_account(context: OutputContext) -> None:
     To be called by an I/O manager's `handle_output` once `record_cells` has recorded the others, before it raises
     `Failure`. What a run that succeeds has recorded is known from that.
     """
-    # Not at the top: the storage's module imports this one.
-    from copilot_quant_pipeline.ledger.sqlite import GridEventLogStorage
-
     log = context.step_context.instance.event_log_storage
     if isinstance(log, GridEventLogStorage):
         log.close_account(context.run_id, context.asset_key)
@@ -152,9 +131,6 @@ def _cells_among(keys: Iterable[str]) -> list[MultiPartitionKey]:
 
 
 def _is_kept_by_ledger(step: StepExecutionContext) -> bool:
-    # Not at the top: the storage's module imports this one.
-    from copilot_quant_pipeline.ledger.events import CellEvents
-
     return isinstance(step.instance.event_log_storage, CellEvents)
 
 

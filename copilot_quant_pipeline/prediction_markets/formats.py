@@ -16,8 +16,7 @@ from msgspec.structs import fields
 from copilot_quant_pipeline.answered import Answered
 from copilot_quant_pipeline.errors import VendorError
 from copilot_quant_pipeline.prediction_markets.known_fields import known_unused
-from copilot_quant_pipeline.prediction_markets.registry import declaring
-from copilot_quant_pipeline.prediction_markets.shapes import Shape, convert_field
+from copilot_quant_pipeline.prediction_markets.shapes import Shape, convert_field, declaring
 
 
 class Asking:

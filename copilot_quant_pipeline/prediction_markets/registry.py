@@ -6,21 +6,15 @@ Not here: any client, which markets are followed.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
-from copilot_quant_pipeline.errors import Defect, UserError, VendorError
+from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.prediction_markets.shapes import declaring
 from copilot_quant_pipeline.prediction_markets.venue import NOTHING_KNOWN, Semantics, Venue
 from copilot_quant_pipeline.settings import Settings
-
-log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,22 +38,6 @@ def _declaring(client: Venue) -> Venue:
         if fetch := getattr(client, name, None):
             setattr(client, name, declaring(client.name, fetch))
     return client
-
-
-def declaring(venue: str, fetch: Callable[P, T]) -> Callable[P, T]:
-    """`fetch`, its undeclared errors as `Defect`, which name the venue; they are logged with their traceback."""
-
-    @wraps(fetch)
-    def declared(*args: P.args, **how: P.kwargs) -> T:
-        try:
-            return fetch(*args, **how)
-        except (VendorError, UserError):
-            raise
-        except Exception as error:
-            log.exception("a defect in reading %s", venue)
-            raise Defect(f"{venue}: a defect of this program in reading its answer: {error!r}") from error
-
-    return declared
 
 
 def venue_names() -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """How the shape of what a venue sends is declared, and the one way in which a record is read by it.
 
-Here: the kinds that fields are of, records as declared, what to call a record that cannot be read.
+Here: the kinds that fields are of, records as declared, what to call a record that cannot be read; what is raised where
+a reader meets what nobody thought of.
 Not here: any venue's fields (its own module), what a field means.
 
 Fields that are not declared are never looked at, and may hold anything. What is declared is of its kind, absent or
@@ -10,21 +11,26 @@ null, or the record is broken. Numbers are exact: they come as whole numbers, as
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 import msgspec
 
 from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, shown
-from copilot_quant_pipeline.errors import Malformed, storable
+from copilot_quant_pipeline.errors import Defect, Malformed, UserError, VendorError, storable
 
 T = TypeVar("T")
+P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound="Shape")
+
+log = logging.getLogger(__name__)
 
 # So much of a name is shown that cannot be one.
 LONGEST_NAME = 200
@@ -314,3 +320,19 @@ else:
     Milliseconds = kind("instant in milliseconds", _milliseconds)
     Stamp = kind("instant in seconds", _stamp)
     Listed = kind("list", _listed)
+
+
+def declaring(venue: str, fetch: Callable[P, T]) -> Callable[P, T]:
+    """`fetch`, its undeclared errors as `Defect`, which name the venue; they are logged with their traceback."""
+
+    @wraps(fetch)
+    def declared(*args: P.args, **how: P.kwargs) -> T:
+        try:
+            return fetch(*args, **how)
+        except (VendorError, UserError):
+            raise
+        except Exception as error:
+            log.exception("a defect in reading %s", venue)
+            raise Defect(f"{venue}: a defect of this program in reading its answer: {error!r}") from error
+
+    return declared

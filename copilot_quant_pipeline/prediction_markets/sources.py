@@ -35,7 +35,8 @@ from copilot_quant_pipeline.prediction_markets.prices import (
     with_finer,
     without_future,
 )
-from copilot_quant_pipeline.prediction_markets.registry import declaring, make_venue, semantics_of
+from copilot_quant_pipeline.prediction_markets.registry import make_venue, semantics_of
+from copilot_quant_pipeline.prediction_markets.shapes import declaring
 from copilot_quant_pipeline.prediction_markets.venue import (
     POINTS,
     BrokenRecord,

@@ -1,8 +1,7 @@
 """What was known when: the history beside each table of values, and any of these tables as of an instant.
 
-Here: the statements that keep what a transaction replaces, the one that gives a table as of an instant, and since when
-history is known.
-Not here: which rows change (warehouse/settling.py, warehouse/catalog.py), frames for research (warehouse/reading.py).
+Here: the statements that keep what a transaction replaces, and the one that gives a table as of an instant.
+Not here: which rows change (warehouse/settling.py, warehouse/catalog.py), reading (warehouse/reading.py).
 
 A value stands from its row's `first_seen_at` until the `known_until` of its row in the history, that instant excluded.
 A value that returns begins anew. What is said about values (notes) changes in place and has no history.
@@ -11,16 +10,8 @@ A value that returns begins anew. What is said about values (notes) changes in p
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING
-
-import pyarrow as pa
-
 from copilot_quant_pipeline.warehouse.comparison import any_differs
-from copilot_quant_pipeline.warehouse.tables import FIRST_SEEN, KNOWN_UNTIL, VALUES, Column, Table, history_of
-
-if TYPE_CHECKING:
-    from copilot_quant_pipeline.warehouse.warehouse import Warehouse
+from copilot_quant_pipeline.warehouse.tables import FIRST_SEEN, KNOWN_UNTIL, Column, Table, history_of
 
 
 def as_of(table: Table) -> str:
@@ -31,29 +22,6 @@ def as_of(table: Table) -> str:
         union all
         select {columns} from {history_of(table).qualified} where {FIRST_SEEN} <= $as_of and $as_of < {KNOWN_UNTIL}
     """
-
-
-def read_as_of(warehouse: Warehouse, table: Table, instant: datetime) -> pa.Table:
-    """The rows of one of `VALUES` as they stood at `instant` (aware), in declared columns, by key.
-
-    Raises:
-        ValueError: The table keeps no history.
-        UserError: The warehouse cannot be opened.
-    """
-    if table not in VALUES:
-        raise ValueError(f"{table.schema}.{table.name} keeps no history")
-    by_key = ", ".join(f'"{name}" nulls first' for name in table.key)
-    return warehouse.read(f"from ({as_of(table)}) order by {by_key}", {"as_of": instant}).cast(table.arrow)
-
-
-def read_history_begins(warehouse: Warehouse) -> datetime | None:
-    """Since when what is replaced is kept, aware UTC: what was replaced before is not known; None without a file."""
-    answer = warehouse.read(
-        "select min(applied_at) as begins from ops.schema_version where version >= $version",
-        {"version": FIRST_VERSION_WITH_HISTORY},
-    )
-    begins: datetime | None = answer.to_pylist()[0]["begins"]
-    return begins
 
 
 FIRST_VERSION_WITH_HISTORY = 3

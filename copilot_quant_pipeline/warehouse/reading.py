@@ -1,4 +1,4 @@
-"""Reading the warehouse as pandas frames, for research.
+"""Reading the warehouse: as pandas frames, for research, and any table of values as of an instant.
 
 Here: a few functions that give a user what they compute with.
 Not here: writing, free SQL (`Warehouse.read` and `Warehouse.connect_read_only`), progress of the grids.
@@ -47,10 +47,14 @@ date
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
+from copilot_quant_pipeline.warehouse.history import FIRST_VERSION_WITH_HISTORY, as_of
+from copilot_quant_pipeline.warehouse.tables import VALUES, Table
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -144,3 +148,26 @@ _MEMBERS = """
         or (coalesce(member_from <= $on::date, true) and coalesce(member_to >= $on::date, true))
     order by symbol, member_from
 """
+
+
+def read_as_of(warehouse: Warehouse, table: Table, instant: datetime) -> pa.Table:
+    """The rows of one of `VALUES` as they stood at `instant` (aware), in declared columns, by key.
+
+    Raises:
+        ValueError: The table keeps no history.
+        UserError: The warehouse cannot be opened.
+    """
+    if table not in VALUES:
+        raise ValueError(f"{table.schema}.{table.name} keeps no history")
+    by_key = ", ".join(f'"{name}" nulls first' for name in table.key)
+    return warehouse.read(f"from ({as_of(table)}) order by {by_key}", {"as_of": instant}).cast(table.arrow)
+
+
+def read_history_begins(warehouse: Warehouse) -> datetime | None:
+    """Since when what is replaced is kept, aware UTC: what was replaced before is not known; None without a file."""
+    answer = warehouse.read(
+        "select min(applied_at) as begins from ops.schema_version where version >= $version",
+        {"version": FIRST_VERSION_WITH_HISTORY},
+    )
+    begins: datetime | None = answer.to_pylist()[0]["begins"]
+    return begins

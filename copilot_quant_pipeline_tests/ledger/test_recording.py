@@ -9,7 +9,8 @@ import dagster as dg
 import pytest
 from dagster import DagsterEventType
 
-from copilot_quant_pipeline.ledger.recording import Cells, materialization_of, record_cells
+from copilot_quant_pipeline.ledger.cell_key import Cells
+from copilot_quant_pipeline.ledger.recording import materialization_of, record_cells
 from copilot_quant_pipeline_tests.ledger.small_grid import BARS, DATES, SYMBOLS, grid, job, rectangle, run
 
 ALL = rectangle("2024-01-02|AAPL", "2024-01-05|MSFT")

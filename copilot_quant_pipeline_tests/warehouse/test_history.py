@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from copilot_quant_pipeline.warehouse.catalog import record_gone, record_markets
 from copilot_quant_pipeline.warehouse.fetch_result import WINDOWS, SeenAgain
-from copilot_quant_pipeline.warehouse.history import read_as_of, read_history_begins
 from copilot_quant_pipeline.warehouse.quarantine import ProposalChoice, accept
+from copilot_quant_pipeline.warehouse.reading import read_as_of, read_history_begins
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, COVERAGE, MARKETS, MEMBERS, PRICES, Table
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 from copilot_quant_pipeline_tests.warehouse.world import FETCHED, MON, TUE, bar, bars, cell, cells, settle_bars
