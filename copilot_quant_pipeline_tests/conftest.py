@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -64,6 +65,13 @@ def unused(settings: Settings, unused_dagster: Path) -> Settings:
     settings.home.mkdir(mode=0o700)
     shutil.copytree(unused_dagster, settings.dagster_home)
     return settings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_server_stays() -> Iterator[None]:
+    """A stand-in that was closed but not shut down goes on accepting, at a socket that by then is another's."""
+    yield
+    assert [thread.name for thread in threading.enumerate() if "serve_forever" in thread.name] == []
 
 
 @pytest.fixture(scope="session", autouse=True)

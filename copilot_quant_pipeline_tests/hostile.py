@@ -36,8 +36,10 @@ def hostile_server(send: Send) -> Iterator[str]:
 
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:  # else its thread goes on accepting at a socket that by then is somebody else's
+            server.shutdown()
 
 
 def trickle(connection: socket.socket, start: bytes, drop: bytes) -> None:

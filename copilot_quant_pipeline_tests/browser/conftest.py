@@ -131,6 +131,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         yield chrome
 
 
+@pytest.fixture(autouse=True)
+def no_page_stays_open(browser: webdriver.Chrome) -> Iterator[None]:
+    """An open page of Dagit's goes on asking and drawing, for as long as the browser lives."""
+    yield
+    browser.get("about:blank")
+
+
 @pytest.fixture(scope="module")
 def dagit(browser: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Desk, Page]]:
     """A home with three symbols, of which two sessions are lost and one symbol is unknown, in Dagit."""

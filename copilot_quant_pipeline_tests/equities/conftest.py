@@ -97,10 +97,12 @@ def served(replay: Replay) -> Iterator[Replay]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     replay.url = f"http://127.0.0.1:{server.server_port}"
-    yield replay
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield replay
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.fixture
