@@ -20,9 +20,11 @@ from copilot_quant_pipeline.errors import UserError
 from copilot_quant_pipeline.gate.names import names_of
 from copilot_quant_pipeline.links import expect_mounted
 from copilot_quant_pipeline.redaction import hide, secrets_of_proxy, secrets_of_url
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 
 Source = Literal["sandbox", "live"]
 T = TypeVar("T")
+D = TypeVar("D")
 
 # The settings that say where a venue is reached; YAHOO_URL is read into yahoo_url, and so on.
 VENUE_URLS = (
@@ -36,6 +38,9 @@ VENUE_URLS = (
     "predictit_url",
     "metaculus_url",
 )
+
+# By these names they are set up (COPILOT_QUANT_<VENUE>_RATE).
+VENUES = ("yahoo", "wikipedia", "polymarket", "kalshi", "manifold", "predictit", "metaculus")
 
 # Of a home's path: what others take for a pattern.
 _PATTERN = {
@@ -81,6 +86,8 @@ class Settings:
             Likewise all of VENUE_URLS.
         metaculus_token: what Metaculus knows an account by.
         landing_ttl: how long a kept vendor response is good for.
+        rates: by venue of VENUES the rate at which it is asked, where that is not its ordinary one,
+        attempts: and how often a request is sent at most.
         lock_timeout: how long to wait for another process that is writing, in seconds.
         logs_days: how long a command's log is kept,
         landing_days: how long a vendor response, at least for as long as it is good,
@@ -117,6 +124,8 @@ class Settings:
     metaculus_url: str | None = None
     metaculus_token: str | None = field(default=None, repr=False)
     landing_ttl: timedelta = timedelta(hours=6)
+    rates: Mapping[str, RequestRate] = field(default_factory=dict)
+    attempts: Mapping[str, int] = field(default_factory=dict)
     lock_timeout: float = 120.0
     logs_days: int = 90
     landing_days: int = 30
@@ -177,6 +186,8 @@ class Settings:
             markets_ids=read.parsed("MARKETS_IDS", _words, cls.markets_ids, "kalshi:KXFED-24NOV-T4.75"),
             metaculus_token=read.text("METACULUS_TOKEN"),
             landing_ttl=read.parsed("LANDING_TTL", _hours, cls.landing_ttl, "6 (hours)"),
+            rates=read.by_venue("RATE", RequestRate.parse, "8 (a second) or 16/60 (in 60 seconds)"),
+            attempts=read.by_venue("ATTEMPTS", _count, "5"),
             lock_timeout=read.parsed("LOCK_TIMEOUT", _positive, cls.lock_timeout, "120 (seconds)"),
             logs_days=read.parsed("LOGS_DAYS", _count, cls.logs_days, "90"),
             landing_days=read.parsed("LANDING_DAYS", _count, cls.landing_days, "30"),
@@ -208,6 +219,8 @@ class Settings:
             "MARKETS_IDS": ",".join(self.markets_ids) or None,
             "METACULUS_TOKEN": self.metaculus_token,
             "LANDING_TTL": str(self.landing_ttl / timedelta(hours=1)),
+            **{f"{venue.upper()}_RATE": str(rate) for venue, rate in self.rates.items()},
+            **{f"{venue.upper()}_ATTEMPTS": str(most) for venue, most in self.attempts.items()},
             "LOCK_TIMEOUT": str(self.lock_timeout),
             "LOGS_DAYS": str(self.logs_days),
             "LANDING_DAYS": str(self.landing_days),
@@ -247,6 +260,11 @@ class Settings:
                 "account (metaculus.com, Settings, API access), or leave metaculus out."
             )
         return self.metaculus_token or "sandbox"
+
+    def policy_of(self, venue: str, ordinary: RetryPolicy) -> RetryPolicy:
+        """How a venue is asked: as is `ordinary` for it, but for what is set."""
+        rate, attempts = self.rates.get(venue, ordinary.rate), self.attempts.get(venue, ordinary.attempts)
+        return replace(ordinary, rate=rate, attempts=attempts)
 
     def now(self) -> datetime:
         """The present instant, aware UTC."""
@@ -338,7 +356,12 @@ class _Reader:
     def text(self, name: str) -> str | None:
         return self.environ.get(f"COPILOT_QUANT_{name}", "").strip() or None
 
-    def parsed(self, name: str, parse: Callable[[str], T], default: T, example: str, *, secret: bool = False) -> T:
+    def by_venue(self, name: str, parse: Callable[[str], T], example: str) -> dict[str, T]:
+        """What is set of the venues; without those of which nothing is."""
+        given = {venue: self.parsed(f"{venue.upper()}_{name}", parse, None, example) for venue in VENUES}
+        return {venue: value for venue, value in given.items() if value is not None}
+
+    def parsed(self, name: str, parse: Callable[[str], T], default: D, example: str, *, secret: bool = False) -> T | D:
         value = self.text(name)
         if value is None:
             return default

@@ -24,7 +24,6 @@ from urllib3 import HTTPResponse
 from copilot_quant_pipeline.equities.chart import parse_chart
 from copilot_quant_pipeline.equities.universe import fetch_members
 from copilot_quant_pipeline.errors import VendorError
-from copilot_quant_pipeline.prediction_markets.http import Pace
 from copilot_quant_pipeline.prediction_markets.kalshi import Kalshi
 from copilot_quant_pipeline.prediction_markets.manifold import Manifold
 from copilot_quant_pipeline.prediction_markets.metaculus import Metaculus
@@ -38,11 +37,12 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     MarketQuery,
     MissingAtSource,
 )
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline.warehouse.tables import MARKETS
 
 # So many records of a list, and so many points of a history.
 RECORDS, POINTS_SHOWN = 6, 30
-FREELY = Pace(1_000_000)
+FREELY = RetryPolicy(RequestRate(1_000_000))
 CURSORS = {"cursor", "after_cursor", "before", "offset"}
 
 Drive = Callable[["Replay"], Any]
@@ -128,19 +128,19 @@ def polymarket(replay: Replay) -> Polymarket:
 
 
 def kalshi(replay: Replay) -> Kalshi:
-    return Kalshi(replay.url, pace=FREELY, wait=quick)
+    return Kalshi(replay.url, policy=FREELY, wait=quick)
 
 
 def manifold(replay: Replay) -> Manifold:
-    return Manifold(replay.url, clock=lambda: replay.now, pace=FREELY, wait=quick)
+    return Manifold(replay.url, clock=lambda: replay.now, policy=FREELY, wait=quick)
 
 
 def predictit(replay: Replay) -> PredictIt:
-    return PredictIt(replay.url, clock=lambda: replay.now, pace=FREELY, wait=quick)
+    return PredictIt(replay.url, clock=lambda: replay.now, policy=FREELY, wait=quick)
 
 
 def metaculus(replay: Replay) -> Metaculus:
-    return Metaculus(replay.url, token="hush", pace=FREELY, wait=quick)  # noqa: S106
+    return Metaculus(replay.url, token="hush", policy=FREELY, wait=quick)  # noqa: S106
 
 
 Client = Callable[[Replay], Any]

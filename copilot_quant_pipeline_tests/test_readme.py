@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from copilot_quant_pipeline.cli import app
-from copilot_quant_pipeline.settings import VENUE_URLS, Settings
+from copilot_quant_pipeline.equities.universe import POLICY as WIKIPEDIA
+from copilot_quant_pipeline.equities.yahoo import POLICY as YAHOO
+from copilot_quant_pipeline.prediction_markets.registry import _VENUES, venue_names
+from copilot_quant_pipeline.settings import VENUE_URLS, VENUES, Settings
 from copilot_quant_pipeline.warehouse.fetch_result import EMPTY_REASONS, FAILURES, GIVEN_UP
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -53,3 +56,12 @@ def test_every_setting_is_told() -> None:
 def test_every_reason_a_cell_can_have_is_told() -> None:
     untold = {reason for reason in (*EMPTY_REASONS, *FAILURES, GIVEN_UP) if f"`{reason}`" not in README}
     assert untold == set()
+
+
+def test_how_each_venue_is_asked_is_told() -> None:
+    markets = {name: _VENUES[name].imported().policy for name in venue_names()}
+    for venue, policy in {"yahoo": YAHOO, "wikipedia": WIKIPEDIA, **markets}.items():
+        rate = policy.rate
+        told = f"{rate.requests} in {rate.seconds:g} | {policy.attempts} | {policy.first_wait:g}"
+        assert f"| `{venue}` | {told} | {policy.longest_wait:g} | {policy.longest_pause:g} |" in README
+        assert (policy.failures_in_a_row, venue in VENUES) == (3, True)

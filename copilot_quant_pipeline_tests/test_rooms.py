@@ -21,7 +21,7 @@ LAYERS = [
     {"equities", "prediction_markets"},
     {"grid", "ledger", "warehouse", "landing"},
     {"calendar", "settings", "home", "process", "sandbox", "gate"},
-    {"errors", "answers", "answered", "transport", "vendor_clock", "redaction", "links"},
+    {"errors", "answers", "answered", "transport", "vendor_clock", "retry_policy", "redaction", "links"},
 ]
 WITHOUT_DAGSTER = {
     "calendar",
@@ -34,6 +34,7 @@ WITHOUT_DAGSTER = {
     "gate",
     "transport",
     "vendor_clock",
+    "retry_policy",
     "redaction",
     "links",
     "home",

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copilot_quant_pipeline.errors import UserError
-from copilot_quant_pipeline.settings import VENUE_URLS, Settings, keep_loopback_off_proxies
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
+from copilot_quant_pipeline.settings import VENUE_URLS, VENUES, Settings, keep_loopback_off_proxies
 
 NOW = datetime(2024, 3, 29, 14, 0, tzinfo=UTC)
 URLS = st.none() | st.integers(1, 65535).map(lambda port: f"http://127.0.0.1:{port}")
@@ -27,6 +28,8 @@ URLS = st.none() | st.integers(1, 65535).map(lambda port: f"http://127.0.0.1:{po
     markets_ids=st.sampled_from([(), ("kalshi:KXFED-24NOV-T4.75", "polymarket:will-it-rain")]),
     metaculus_token=st.none() | st.text("abcdef0123456789", min_size=1),
     landing_ttl=st.integers(1, 100).map(lambda hours: timedelta(hours=hours)),
+    rates=st.dictionaries(st.sampled_from(VENUES), st.builds(RequestRate, st.integers(1, 10**6), st.floats(0.1, 3600))),
+    attempts=st.dictionaries(st.sampled_from(VENUES), st.integers(1, 20)),
     lock_timeout=st.floats(0.1, 1000),
     heal_cells=st.integers(1, 10**6),
     alert_urls=st.sampled_from(
@@ -55,10 +58,13 @@ def test_every_setting_has_its_variable() -> None:
         token="a2",  # noqa: S106
         heartbeat_url="http://127.0.0.1:8080/beat",
         pinned_now=NOW,
+        rates={"kalshi": RequestRate(4)},
+        attempts={"yahoo": 2},
     ).with_venues_at("http://here")
-    # `pinned_now` is the one whose variable is not its name: it reads COPILOT_QUANT_NOW.
+    # `pinned_now` is one whose variable is not its name: it reads COPILOT_QUANT_NOW. Two have a variable a venue.
     names = {f"COPILOT_QUANT_{setting.name.upper().removeprefix('PINNED_')}" for setting in fields(Settings)}
-    assert set(whole.environment()) == names
+    of_venues = {"COPILOT_QUANT_KALSHI_RATE", "COPILOT_QUANT_YAHOO_ATTEMPTS"}
+    assert set(whole.environment()) == names - {"COPILOT_QUANT_RATES", "COPILOT_QUANT_ATTEMPTS"} | of_venues
 
 
 def test_without_variables_the_sandbox_is_simulated_from_its_defaults(tmp_path: Path) -> None:
@@ -82,6 +88,11 @@ def test_without_variables_the_sandbox_is_simulated_from_its_defaults(tmp_path: 
         ("DAGIT_URL", "localhost:3000", "http://127.0.0.1:3000"),
         ("HOSTS", "*", "dagit.example.com,10.0.0.5"),
         ("REPORTS", "maybe", "on"),
+        *(
+            ("KALSHI_RATE", rate, "8 (a second) or 16/60 (in 60 seconds)")
+            for rate in ("fast", "0", "8/0", "8/inf", "8/")
+        ),
+        ("YAHOO_ATTEMPTS", "0", "5"),
         *((name.upper(), "127.0.0.1:9604/trade-api/v2", "http://127.0.0.1:8750") for name in VENUE_URLS),
         ("KALSHI_URL", "ftp://kalshi", "http://127.0.0.1:8750"),
         ("YAHOO_URL", "http:///path", "http://127.0.0.1:8750"),
@@ -156,3 +167,11 @@ def test_without_a_proxy_the_environment_stays_as_it_is() -> None:
 def test_a_home_that_duckdb_cannot_use_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has a \? in its path.*give another"):
         Settings.from_environment({"COPILOT_QUANT_HOME": str(tmp_path / "a?b")})
+
+
+def test_how_a_venue_is_asked_is_as_usual_but_for_what_is_set() -> None:
+    usual = RetryPolicy(RequestRate(8), longest_wait=7.0)
+    settings = Settings(rates={"kalshi": RequestRate(16, 60)}, attempts={"manifold": 2})
+    assert settings.policy_of("kalshi", usual) == replace(usual, rate=RequestRate(16, 60))
+    assert settings.policy_of("manifold", usual) == replace(usual, attempts=2)
+    assert settings.policy_of("yahoo", usual) == usual

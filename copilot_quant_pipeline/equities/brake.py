@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from copilot_quant_pipeline.errors import Denied, RateLimited, Unavailable, VendorError, whose_denial
-
-# This many symbols in a row, each after all its retries: the venue is down, not the symbol.
-TROUBLED_IN_A_ROW = 3
+from copilot_quant_pipeline.retry_policy import FAILURES_IN_A_ROW
 
 # Asked for where a run has no other symbol: a venue that denies these denies everything.
 _WELL_KNOWN = ("SPY", "AAPL")
@@ -135,5 +133,5 @@ class Brake:
                 self._in_a_row += 1
             # While others are answered it is this symbol that is refused, not this machine.
             refused = isinstance(error, RateLimited) and self.answers == answers_before
-            if refused or self._in_a_row >= TROUBLED_IN_A_ROW:
+            if refused or self._in_a_row >= FAILURES_IN_A_ROW:
                 self._pull(error)

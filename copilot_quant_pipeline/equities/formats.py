@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from tenacity import stop_after_attempt
-
 from copilot_quant_pipeline.answered import Answered
 from copilot_quant_pipeline.equities.universe import fetch_page, parse_page
 from copilot_quant_pipeline.equities.yahoo import YahooClient
@@ -77,7 +75,7 @@ def _wrong(name: str, value: Any) -> str | None:
 
 
 def _page(url: str | None) -> Answered:
-    listed, changes = parse_page(fetch_page.retry_with(stop=stop_after_attempt(1))(url))
+    listed, changes = parse_page(fetch_page(url, attempts=1))
     told: Mapping[str, bool] = {
         "security": any(one.name for one in listed.values()),
         "sector": any(one.sector for one in listed.values()),

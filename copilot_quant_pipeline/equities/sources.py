@@ -14,7 +14,9 @@ import pyarrow as pa
 
 from copilot_quant_pipeline.equities.fetch import Fetching, Reread, fetch_spans, reread_histories
 from copilot_quant_pipeline.equities.future import without_future
+from copilot_quant_pipeline.equities.universe import POLICY as WIKIPEDIA
 from copilot_quant_pipeline.equities.universe import fetch_members
+from copilot_quant_pipeline.equities.yahoo import POLICY as YAHOO
 from copilot_quant_pipeline.equities.yahoo import YahooClient
 from copilot_quant_pipeline.grid.cells import Rectangle, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Landing
@@ -39,7 +41,8 @@ class EquitySources:
     def reached_by(cls, settings: Settings, on_cells: Callable[[int], None] = lambda _: None) -> EquitySources:
         """The sources at the addresses in `settings`; nothing is asked yet."""
         pinned = settings.now if settings.pinned_now else None
-        yahoo = YahooClient(settings.home / "cache", url=settings.yahoo_url, clock=pinned)
+        policy = settings.policy_of("yahoo", YAHOO)
+        yahoo = YahooClient(settings.home / "cache", url=settings.yahoo_url, clock=pinned, policy=policy)
         return cls(settings, yahoo, Landing(settings.landing_path), on_cells)
 
     def harvest_bars(
@@ -101,7 +104,9 @@ class EquitySources:
             Malformed: The page does not hold what it should.
             VendorError: It cannot be had.
         """
-        return fetch_members(self.settings.wikipedia_url, now=self.settings.now(), source=self._labelled("wikipedia"))
+        policy = self.settings.policy_of("wikipedia", WIKIPEDIA)
+        source = self._labelled("wikipedia")
+        return fetch_members(self.settings.wikipedia_url, now=self.settings.now(), source=source, policy=policy)
 
     def _labelled(self, venue: str) -> str:
         # Simulated prices must be told from real ones wherever a row may travel.

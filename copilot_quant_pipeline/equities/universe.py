@@ -15,7 +15,6 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from copilot_quant_pipeline.equities.symbols import parse_symbol
 from copilot_quant_pipeline.errors import (
@@ -25,9 +24,9 @@ from copilot_quant_pipeline.errors import (
     Rejected,
     Unavailable,
     UserError,
-    VendorError,
     storable,
 )
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy, Wait
 from copilot_quant_pipeline.transport import Line
 from copilot_quant_pipeline.warehouse.tables import MEMBERS
 
@@ -38,6 +37,8 @@ log = logging.getLogger(__name__)
 
 WIKIPEDIA = "https://en.wikipedia.org"
 PAGE = "/wiki/List_of_S%26P_500_companies"
+# It is one page a day.
+POLICY = RetryPolicy(RequestRate(1), attempts=4, longest_wait=10.0)
 
 # Wikimedia refuses clients that do not say who they are (https://w.wiki/4wJS), or go by their library's name.
 USER_AGENT = "copilot-quant-pipeline/0.1 (reads the S&P 500 list once a day)"
@@ -98,29 +99,31 @@ class Spell:
     member_to: date | None
 
 
-def fetch_members(url: str | None, *, now: datetime, source: str = "wikipedia") -> pa.Table:
+def fetch_members(
+    url: str | None, *, now: datetime, source: str = "wikipedia", policy: RetryPolicy = POLICY
+) -> pa.Table:
     """Membership spells as `MEMBERS` rows, cross-checked; `url` stands in for Wikipedia.
 
     Raises:
         VendorError: The page cannot be had, or (`Malformed`) does not hold what it should.
     """
-    members = parse_members(fetch_page(url), now=now, source=source)
+    members = parse_members(fetch_page(url, policy=policy), now=now, source=source)
     expect_members(members)
     return members
 
 
-@retry(
-    retry=retry_if_exception(lambda error: isinstance(error, VendorError) and error.transient),
-    wait=wait_exponential_jitter(multiplier=0.5, max=10),
-    stop=stop_after_attempt(4),
-    reraise=True,
-)
-def fetch_page(url: str | None = None) -> str:
+def fetch_page(
+    url: str | None = None, *, policy: RetryPolicy = POLICY, attempts: int | None = None, wait: Wait | None = None
+) -> str:
     """The page's HTML.
 
     Raises:
         VendorError: It cannot be had.
     """
+    return policy.retrying(attempts=attempts, wait=wait)(_ask_for_page, url)
+
+
+def _ask_for_page(url: str | None) -> str:
     answer = Line("Wikipedia", url or WIKIPEDIA, {"User-Agent": USER_AGENT}).ask("GET", PAGE)
     if answer.status == 429:
         raise RateLimited("Wikipedia asks for a pause (429)")

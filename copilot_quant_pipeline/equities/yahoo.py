@@ -1,7 +1,8 @@
 """Yahoo's client: one symbol's daily bars over yfinance's public `Ticker.history`, every trap of it met here.
 
-Here: asking, with pacing, retries and errors told apart.
-Not here: what an answer means (chart.py), which window to ask and what is kept (fetch.py). No Dagster.
+Here: asking, with errors told apart.
+Not here: how fast and how often (retry_policy.py), what an answer means (chart.py), which window to ask and what is
+kept (fetch.py). No Dagster.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryCallState
 
 from copilot_quant_pipeline.equities.brake import Brake
 from copilot_quant_pipeline.equities.chart import VendorBars, parse_chart, parse_error
 from copilot_quant_pipeline.equities.symbols import to_yahoo
 from copilot_quant_pipeline.equities.yahoo_state import yfinance_of
 from copilot_quant_pipeline.errors import Denied, RateLimited, Unavailable, VendorError, retry_after
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy, Wait, error_of
 from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
@@ -28,17 +30,11 @@ if TYPE_CHECKING:
 
     from copilot_quant_pipeline.equities.yahoo_session import YahooSession
 
-ATTEMPTS = 5
+POLICY = RetryPolicy(RequestRate(10), first_wait=1.0, longest_wait=30.0)
 TIMEOUT = 15.0
-REQUESTS_PER_SECOND = 10
-
-# Whoever asks for a longer pause than this many seconds is asked again by a later run, not waited for.
-LONGEST_PAUSE = 60.0
 
 # Numbers every call of the process, as yfinance's cache of answers is the process'.
 _CALLS = count()
-
-Wait = Callable[[RetryCallState], float]
 
 
 class YahooClient:
@@ -50,6 +46,7 @@ class YahooClient:
         cache: folder for yfinance's cookie and time-zone files.
         url: base URL that stands in for Yahoo's hosts; it is not paced.
         clock: gives the present instant, aware UTC; by default the machine's, held back by Yahoo's own.
+        policy: how it is asked; the rate is Yahoo's alone.
         wait: seconds to wait before a retry, as tenacity's wait strategies do.
     """
 
@@ -59,16 +56,18 @@ class YahooClient:
         *,
         url: str | None = None,
         clock: Callable[[], datetime] | None = None,
+        policy: RetryPolicy = POLICY,
         wait: Wait | None = None,
     ) -> None:
         self._clock = clock or (lambda: datetime.now(UTC))
         self._is_pinned = clock is not None
         self.heard = VendorClock()
-        self._wait = wait or wait_exponential_jitter(multiplier=1, max=30, jitter=1)
+        self._policy = policy
+        self._wait = wait
         self._url = url
         self._cache = cache / ("stand-in" if url else "yahoo")
         self._lock = threading.Lock()
-        self._pace = _pace() if url is None else None
+        self._limiter = policy.rate.limiter() if url is None else None
         self._requests = 0
         self._retries = 0
         self._session: YahooSession | None = None
@@ -95,13 +94,11 @@ class YahooClient:
         """
         brake = brake or Brake()
         answers_before = brake.answers
-        retrying = Retrying(
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=lambda state: max(self._wait(state), _asked_pause(_error_of(state))),
-            retry=retry_if_exception(lambda error: _is_worth_waiting(error) and not brake.pulled),
+        retrying = self._policy.retrying(
+            wait=self._wait,
+            is_over=lambda: brake.pulled,
             before_sleep=lambda state: self._before_retry(state, brake),
             sleep=brake.sleep,
-            reraise=True,
         )
         try:
             for attempt in retrying:
@@ -185,34 +182,16 @@ class YahooClient:
             return self._session
 
     def _count_and_pace(self) -> None:
-        if self._pace is not None:
-            self._pace.try_acquire("yahoo")
+        if self._limiter is not None:
+            self._limiter.try_acquire("yahoo")
         with self._lock:
             self._requests += 1
 
     def _before_retry(self, state: RetryCallState, brake: Brake) -> None:
         with self._lock:
             self._retries += 1
-        if isinstance(_error_of(state), RateLimited) and state.next_action:
+        if isinstance(error_of(state), RateLimited) and state.next_action:
             brake.pause(state.next_action.sleep)
-
-
-def _pace() -> Any:
-    from pyrate_limiter import Duration, Limiter, Rate
-
-    return Limiter(Rate(REQUESTS_PER_SECOND, Duration.SECOND))
-
-
-def _error_of(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
-
-
-def _asked_pause(error: BaseException | None) -> float:
-    return error.retry_after or 0.0 if isinstance(error, RateLimited | Unavailable) else 0.0
-
-
-def _is_worth_waiting(error: BaseException) -> bool:
-    return isinstance(error, VendorError) and error.transient and _asked_pause(error) <= LONGEST_PAUSE
 
 
 def _one_line(error: Exception | None) -> str:

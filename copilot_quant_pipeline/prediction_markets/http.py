@@ -1,20 +1,16 @@
 """How a venue's client asks over HTTP: pacing, retries, errors told apart; the same for every venue.
 
-Here: one `get`/`post` that returns parsed JSON or raises a VendorError, and when to ask a service no more.
-Not here: any venue's paths and formats (its own module), Yahoo (which is reached through yfinance).
+Here: one `get`/`post` that returns parsed JSON or raises a VendorError; whose a denial is.
+Not here: how fast and how often (retry_policy.py), any venue's paths and formats (its own module), Yahoo (which is
+reached through yfinance).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
-
-from pyrate_limiter import Duration, Limiter, Rate
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
+from typing import Any
 
 from copilot_quant_pipeline.answers import read_json
 from copilot_quant_pipeline.errors import (
@@ -25,34 +21,15 @@ from copilot_quant_pipeline.errors import (
     NotFound,
     RateLimited,
     Rejected,
-    TooSlow,
     Unavailable,
     VendorError,
     retry_after,
 )
+from copilot_quant_pipeline.retry_policy import RetryPolicy, Wait
 from copilot_quant_pipeline.transport import Answer, Line, Traffic
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
-ATTEMPTS = 5
-# Of what is asked in another way too.
-FEW_ATTEMPTS = 2
-# Each failure has cost some retries, and a backfill has thousands of requests.
-FAILURES_IN_A_ROW = 3
-# A venue that asks for a longer pause (Metaculus: up to an hour) is not waited for; the run says so instead.
-PATIENCE = 60.0
 USER_AGENT = "copilot-quant-pipeline/0.1"
-
-Wait = Callable[[RetryCallState], float]
-_GROWING = wait_exponential_jitter(multiplier=0.5, max=20, jitter=0.5)
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Pace:
-    """At most `requests` in `seconds`."""
-
-    requests: int
-    seconds: float = 1.0
 
 
 class HttpClient:
@@ -69,7 +46,7 @@ class HttpClient:
         self,
         venue: str,
         url: str,
-        pace: Pace,
+        policy: RetryPolicy,
         *,
         headers: Mapping[str, str] | None = None,
         wait: Wait | None = None,
@@ -79,8 +56,9 @@ class HttpClient:
         self._venue = venue
         self._url = url.rstrip("/")
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json", **(headers or {})}
-        self._limiter = Limiter(Rate(pace.requests, int(pace.seconds * Duration.SECOND)))
-        self._wait = wait or _growing
+        self.policy = policy
+        self._limiter = policy.rate.limiter()
+        self._wait = wait
         self.heard = heard or VendorClock()
         self._lines = threading.local()
         self._lock = threading.Lock()
@@ -105,7 +83,7 @@ class HttpClient:
         path: str,
         parameters: Mapping[str, Any] | None = None,
         *,
-        attempts: int = ATTEMPTS,
+        attempts: int | None = None,
         about: Iterable[str] = (),
     ) -> Any:
         """The parsed answer to GET; parameters that are None are left out, lists repeat their key.
@@ -116,7 +94,9 @@ class HttpClient:
         names = frozenset(about)
         return self._retrying(lambda: self._send("GET", path, names, params=_given(parameters)), attempts)
 
-    def post(self, path: str, body: Mapping[str, Any], *, attempts: int = ATTEMPTS, about: Iterable[str] = ()) -> Any:
+    def post(
+        self, path: str, body: Mapping[str, Any], *, attempts: int | None = None, about: Iterable[str] = ()
+    ) -> Any:
         """The parsed answer to POST of a JSON body.
 
         Raises:
@@ -125,14 +105,10 @@ class HttpClient:
         names = frozenset(about)
         return self._retrying(lambda: self._send("POST", path, names, json=dict(body)), attempts)
 
-    def _retrying(self, ask: Callable[[], Any], attempts: int) -> Any:
-        return Retrying(
-            stop=lambda state: state.attempt_number >= attempts or _is_slow_again(state),
-            wait=lambda state: max(self._wait(state), _asked_pause(state)),
-            retry=retry_if_exception(_worth_repeating),
-            before_sleep=lambda _: self._count(retries=1),
-            reraise=True,
-        )(ask)
+    def _retrying(self, ask: Callable[[], Any], attempts: int | None) -> Any:
+        return self.policy.retrying(attempts=attempts, wait=self._wait, before_sleep=lambda _: self._count(retries=1))(
+            ask
+        )
 
     def _send(self, method: str, path: str, about: frozenset[str], **how: Any) -> Any:
         about = about or frozenset([f"{method} {path} {how}"])
@@ -214,97 +190,9 @@ class HttpClient:
             self._traffic = self._traffic + Traffic(requests, retries)
 
 
-class CircuitBreaker:
-    """Tells a service that is down from one thing that is broken in it, so that an outage costs few requests.
-
-    Thread-safe. What has not answered yet, or failed last, is asked by one thread at a time; what has failed some times
-    in a row is not asked again in this round.
-    """
-
-    def __init__(self) -> None:
-        self._one_at_a_time = threading.RLock()
-        self._is_trusted = False
-        self._failures = 0
-        self._last: VendorError | None = None
-
-    def begin(self) -> None:
-        """Begin a new round: what was given up is tried once more."""
-        with self._one_at_a_time:
-            self._failures = min(self._failures, FAILURES_IN_A_ROW - 1)
-
-    @property
-    def ended_by(self) -> VendorError | None:
-        """The last failure, once there have been too many."""
-        return self._last if self._failures >= FAILURES_IN_A_ROW else None
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """A thread's turn to ask, alone while the service is in doubt."""
-        if self._is_trusted:
-            yield
-        else:
-            with self._one_at_a_time:
-                yield
-
-    def ask(self, fetch: Callable[[], T], *, counts: bool = True) -> T | VendorError:
-        """What `fetch` gives or the error it ends in; without asking the last one once the circuit is open.
-
-        A refusal is an answer. With `counts` off a failure casts doubt only: what was asked may be asked otherwise;
-        but for what is asked too often already there is no other way.
-        """
-        with self.turn():
-            if ended := self.ended_by:
-                return ended
-            try:
-                answer = fetch()
-            except VendorError as error:
-                is_told = error.transient or isinstance(error, Denied)
-                self._note(error if is_told else None, counts or isinstance(error, RateLimited | Denied))
-                return error
-            self._note(None, counts)
-            return answer
-
-    def _note(self, error: VendorError | None, counts: bool) -> None:
-        with self._one_at_a_time:
-            self._is_trusted = error is None
-            if isinstance(error, Denied) and not error.transient:
-                # The next answer tells whose it is; until then nobody else asks.
-                return
-            if error is None:
-                self._failures = 0
-            elif counts:
-                # A denial is the venue's by the one before it, which has not been counted.
-                of_two = isinstance(error, Denied) and not self._failures
-                self._failures, self._last = self._failures + 1 + of_two, error
-
-
 def _given(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (parameters or {}).items() if value is not None}
 
 
 def _text(body: bytes) -> str:
     return body.decode(errors="replace")
-
-
-def _is_slow_again(state: RetryCallState) -> bool:
-    """Whether nothing but time is to be lost: each of these tries has waited until the deadline."""
-    error = state.outcome.exception() if state.outcome else None
-    return isinstance(error, TooSlow) and state.attempt_number >= FEW_ATTEMPTS
-
-
-def _worth_repeating(error: BaseException) -> bool:
-    if isinstance(error, RateLimited | Unavailable) and (error.retry_after or 0.0) > PATIENCE:
-        return False
-    # Who is denied is told so again.
-    return isinstance(error, VendorError) and error.transient and not isinstance(error, Denied)
-
-
-def _growing(state: RetryCallState) -> float:
-    """Twice as long where too much was asked: requests are counted over ten seconds, which all waits must outlast."""
-    error = state.outcome.exception() if state.outcome else None
-    return _GROWING(state) * (2 if isinstance(error, RateLimited) else 1)
-
-
-def _asked_pause(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    return (error.retry_after or 0.0) if isinstance(error, RateLimited | Unavailable) else 0.0

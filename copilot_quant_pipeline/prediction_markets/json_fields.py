@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from copilot_quant_pipeline.answers import SIX_DIGITS, bounded_number, shown
 from copilot_quant_pipeline.errors import Denied, Malformed, NotFound, VendorError
-from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FAILURES_IN_A_ROW
 from copilot_quant_pipeline.prediction_markets.shapes import EARLIEST, LATEST, named
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, BrokenRecord, Catalog, Market, Outcome, SpoiledDays
+from copilot_quant_pipeline.retry_policy import FAILURES_IN_A_ROW
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -108,12 +108,12 @@ def expect_distinct(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
     return outcomes
 
 
-def gather(venue: str, names: Iterable[T], fetch: Callable[[T, int], Market]) -> Catalog:
+def gather(venue: str, names: Iterable[T], fetch: Callable[[T, int | None], Market]) -> Catalog:
     """The market of each name, once; one that is not known, not offered or broken is named with the reason.
 
     So is one that is not answered for (a record that answers 500), unless nobody is. `fetch` takes how often a request
-    may be sent: once, while the one before failed. After some in a row no more are asked for, and the catalog is
-    incomplete.
+    may be sent: once, while the one before failed, else as its policy says (None). After some in a row no more are
+    asked for, and the catalog is incomplete.
 
     Raises:
         VendorError: The venue could not be asked.
@@ -125,7 +125,7 @@ def gather(venue: str, names: Iterable[T], fetch: Callable[[T, int], Market]) ->
         if is_down := _is_down(failed):
             break
         try:
-            market = fetch(name, 1 if failed else ATTEMPTS)
+            market = fetch(name, 1 if failed else None)
             markets[market.id], failed = market, []
         except VendorError as error:
             failed = [*failed, error] if error.transient and not isinstance(error, Malformed) else []

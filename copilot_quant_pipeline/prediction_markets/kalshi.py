@@ -24,19 +24,10 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 from msgspec.structs import replace
-from pyrate_limiter import Duration, Limiter, Rate
 
 from copilot_quant_pipeline.answers import shown
 from copilot_quant_pipeline.errors import Denied, Malformed, NotFound, RateLimited, Rejected, VendorError
-from copilot_quant_pipeline.prediction_markets.http import (
-    ATTEMPTS,
-    FAILURES_IN_A_ROW,
-    FEW_ATTEMPTS,
-    CircuitBreaker,
-    HttpClient,
-    Pace,
-    Wait,
-)
+from copilot_quant_pipeline.prediction_markets.http import HttpClient
 from copilot_quant_pipeline.prediction_markets.json_fields import gather
 from copilot_quant_pipeline.prediction_markets.kalshi_answers import (
     HISTORICAL,
@@ -75,15 +66,16 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Semantics,
     SpoiledDays,
 )
+from copilot_quant_pipeline.retry_policy import CircuitBreaker, RequestRate, RetryPolicy, Wait
 from copilot_quant_pipeline.transport import Traffic, path_part
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
 URL = "https://external-api.kalshi.com/trade-api/v2"
 PATH = "/trade-api/v2"
 # Without a key 429s were seen from about 10 requests a second.
-PACE = Pace(8)
+POLICY = RetryPolicy(RequestRate(8))
 # Basic access reads 200 tokens a second at 10 a call, and every item of a batch is billed as a call.
-BILLED_A_SECOND = MAX_TICKERS
+BILLED_A_REQUEST = MAX_TICKERS // POLICY.rate.requests
 # As many requests are under way at once.
 THREADS = 4
 EVENTS_A_PAGE = 200
@@ -91,7 +83,7 @@ MARKETS_A_PAGE = 1000
 TICKERS_A_PAGE = 100
 HOURLY = 60
 # So many requests in a row that failed after all their retries: the venue is down.
-GIVE_UP_AFTER = FAILURES_IN_A_ROW
+GIVE_UP_AFTER = POLICY.failures_in_a_row
 
 if TYPE_CHECKING:
     from copilot_quant_pipeline.prediction_markets.formats import Asking
@@ -102,10 +94,11 @@ T = TypeVar("T")
 class Kalshi:
     """Markets and hourly prices of Kalshi, or of what stands in for it at `url`; thread-safe.
 
-    A `url` without a path stands for its trade-api/v2. `pace` and `wait` (seconds before a retry) are for tests.
+    A `url` without a path stands for its trade-api/v2. `policy` and `wait` (seconds before a retry) are for tests.
     """
 
     name: ClassVar[str] = VENUE
+    policy: ClassVar[RetryPolicy] = POLICY
     semantics: ClassVar[Semantics] = Semantics(
         offers="candles", silence="no_trade", has_history=True, stakes="money", ends_unsaid="void"
     )
@@ -115,18 +108,21 @@ class Kalshi:
         url: str = URL,
         *,
         clock: Callable[[], datetime] | None = None,
-        pace: Pace = PACE,
+        policy: RetryPolicy = POLICY,
         wait: Wait | None = None,
     ) -> None:
         self._http = HttpClient(
             VENUE,
             url if urlsplit(url).path.strip("/") else url.rstrip("/") + PATH,
-            pace,
+            policy,
             wait=wait,
             witness=("/events", {"limit": 1}),
         )
         self._clock = clock or self._http.now
-        self._billing = Limiter(Rate(BILLED_A_SECOND, Duration.SECOND)) if pace == PACE else None
+        self._policy = policy
+        # Every item of a batch is billed as a call.
+        billed = RequestRate(policy.rate.requests * BILLED_A_REQUEST, policy.rate.seconds)
+        self._billing = billed.limiter()
         self._events: dict[str, KalshiEvent] = {}
         # Events that this round was not answered for.
         self._unread: dict[str, VendorError] = {}
@@ -183,7 +179,7 @@ class Kalshi:
             NotFound: Neither does.
         """
         self._breakers["event"].begin()
-        return self._fetch_market(market_id, ATTEMPTS)
+        return self._fetch_market(market_id)
 
     def ask_each_route(self, ask: Asking) -> None:
         """Ask the lists of both tiers, the line between them, and the candles of some open markets over a day."""
@@ -224,7 +220,7 @@ class Kalshi:
             ],
         )
 
-    def _fetch_market(self, market_id: str, attempts: int) -> Market:
+    def _fetch_market(self, market_id: str, attempts: int | None = None) -> Market:
         if not is_ticker(market_id):
             raise NotFound(f"kalshi has no market {market_id!r}: that is no ticker")
         try:
@@ -234,7 +230,7 @@ class Kalshi:
         record = _part(answer, "market", dict)
         return parse_market(record, self._event_of(record))
 
-    def _fetch_archived_market(self, ticker: str, attempts: int) -> Any:
+    def _fetch_archived_market(self, ticker: str, attempts: int | None = None) -> Any:
         try:
             path = f"/historical/markets/{path_part(ticker)}"
             return self._http.get(path, attempts=attempts, about=[ticker])
@@ -253,12 +249,14 @@ class Kalshi:
 
         The last candle's hour may end after the market did. No is derived from Yes (kalshi_answers.points).
         """
-        found = self._prices(market, start, end, ATTEMPTS)
+        found = self._prices(market, start, end)
         if isinstance(found, VendorError):
             raise found
         return found
 
-    def _prices(self, market: Market, start: datetime, end: datetime, attempts: int) -> pa.Table | SpoiledDays:
+    def _prices(
+        self, market: Market, start: datetime, end: datetime, attempts: int | None = None
+    ) -> pa.Table | SpoiledDays:
         windows = plan_windows(*life_within(market, start, end))
         empty, refused = None, None
         for fetch in self._tiers(market):
@@ -318,7 +316,7 @@ class Kalshi:
         """
         breaker = self._begin("alone")
         asks = [
-            partial(breaker.ask, partial(self._prices, market, start, end, _attempts_after(known[market.key])))
+            partial(breaker.ask, partial(self._prices, market, start, end, self._attempts_after(known[market.key])))
             for market in markets
         ]
         return dict(zip((market.key for market in markets), _in_threads(asks), strict=True))
@@ -343,16 +341,18 @@ class Kalshi:
         return found
 
     def _batch_answer(self, tickers: Sequence[str], window: CandleWindow) -> Any:
-        if self._billing:
-            self._billing.try_acquire(VENUE, weight=len(tickers))
+        self._billing.try_acquire(VENUE, weight=len(tickers))
         asked = {"market_tickers": ",".join(tickers), **_bounds(window)}
         return self._http.get("/markets/candlesticks", asked, about=tickers)
 
-    def _tiers(self, market: Market) -> Sequence[Callable[[Market, CandleWindow, int], pa.Table]]:
+    def _tiers(self, market: Market) -> Sequence[Callable[[Market, CandleWindow, int | None], pa.Table]]:
         tiers = [self._fetch_live, self._fetch_archived]
         return tiers[::-1] if self._is_archived(market) else tiers
 
-    def _fetch_live(self, market: Market, window: CandleWindow, attempts: int) -> pa.Table:
+    def _attempts_after(self, found: pa.Table | VendorError) -> int | None:
+        return self._policy.few_attempts if isinstance(found, VendorError) and found.transient else None
+
+    def _fetch_live(self, market: Market, window: CandleWindow, attempts: int | None = None) -> pa.Table:
         if market.series is None:
             found = self._fetch_batch(BatchRequest(window, ((market.id, window),))).get(market.id, _gone(market.id))
             if isinstance(found, VendorError):
@@ -361,11 +361,13 @@ class Kalshi:
         path = f"/series/{path_part(market.series)}/markets/{path_part(market.id)}/candlesticks"
         return self._fetch_candles(path, market, window, attempts, LIVE)
 
-    def _fetch_archived(self, market: Market, window: CandleWindow, attempts: int) -> pa.Table:
+    def _fetch_archived(self, market: Market, window: CandleWindow, attempts: int | None = None) -> pa.Table:
         path = f"/historical/markets/{path_part(market.id)}/candlesticks"
         return self._fetch_candles(path, market, window, attempts, HISTORICAL)
 
-    def _fetch_candles(self, path: str, market: Market, window: CandleWindow, attempts: int, tier: str) -> pa.Table:
+    def _fetch_candles(
+        self, path: str, market: Market, window: CandleWindow, attempts: int | None, tier: str
+    ) -> pa.Table:
         answer = self._http.get(path, _bounds(window), attempts=attempts, about=[market.id])
         return _within(_part(answer, "candlesticks", list), market.id, window, tier)
 
@@ -636,10 +638,6 @@ def _says_nothing(found: pa.Table | VendorError) -> bool:
 def _has_failed(found: pa.Table | VendorError) -> bool:
     """Whether the request failed; a market that a batch leaves out has not."""
     return isinstance(found, VendorError) and not isinstance(found, _LeftOut)
-
-
-def _attempts_after(found: pa.Table | VendorError) -> int:
-    return FEW_ATTEMPTS if isinstance(found, VendorError) and found.transient else ATTEMPTS
 
 
 def _is_open(market: Market) -> bool:

@@ -26,7 +26,7 @@ import pyarrow as pa
 from copilot_quant_pipeline.answers import SIX_DIGITS, shown
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
 from copilot_quant_pipeline.grid.keys import is_slug
-from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
+from copilot_quant_pipeline.prediction_markets.http import HttpClient
 from copilot_quant_pipeline.prediction_markets.json_fields import (
     Point,
     expect_distinct,
@@ -60,6 +60,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Semantics,
     Status,
 )
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy, Wait
 from copilot_quant_pipeline.transport import Traffic, path_part
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
@@ -70,7 +71,7 @@ SERVICE = "bets"
 LISTING = "manifold's list of markets"
 URL = "https://api.manifold.markets"
 # 480 a minute, below the published 500.
-PACE = Pace(8)
+POLICY = RetryPolicy(RequestRate(8))
 PAGE = 1000
 KINDS = ("BINARY", "MULTIPLE_CHOICE")
 YES, NO = Outcome("Yes"), Outcome("No")
@@ -152,6 +153,7 @@ class Manifold:
     """
 
     name: ClassVar[str] = "manifold"
+    policy: ClassVar[RetryPolicy] = POLICY
     semantics: ClassVar[Semantics] = Semantics(
         offers="trades", silence="no_trade", has_history=True, stakes="play money", ends_unsaid="void"
     )
@@ -161,10 +163,10 @@ class Manifold:
         url: str = URL,
         *,
         clock: Callable[[], datetime] | None = None,
-        pace: Pace = PACE,
+        policy: RetryPolicy = POLICY,
         wait: Wait | None = None,
     ) -> None:
-        self._http = HttpClient(self.name, url, pace, wait=wait, witness=("/v0/markets", {"limit": 1}))
+        self._http = HttpClient(self.name, url, policy, wait=wait, witness=("/v0/markets", {"limit": 1}))
         self._clock = clock or self._http.now
 
     @property
@@ -200,7 +202,7 @@ class Manifold:
             NotFound: Manifold knows neither such a slug nor such an id.
             Rejected: It is a poll, a bounty or another kind without probabilities.
         """
-        return self._fetch_market(market_id, ATTEMPTS)
+        return self._fetch_market(market_id)
 
     def fetch_prices(self, market: Market, start: datetime, end: datetime) -> pa.Table:
         """The probability after the last bet of each hour, at the instant of that bet."""
@@ -229,7 +231,7 @@ class Manifold:
             lambda answer: records_in(answer, "its list of bets"),
         )
 
-    def _fetch_market(self, market_id: str, attempts: int) -> Market:
+    def _fetch_market(self, market_id: str, attempts: int | None = None) -> Market:
         name = path_part(market_id)
         try:
             record = self._http.get(f"/v0/slug/{name}", attempts=attempts, about=[market_id])
@@ -237,7 +239,7 @@ class Manifold:
             record = self._http.get(f"/v0/market/{name}", attempts=attempts, about=[market_id])
         return parse_market(record, self._clock())
 
-    def _fetch_listed(self, market_id: str, attempts: int) -> Market:
+    def _fetch_listed(self, market_id: str, attempts: int | None = None) -> Market:
         path = f"/v0/market/{path_part(market_id)}"
         return parse_market(self._http.get(path, attempts=attempts), self._clock())
 

@@ -26,7 +26,7 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow as pa
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, Rejected
-from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace, Wait
+from copilot_quant_pipeline.prediction_markets.http import HttpClient
 from copilot_quant_pipeline.prediction_markets.json_fields import (
     Point,
     expect_distinct,
@@ -59,6 +59,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Semantics,
     Status,
 )
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy, Wait
 from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
@@ -69,7 +70,7 @@ SERVICE = "posts"
 LISTING = "metaculus's list of posts"
 URL = "https://www.metaculus.com"
 # 960 an hour, below the published 1000.
-PACE = Pace(16, 60.0)
+POLICY = RetryPolicy(RequestRate(16, 60))
 PAGE = 100
 KINDS = ("binary", "multiple_choice")
 STATUSES: dict[str, Status] = {"upcoming": "unopened", "open": "open", "closed": "closed", "resolved": "resolved"}
@@ -146,14 +147,15 @@ class Metaculus:
     """
 
     name: ClassVar[str] = "metaculus"
+    policy: ClassVar[RetryPolicy] = POLICY
     semantics: ClassVar[Semantics] = Semantics(
         offers="changes", silence="no_trade", has_history=True, stakes="none", ends_unsaid="void"
     )
 
-    def __init__(self, url: str = URL, *, token: str, pace: Pace = PACE, wait: Wait | None = None) -> None:
+    def __init__(self, url: str = URL, *, token: str, policy: RetryPolicy = POLICY, wait: Wait | None = None) -> None:
         headers = {"Authorization": f"Token {token}"}
         witness = ("/api/posts/", {"limit": 1})
-        self._http = HttpClient(self.name, url, pace, headers=headers, wait=wait, witness=witness)
+        self._http = HttpClient(self.name, url, policy, headers=headers, wait=wait, witness=witness)
 
     @property
     def heard(self) -> VendorClock:
@@ -219,7 +221,7 @@ class Metaculus:
         read = partial(parsed, _expect_shown)
         ask("/api/posts/{id}/", lambda: self._fetch_post(numbers[0], 1), MetaculusForecast, read)
 
-    def _fetch_post(self, number: str, attempts: int = ATTEMPTS) -> Any:
+    def _fetch_post(self, number: str, attempts: int | None = None) -> Any:
         if not number.isdecimal():
             raise NotFound(f"metaculus knows no question {number!r}; its questions are numbers, like 3530")
         # Whether a post comes with its forecasts by default has changed over time.

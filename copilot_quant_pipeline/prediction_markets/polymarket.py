@@ -27,14 +27,7 @@ from copilot_quant_pipeline.errors import (
     VendorError,
 )
 from copilot_quant_pipeline.prediction_markets.following import LONGEST_ID
-from copilot_quant_pipeline.prediction_markets.http import (
-    ATTEMPTS,
-    FEW_ATTEMPTS,
-    CircuitBreaker,
-    HttpClient,
-    Pace,
-    Wait,
-)
+from copilot_quant_pipeline.prediction_markets.http import HttpClient
 from copilot_quant_pipeline.prediction_markets.json_fields import gather
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.polymarket_catalog import (
@@ -84,6 +77,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     SpoiledDays,
     Unrefined,
 )
+from copilot_quant_pipeline.retry_policy import CircuitBreaker, RequestRate, RetryPolicy, Wait
 from copilot_quant_pipeline.transport import Traffic, path_part
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
@@ -100,7 +94,9 @@ CLOB_URL = "https://clob.polymarket.com"
 DATA_URL = "https://data-api.polymarket.com"
 DATA_PATH = "/v2/prices-history"
 # Published limits, in 10 s: /markets 300, /events 500, both price histories 1000.
-MARKETS_PACE, EVENTS_PACE, HISTORY_PACE = Pace(300, 10), Pace(500, 10), Pace(1000, 10)
+POLICY = RetryPolicy(RequestRate(300, 10))
+# Its other services allow more than the list of markets, whose rate is the policy's.
+EVENTS_RATE, HISTORY_RATE = RequestRate(500, 10), RequestRate(1000, 10)
 
 PAGE_SIZE = 100
 IDS_A_REQUEST = 50
@@ -206,11 +202,13 @@ class Polymarket:
         clob_url: of the order book's, and
         data_url: of the data-api.
         clock: gives the present instant, aware UTC; what is not yet past cannot be missing.
+        policy: how each service is asked; a rate that is not the ordinary one holds for all of them.
         wait: seconds to wait before a retry, as tenacity's wait strategies do.
         threads: how many price requests are under way at once.
     """
 
     name: ClassVar[str] = VENUE
+    policy: ClassVar[RetryPolicy] = POLICY
     semantics: ClassVar[Semantics] = Semantics(
         offers="samples", silence="lost", has_history=True, stakes="money", ends_unsaid="in equal parts"
     )
@@ -222,16 +220,22 @@ class Polymarket:
         data_url: str = DATA_URL,
         *,
         clock: Callable[[], datetime] | None = None,
+        policy: RetryPolicy = POLICY,
         wait: Wait | None = None,
         threads: int = 4,
     ) -> None:
         reached: Callable[..., HttpClient] = partial(HttpClient, VENUE, wait=wait, heard=VendorClock())
+        is_ordinary = policy.rate == POLICY.rate
+        of_events, of_history = (
+            replace(policy, rate=rate) if is_ordinary else policy for rate in (EVENTS_RATE, HISTORY_RATE)
+        )
+        self._policy = policy
         self._gamma: Mapping[Kind, HttpClient] = {
-            "markets": reached(gamma_url, MARKETS_PACE, witness=("/events/keyset", {"limit": 1})),
-            "events": reached(gamma_url, EVENTS_PACE, witness=("/markets/keyset", {"limit": 1})),
+            "markets": reached(gamma_url, policy, witness=("/events/keyset", {"limit": 1})),
+            "events": reached(gamma_url, of_events, witness=("/markets/keyset", {"limit": 1})),
         }
-        self._clob = reached(clob_url, HISTORY_PACE, witness=("/time", {}))
-        self._data = reached(data_url, HISTORY_PACE, witness=("/", {}))
+        self._clob = reached(clob_url, of_history, witness=("/time", {}))
+        self._data = reached(data_url, of_history, witness=("/", {}))
         self._clock = clock or self._data.now
         self._threads = threads
         self._breakers = {"clob": CircuitBreaker(), "data": CircuitBreaker()}
@@ -272,7 +276,7 @@ class Polymarket:
         Raises:
             VendorError: NotFound where Polymarket does not know it.
         """
-        return self._fetch_alone(market_id, ATTEMPTS)
+        return self._fetch_alone(market_id)
 
     def ask_each_route(self, ask: Asking) -> None:
         """Ask the lists of markets and events, and the histories of one outcome over a day."""
@@ -321,7 +325,7 @@ class Polymarket:
             lambda answer: _page_of(answer, token).records,
         )
 
-    def _fetch_alone(self, name: str, attempts: int) -> Market:
+    def _fetch_alone(self, name: str, attempts: int | None = None) -> Market:
         field = _field_of(name)
         if field in ("id", "slug"):
             path = f"/markets/{name}" if field == "id" else f"/markets/slug/{path_part(name)}"
@@ -374,7 +378,7 @@ class Polymarket:
         fields = {field: sorted({name for name in names if _field_of(name) == field}) for field in get_args(Field)}
         for field, wanted in fields.items():
             for some in _batched(wanted, IDS_A_REQUEST):
-                found, paging = self._by_names(field, some, FEW_ATTEMPTS if every.incomplete else ATTEMPTS)
+                found, paging = self._by_names(field, some, self._policy.few_attempts if every.incomplete else None)
                 every = every.with_other(found)
                 if paging.errors and every.incomplete:
                     every = every.with_other(Catalog((), (), paging.incomplete))
@@ -397,7 +401,7 @@ class Polymarket:
                 raise
             return Catalog((), (), (str(error),))
 
-    def _by_names(self, field: Field, names: Sequence[str], attempts: int) -> tuple[Catalog, Paging]:
+    def _by_names(self, field: Field, names: Sequence[str], attempts: int | None = None) -> tuple[Catalog, Paging]:
         found, paging = Catalog(()), Paging()
         for closed in (False, True):
             # Of those that are open nobody is asked for among the closed.
@@ -431,7 +435,7 @@ class Polymarket:
         paging.expect_begun()
 
     def _pages(
-        self, paging: Paging, kind: Kind, closed: bool, filters: Mapping[str, Any], attempts: int = ATTEMPTS
+        self, paging: Paging, kind: Kind, closed: bool, filters: Mapping[str, Any], attempts: int | None = None
     ) -> Iterator[Catalog]:
         path = f"/{kind}/keyset"
         asked = {**filters, "closed": str(closed).lower(), "limit": PAGE_SIZE}
@@ -489,7 +493,7 @@ class Polymarket:
 
     def _filled(self, token: _Token, known: _Found, window: Stretch, coarse: Answer | None = None) -> _Found:
         """With what data-api has, and CLOB at its coarsest grain: `coarse`, where that was asked for already."""
-        attempts, is_at_clob = (FEW_ATTEMPTS if known.is_down else ATTEMPTS), known.blame is None
+        attempts, is_at_clob = (self._policy.few_attempts if known.is_down else None), known.blame is None
         # What is kept for ever tells whether there is anything to be had more finely; where there is, it is asked for.
         was_empty = known.is_empty
         for grain in (OF_THREE_HOURS, HOURLY) if was_empty else (HOURLY, OF_THREE_HOURS):
@@ -499,7 +503,7 @@ class Polymarket:
             if grain == OF_THREE_HOURS and known.is_empty:
                 break
         if self._has_clob and is_at_clob and self._lacks(token, known, window):
-            other = self._from_clob(token, window, OF_TWELVE_HOURS, ATTEMPTS) if coarse is None else coarse
+            other = self._from_clob(token, window, OF_TWELVE_HOURS) if coarse is None else coarse
             known = known.with_other(other, CLOB)
         is_hushed = known.is_empty and not known.silent and known.blame is None
         return replace(known, is_hushed=is_hushed)
@@ -576,7 +580,7 @@ class Polymarket:
 
     def _singles(self, tokens: Sequence[_Token], window: Stretch, few: Container[str]) -> Histories:
         found = {
-            token.id: self._from_clob(token, window, HOURLY, FEW_ATTEMPTS if token.id in few else ATTEMPTS)
+            token.id: self._from_clob(token, window, HOURLY, self._policy.few_attempts if token.id in few else None)
             for token in tokens
         }
         if found and not self._clob_answers and all(map(_is_gone, found.values())):
@@ -598,7 +602,7 @@ class Polymarket:
         history: dict[str, Any] = _history_in(answer, dict)
         return history
 
-    def _from_clob(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Answer:
+    def _from_clob(self, token: _Token, window: Stretch, grain: int, attempts: int | None = None) -> Answer:
         start, end = _seconds(window)
         parameters = {"market": token.id, "startTs": start, "endTs": end, "fidelity": grain}
 
@@ -614,11 +618,11 @@ class Polymarket:
         self._clob_answers = True
         return _read(parse_clob, points, token, window, grain)
 
-    def _from_data(self, token: _Token, window: Stretch, grain: int, attempts: int) -> Answer:
+    def _from_data(self, token: _Token, window: Stretch, grain: int, attempts: int | None = None) -> Answer:
         points = self._breakers["data"].ask(lambda: self._data_points(token, window, grain, attempts))
         return points if isinstance(points, VendorError) else _read(parse_data, points, token, window, grain)
 
-    def _data_points(self, token: _Token, window: Stretch, grain: int, attempts: int) -> list[Any]:
+    def _data_points(self, token: _Token, window: Stretch, grain: int, attempts: int | None = None) -> list[Any]:
         start, end = _seconds(window)
         asked = {"token_id": token.id, "start": start, "end": end, "bucket_seconds": 60 * grain, "limit": POINTS_A_PAGE}
 

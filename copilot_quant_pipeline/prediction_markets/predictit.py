@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from copilot_quant_pipeline.errors import NotFound, Rejected, VendorError
-from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, FEW_ATTEMPTS, HttpClient, Pace, Wait
+from copilot_quant_pipeline.prediction_markets.http import HttpClient
 from copilot_quant_pipeline.prediction_markets.json_fields import (
     Point,
     expect_distinct,
@@ -50,6 +50,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Semantics,
     Status,
 )
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy, Wait
 from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 
 SERVICE = "marketdata"
 URL = "https://www.predictit.org"
-PACE = Pace(10, 60.0)
+POLICY = RetryPolicy(RequestRate(10, 60))
 CHANGES_EVERY = timedelta(minutes=1)
 NEW_YORK = ZoneInfo("America/New_York")
 NO_DATE = (None, "", "NA", "N/A")
@@ -122,6 +123,7 @@ class PredictIt:
     """
 
     name: ClassVar[str] = "predictit"
+    policy: ClassVar[RetryPolicy] = POLICY
     semantics: ClassVar[Semantics] = Semantics(
         offers="samples", silence="unknown", has_history=False, stakes="money", ends_unsaid="void"
     )
@@ -131,10 +133,10 @@ class PredictIt:
         url: str = URL,
         *,
         clock: Callable[[], datetime] | None = None,
-        pace: Pace = PACE,
+        policy: RetryPolicy = POLICY,
         wait: Wait | None = None,
     ) -> None:
-        self._http = HttpClient(self.name, url, pace, wait=wait)
+        self._http = HttpClient(self.name, url, policy, wait=wait)
         self._clock = clock or self._http.now
         self._lock = threading.Lock()
         self._all: tuple[datetime, dict[str, Any] | VendorError] | None = None
@@ -210,7 +212,7 @@ class PredictIt:
         except VendorError as error:
             failed = error
         # Known or not, only its own route can tell now. It takes numbers and nothing else.
-        attempts = FEW_ATTEMPTS if failed else ATTEMPTS
+        attempts = self._http.policy.few_attempts if failed else None
         path = f"/api/marketdata/markets/{market_id}"
         record = self._http.get(path, attempts=attempts) if market_id.isdecimal() else None
         if record is None:

@@ -27,9 +27,10 @@ class _Listed:
     imported: Callable[[], type[Venue]]
     made_with: Callable[[Settings], Mapping[str, Any]]
 
-    def make(self, settings: Settings) -> Venue:
+    def make(self, name: str, settings: Settings) -> Venue:
         given = {name: value for name, value in self.made_with(settings).items() if value is not None}
-        return _declaring(cast("Callable[..., Venue]", self.imported())(**given))
+        kind = self.imported()
+        return _declaring(cast("Callable[..., Venue]", kind)(**given, policy=settings.policy_of(name, kind.policy)))
 
 
 def _declaring(client: Venue) -> Venue:
@@ -58,7 +59,7 @@ def make_venue(name: str, settings: Settings) -> Venue:
     """
     if name not in _VENUES:
         raise UserError(f"venue {name!r} is not known; choose one of {', '.join(_VENUES)}.")
-    return _VENUES[name].make(settings)
+    return _VENUES[name].make(name, settings)
 
 
 def lacks_setting(name: str, settings: Settings) -> bool:

@@ -21,7 +21,6 @@ from copilot_quant_pipeline.grid.cells import Rectangle, Span, plan_fetches
 from copilot_quant_pipeline.landing import InBackfill, Kept, Landing, is_usable, keep_refusal, read_refusal
 from copilot_quant_pipeline.prediction_markets.following import FollowRule, expect_key, plan_keys
 from copilot_quant_pipeline.prediction_markets.hearing import Hearing
-from copilot_quant_pipeline.prediction_markets.http import CircuitBreaker
 from copilot_quant_pipeline.prediction_markets.looks import Known, Look, look_at
 from copilot_quant_pipeline.prediction_markets.prices import (
     PriceEvidence,
@@ -46,6 +45,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Venue,
     partial_answer,
 )
+from copilot_quant_pipeline.retry_policy import CircuitBreaker
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.warehouse.catalog import ListedAs, read_listed, read_markets, record_listed, record_markets

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import pyarrow as pa
 
 from copilot_quant_pipeline.errors import Malformed, Unavailable, VendorError
+from copilot_quant_pipeline.retry_policy import RetryPolicy
 from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
@@ -288,6 +289,7 @@ class Venue(Protocol):
     """
 
     name: ClassVar[str]
+    policy: ClassVar[RetryPolicy]
     semantics: ClassVar[Semantics]
 
     @property

@@ -15,7 +15,7 @@ from tenacity import wait_none
 
 from copilot_quant_pipeline.grid.axes import MARKET
 from copilot_quant_pipeline.ledger.instance import open_instance
-from copilot_quant_pipeline.prediction_markets import http
+from copilot_quant_pipeline.retry_policy import RetryPolicy
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline_tests.cli.conftest import Desk, open_desk
@@ -38,7 +38,7 @@ def venue() -> Iterator[Gamma]:
 
 @pytest.fixture
 def desk(unused: Settings, venue: Gamma, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr(http, "_growing", wait_none())
+    monkeypatch.setattr(RetryPolicy, "wait", wait_none())
     with open_desk(unused, cast("Sandbox", venue.loopback)) as desk:
         desk.set({"COPILOT_QUANT_MARKETS_VENUES": "polymarket", "COPILOT_QUANT_MARKETS_START": "2026-03-01"})
         at(desk, FRIDAY)

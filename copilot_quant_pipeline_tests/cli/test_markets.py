@@ -12,9 +12,9 @@ from tenacity import wait_none
 
 from copilot_quant_pipeline.grid.axes import MARKET
 from copilot_quant_pipeline.ledger.instance import open_instance
-from copilot_quant_pipeline.prediction_markets import http
 from copilot_quant_pipeline.prediction_markets.checks import CHECKS, BrokenRows, broken_rows
 from copilot_quant_pipeline.prediction_markets.registry import venue_names
+from copilot_quant_pipeline.retry_policy import RetryPolicy
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarket, SimulatedMarkets
 from copilot_quant_pipeline.sandbox.polymarket_book import SimulatedPolymarket
 from copilot_quant_pipeline_tests.cli.conftest import Desk
@@ -80,7 +80,7 @@ def test_predictits_history_begins_when_it_is_first_asked_and_grows(desk: Desk) 
 
 
 def test_a_venue_that_is_down_does_not_stop_the_others(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "_growing", wait_none())
+    monkeypatch.setattr(RetryPolicy, "wait", wait_none())
     desk.run(*BACKFILL, "--limit", "2", "--end", "2024-03-22")
     desk.venues.fault("server_error", venue="kalshi")
     said = desk.run(*BACKFILL, "--limit", "2", "--end", "2024-03-23")
@@ -252,7 +252,7 @@ def test_a_cursor_that_loops_is_one_clear_line_and_what_came_is_kept(desk: Desk,
 def test_a_venue_that_is_down_on_a_fresh_home_is_one_line_and_no_wrong_usage(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "_growing", wait_none())
+    monkeypatch.setattr(RetryPolicy, "wait", wait_none())
     desk.venues.fault("server_error", venue="kalshi")
     said = desk.run(*BACKFILL, "--venue", "kalshi", "--category", "politics")
     assert (said.code, said.err.count("\n"), "Traceback" in said.err) == (1, 1, False), said

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from tenacity import wait_none
 
-from copilot_quant_pipeline.prediction_markets import http
+from copilot_quant_pipeline.retry_policy import RetryPolicy
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline_tests.cli.conftest import Desk, open_desk
@@ -27,7 +27,7 @@ def stand_in() -> Iterator[FiveVenues]:
 
 @pytest.fixture
 def desk(unused: Settings, stand_in: FiveVenues, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr(http, "_growing", wait_none())
+    monkeypatch.setattr(RetryPolicy, "wait", wait_none())
     with open_desk(unused, cast("Sandbox", stand_in)) as desk:
         desk.set({"COPILOT_QUANT_MARKETS_START": "2026-03-01", "COPILOT_QUANT_NOW": NOW.isoformat()})
         yield desk

@@ -6,16 +6,15 @@ import gzip
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
-from tenacity import wait_none
 
 from copilot_quant_pipeline import transport
-from copilot_quant_pipeline.equities import yahoo
 from copilot_quant_pipeline.equities.universe import fetch_page
-from copilot_quant_pipeline.equities.yahoo import YahooClient
+from copilot_quant_pipeline.equities.yahoo import POLICY, YahooClient
 from copilot_quant_pipeline.errors import Malformed, TooSlow, Unavailable, VendorError
 from copilot_quant_pipeline_tests.equities.conftest import Answer, Replay, chart_body
 from copilot_quant_pipeline_tests.hostile import TRICKLES, Send, hostile_server, trickling
@@ -23,16 +22,12 @@ from copilot_quant_pipeline_tests.hostile import TRICKLES, Send, hostile_server,
 START, END = date(2024, 1, 2), date(2024, 3, 28)
 GOOD = Answer(chart_body([END]))
 ZEROS = bytes(33_000_000)
-
-
-@pytest.fixture(autouse=True)
-def _one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yahoo, "ATTEMPTS", 1)
+ONCE = replace(POLICY, attempts=1)
 
 
 def _refusal(url: str, cache: Path) -> VendorError:
     with pytest.raises(VendorError) as told:
-        YahooClient(cache, url=url, wait=wait_none()).fetch_bars("AAPL", START, END)
+        YahooClient(cache, url=url, policy=ONCE).fetch_bars("AAPL", START, END)
     assert "\n" not in str(told.value)
     return told.value
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from copilot_quant_pipeline.equities.brake import TROUBLED_IN_A_ROW, Brake
+from copilot_quant_pipeline.equities.brake import FAILURES_IN_A_ROW, Brake
 from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Unavailable, VendorError
 
 # Long enough that a test which really waits for it is noticed.
@@ -31,8 +31,8 @@ def test_one_symbol_that_is_refused_while_others_are_answered_does_not_end_the_r
 
 def test_only_unbroken_rows_of_unavailable_symbols_end_the_run() -> None:
     brake = Brake()
-    for number in range(TROUBLED_IN_A_ROW * 4):
-        brake.note_failure(Unavailable("down") if number % TROUBLED_IN_A_ROW else NotFound("gone"), 0)
+    for number in range(FAILURES_IN_A_ROW * 4):
+        brake.note_failure(Unavailable("down") if number % FAILURES_IN_A_ROW else NotFound("gone"), 0)
         assert not brake.pulled
     brake.note_failure(Unavailable("down"), 0)
     with pytest.raises(Unavailable):
@@ -48,7 +48,7 @@ def test_a_symbol_the_venue_does_not_know_never_ends_the_run() -> None:
 
 def test_a_venue_that_answers_with_rubbish_only_ends_the_run_as_malformed() -> None:
     brake = Brake()
-    for _ in range(TROUBLED_IN_A_ROW):
+    for _ in range(FAILURES_IN_A_ROW):
         brake.note_failure(Malformed("html"), 0)
     with pytest.raises(Malformed, match="not asked any more"):
         brake.wait_for_turn()

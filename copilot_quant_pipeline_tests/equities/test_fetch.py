@@ -18,7 +18,7 @@ from tenacity import wait_fixed, wait_none
 from copilot_quant_pipeline.calendar import previous_session, sessions_in_range
 from copilot_quant_pipeline.equities.bars import undo_later_splits
 from copilot_quant_pipeline.equities.fetch import TAIL_DAYS, Fetching, fetch_spans, plan_window, reread_histories
-from copilot_quant_pipeline.equities.yahoo import ATTEMPTS, YahooClient
+from copilot_quant_pipeline.equities.yahoo import POLICY, YahooClient
 from copilot_quant_pipeline.grid.cells import Span
 from copilot_quant_pipeline.landing import InBackfill, Landing
 from copilot_quant_pipeline.sandbox import Sandbox
@@ -215,7 +215,7 @@ def test_a_venue_that_is_down_is_not_asked_for_every_symbol(
     harvest = fetch_spans(yahoo, landing, spans, replace(HOW, threads=4))
     assert set().union(*reasons(harvest).values()) == {"rate_limited"}
     assert harvest.cells.num_rows == 50
-    assert harvest.requests <= 4 * ATTEMPTS + 1
+    assert harvest.requests <= 4 * POLICY.attempts + 1
 
 
 def test_refused_symbols_that_take_every_thread_leave_the_others_settled(

@@ -23,7 +23,6 @@ from copilot_quant_pipeline.equities.universe import (
     current_symbols,
     expect_members,
     fetch_members,
-    fetch_page,
     keep_known_spells,
     merge_members,
     parse_members,
@@ -31,6 +30,7 @@ from copilot_quant_pipeline.equities.universe import (
     plan_spells,
 )
 from copilot_quant_pipeline.errors import Malformed, Unavailable, VendorError
+from copilot_quant_pipeline.retry_policy import RetryPolicy
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.warehouse.tables import MEMBERS
 from copilot_quant_pipeline_tests.conftest import NOW
@@ -38,7 +38,7 @@ from copilot_quant_pipeline_tests.conftest import NOW
 
 @pytest.fixture(autouse=True)
 def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch_page.retry, "wait", wait_none())  # type: ignore[attr-defined]
+    monkeypatch.setattr(RetryPolicy, "wait", wait_none())
 
 
 @pytest.fixture(scope="module")

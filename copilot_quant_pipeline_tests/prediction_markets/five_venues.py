@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
-from copilot_quant_pipeline.prediction_markets.http import Pace
 from copilot_quant_pipeline.prediction_markets.kalshi import Kalshi
 from copilot_quant_pipeline.prediction_markets.manifold import Manifold
 from copilot_quant_pipeline.prediction_markets.metaculus import Metaculus
 from copilot_quant_pipeline.prediction_markets.polymarket import Polymarket
 from copilot_quant_pipeline.prediction_markets.predictit import PredictIt
 from copilot_quant_pipeline.prediction_markets.venue import Venue
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline_tests.prediction_markets.loopback import Answer, Loopback, answer
 
 NOW = datetime(2026, 3, 13, 21, tzinfo=UTC)
@@ -25,7 +25,7 @@ NOW = datetime(2026, 3, 13, 21, tzinfo=UTC)
 LAST = NOW + timedelta(hours=26)
 OPENED = datetime(2026, 3, 1, tzinfo=UTC)
 V2 = "/trade-api/v2"
-FREELY = Pace(100_000)
+FREELY = RetryPolicy(RequestRate(100_000))
 HOUR = 3600
 VENUES = ("polymarket", "kalshi", "manifold", "predictit", "metaculus")
 
@@ -52,11 +52,11 @@ class FiveVenues(Loopback):
         if venue == "polymarket":
             return Polymarket(self.url, self.url, self.url, clock=lambda: NOW, **how)
         if venue == "kalshi":
-            return Kalshi(self.url, pace=FREELY, **how)
+            return Kalshi(self.url, policy=FREELY, **how)
         if venue == "metaculus":
-            return Metaculus(self.url, token="hush", pace=FREELY, **how)  # noqa: S106
+            return Metaculus(self.url, token="hush", policy=FREELY, **how)  # noqa: S106
         kind = {"manifold": Manifold, "predictit": PredictIt}[venue]
-        return kind(self.url, clock=lambda: NOW, pace=FREELY, **how)
+        return kind(self.url, clock=lambda: NOW, policy=FREELY, **how)
 
     def name(self, venue: str, number: int) -> str:
         """The venue's own id of a market."""

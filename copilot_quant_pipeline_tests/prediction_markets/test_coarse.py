@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tenacity import wait_none
 
 from copilot_quant_pipeline.grid.axes import days_on_axis
 from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.landing import Landing
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
+from copilot_quant_pipeline.retry_policy import RetryPolicy
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.upkeep.healing import MARKETS, extent_of, look_for_gaps
 from copilot_quant_pipeline.warehouse.catalog import read_settled_lives
@@ -133,8 +135,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("copilot_quant_pipeline.prediction_markets.http.ATTEMPTS", 1)
-    monkeypatch.setattr("copilot_quant_pipeline.prediction_markets.http._growing", lambda state: 0.0)
+    monkeypatch.setattr(RetryPolicy, "wait", wait_none())
 
 
 @pytest.mark.parametrize("down", DOWN)

@@ -16,6 +16,7 @@ from copilot_quant_pipeline.prediction_markets.following import FollowRule
 from copilot_quant_pipeline.prediction_markets.looks import Known, look_at
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
 from copilot_quant_pipeline.prediction_markets.venue import MarketQuery
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline_tests.prediction_markets.five_venues import NOW, VENUES, FiveVenues
 from copilot_quant_pipeline_tests.prediction_markets.loopback import answer
@@ -248,7 +249,7 @@ def test_a_result_that_is_taken_back_is_seen_where_a_venue_tells_of_results(stan
 
 
 def test_a_denial_is_the_records_until_the_next_other_request_is_denied_too(stand_in: FiveVenues) -> None:
-    client = http.HttpClient("bazaar", stand_in.url, http.Pace(1000), wait=lambda _: 0.0)
+    client = http.HttpClient("bazaar", stand_in.url, RetryPolicy(RequestRate(1000)), wait=lambda _: 0.0)
     stand_in.fault = lambda path, about: HTML if "denied" in path else answer(200, {})
 
     def denied(path: str) -> Denied:

@@ -12,11 +12,11 @@ import pytest
 
 from copilot_quant_pipeline.errors import VendorError
 from copilot_quant_pipeline.grid.cells import Rectangle
-from copilot_quant_pipeline.prediction_markets.http import Pace
 from copilot_quant_pipeline.prediction_markets.kalshi import Kalshi
 from copilot_quant_pipeline.prediction_markets.prices import days_told
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources
 from copilot_quant_pipeline.prediction_markets.venue import Market
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarkets
 from copilot_quant_pipeline.settings import Settings
@@ -76,7 +76,7 @@ class Look:
 def look(tmp_path: Path) -> Iterator[Look]:
     with Sandbox(now=NOW + timedelta(days=3), seed=SEED) as running:
         settings = Settings(home=tmp_path, markets_start=date(2026, 3, 1), source="live", pinned_now=NOW)
-        venue = Hushed(running.url, pace=Pace(100_000), wait=lambda _: 0.0)
+        venue = Hushed(running.url, policy=RetryPolicy(RequestRate(100_000)), wait=lambda _: 0.0)
         yield Look(settings.with_venues_at(running.url), venue)
 
 

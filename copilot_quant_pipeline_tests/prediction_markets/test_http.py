@@ -22,12 +22,12 @@ from copilot_quant_pipeline.errors import (
     Unavailable,
     VendorError,
 )
-from copilot_quant_pipeline.prediction_markets import http
-from copilot_quant_pipeline.prediction_markets.http import ATTEMPTS, HttpClient, Pace
+from copilot_quant_pipeline.prediction_markets.http import HttpClient
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline_tests.prediction_markets.loopback import Answer, Loopback, answer
 
-FREELY = Pace(10_000)
+FREELY = RetryPolicy(RequestRate(10_000))
 
 
 @pytest.fixture
@@ -106,8 +106,8 @@ def test_what_may_pass_is_repeated_and_counted(venue: Loopback, failing: Answer,
     venue.answers = [failing]
     with pytest.raises(kind):
         asking.get("/markets")
-    assert asking.traffic == Traffic(requests=3 + ATTEMPTS, retries=2 + ATTEMPTS - 1)
-    assert len(venue.requests) == 3 + ATTEMPTS
+    assert asking.traffic == Traffic(requests=3 + FREELY.attempts, retries=2 + FREELY.attempts - 1)
+    assert len(venue.requests) == 3 + FREELY.attempts
 
 
 def test_a_venue_that_cannot_be_reached_is_unavailable() -> None:
@@ -142,11 +142,11 @@ def test_a_pause_that_the_venue_asks_for_is_the_least_that_is_waited(
 
 
 def test_a_pause_beyond_patience_is_told_and_not_waited_for(venue: Loopback) -> None:
-    venue.answers = [answer(429, "come back later", **{"Retry-After": str(http.PATIENCE + 1)})]
+    venue.answers = [answer(429, "come back later", **{"Retry-After": str(RetryPolicy.longest_pause + 1)})]
     asking = client(venue)
     with pytest.raises(RateLimited) as refused:
         asking.get("/markets")
-    assert refused.value.retry_after == http.PATIENCE + 1
+    assert refused.value.retry_after == RetryPolicy.longest_pause + 1
     assert asking.traffic == Traffic(requests=1, retries=0)
 
 
@@ -193,7 +193,7 @@ def test_an_answer_that_trickles_in_for_too_long_is_given_up(venue: Loopback, mo
     venue.answers = [answer(200, [1])]
     with pytest.raises(TooSlow, match="bazaar is not through"):
         client(venue).get("/markets")
-    assert len(venue.requests) == http.FEW_ATTEMPTS
+    assert len(venue.requests) == FREELY.few_attempts
 
 
 def test_waits_grow_between_attempts(venue: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +251,7 @@ def test_every_request_takes_a_permit_before_it_is_sent(venue: Loopback, monkeyp
 
 
 def test_a_request_beyond_the_pace_has_to_wait_for_its_permit(venue: Loopback) -> None:
-    paced = HttpClient("bazaar", venue.url, Pace(2, 3600))
+    paced = HttpClient("bazaar", venue.url, RetryPolicy(RequestRate(2, 3600)))
     for _ in range(2):
         paced.get("/markets")
     assert paced._limiter.try_acquire("bazaar", blocking=False) is False

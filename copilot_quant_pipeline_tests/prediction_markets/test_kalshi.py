@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Unavailable, VendorError
-from copilot_quant_pipeline.prediction_markets.http import Pace
 from copilot_quant_pipeline.prediction_markets.kalshi import GIVE_UP_AFTER, THREADS, Kalshi
 from copilot_quant_pipeline.prediction_markets.kalshi_windows import life_within
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, Market, MarketQuery
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.sandbox.kalshi_candles import is_missing
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarket, SimulatedMarkets
@@ -24,7 +24,7 @@ from copilot_quant_pipeline_tests.prediction_markets.loopback import Answer, Loo
 
 NOW = datetime(2026, 3, 13, 21, 0, tzinfo=UTC)
 SEED = 7
-UNPACED = Pace(100_000)
+UNPACED = RetryPolicy(RequestRate(100_000))
 
 SIMULATED = SimulatedMarkets(SEED)
 LISTED = SIMULATED.listed("kalshi", NOW)
@@ -43,7 +43,7 @@ def kalshi(sandbox: Sandbox) -> Kalshi:
 
 
 def client_of(sandbox: Sandbox) -> Kalshi:
-    return Kalshi(sandbox.url, pace=UNPACED, wait=lambda _: 0.0)
+    return Kalshi(sandbox.url, policy=UNPACED, wait=lambda _: 0.0)
 
 
 def some(that: Callable[[SimulatedMarket], bool], count: int) -> list[SimulatedMarket]:
@@ -188,7 +188,7 @@ def test_events_without_a_category_have_their_series_asked_for_at_once() -> None
     with Loopback() as venue:
         venue.answers = [answer(404, {"error": {"code": "not_found", "message": "not found"}})]
         venue.routes |= {"/trade-api/v2/events": events, "/trade-api/v2/series": series}
-        found = Kalshi(venue.url, pace=UNPACED, wait=lambda _: 0.0).fetch_markets(MarketQuery(with_ended=False))
+        found = Kalshi(venue.url, policy=UNPACED, wait=lambda _: 0.0).fetch_markets(MarketQuery(with_ended=False))
         assert [market.category for market in found.markets] == ["sports"] * 9
         assert [path for _, path, *_ in venue.requests] == ["/trade-api/v2/events", "/trade-api/v2/series"]
 
@@ -208,7 +208,7 @@ def test_markets_are_listed_beside_their_events_where_they_are_not_nested_in_the
 
     with Loopback() as venue:
         venue.routes |= {"/trade-api/v2/events": events, "/trade-api/v2/markets": markets}
-        kalshi = Kalshi(venue.url, pace=UNPACED, wait=lambda _: 0.0)
+        kalshi = Kalshi(venue.url, policy=UNPACED, wait=lambda _: 0.0)
         found = kalshi.fetch_markets(MarketQuery(with_ended=False)).markets
         assert [(one.id, one.series) for one in found] == [(f"M{n}", f"S{n}") for n in range(9)]
         some = kalshi.fetch_markets(MarketQuery(categories=("b",), with_ended=False)).markets
@@ -218,7 +218,7 @@ def test_markets_are_listed_beside_their_events_where_they_are_not_nested_in_the
 def test_a_list_that_is_null_is_empty_and_one_that_is_absent_is_malformed() -> None:
     market = Market("kalshi", "M1", "M1", "?", None, (), None, None, "open", series="S1")
     with Loopback() as venue:
-        kalshi = Kalshi(venue.url, pace=UNPACED, wait=lambda _: 0.0)
+        kalshi = Kalshi(venue.url, policy=UNPACED, wait=lambda _: 0.0)
         for body, expected in (({"events": None, "cursor": ""}, 0), ({"ticker": "M1", "candlesticks": None}, 0)):
             venue.answers = [answer(200, body)]
             if "events" in body:
@@ -402,7 +402,7 @@ def test_an_answer_that_is_no_json_is_malformed(sandbox: Sandbox, kalshi: Kalshi
 
 
 def test_an_address_where_nobody_answers_is_unavailable() -> None:
-    nobody = Kalshi("http://127.0.0.1:9", pace=UNPACED, wait=lambda _: 0.0)
+    nobody = Kalshi("http://127.0.0.1:9", policy=UNPACED, wait=lambda _: 0.0)
     with pytest.raises(Unavailable, match="kalshi cannot be reached"):
         nobody.fetch_market("KXFED-1")
 

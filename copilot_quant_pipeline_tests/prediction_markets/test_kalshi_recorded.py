@@ -14,10 +14,10 @@ import pytest
 
 from copilot_quant_pipeline.grid.cells import Rectangle
 from copilot_quant_pipeline.prediction_markets.following import FollowRule
-from copilot_quant_pipeline.prediction_markets.http import Pace
 from copilot_quant_pipeline.prediction_markets.kalshi import Kalshi
 from copilot_quant_pipeline.prediction_markets.sources import MarketSources, catalog_rows
 from copilot_quant_pipeline.prediction_markets.venue import MarketQuery
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.catalog import record_markets
 from copilot_quant_pipeline.warehouse.tables import PRICES
@@ -191,7 +191,7 @@ def test_471_recorded_fed_markets_are_stored_with_their_events_and_series(
         return respond
 
     venue.routes |= {f"{API}/markets": listed("live"), f"{API}/historical/markets": listed("historical")}
-    client = Kalshi(venue.url, pace=Pace(100_000))
+    client = Kalshi(venue.url, policy=RetryPolicy(RequestRate(100_000)))
     catalog = client.fetch_markets(MarketQuery(ids=tuple(each["ticker"] for each in records)))
     assert not catalog.broken
     record_markets(sources.warehouse, catalog_rows(catalog.markets, NOW, "test"))

@@ -9,22 +9,22 @@ import pytest
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Rejected, Unavailable
 from copilot_quant_pipeline.prediction_markets import manifold
-from copilot_quant_pipeline.prediction_markets.http import Pace
 from copilot_quant_pipeline.prediction_markets.manifold import Manifold, parse_market, parse_prices
 from copilot_quant_pipeline.prediction_markets.prices import settlements_of
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, Market, MarketQuery
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarket, SimulatedMarkets
 from copilot_quant_pipeline_tests.conftest import NOW
 from copilot_quant_pipeline_tests.prediction_markets.loopback import Loopback, answer
 
-FREELY = Pace(10_000)
+FREELY = RetryPolicy(RequestRate(10_000))
 TRUTH = SimulatedMarkets(7)
 LISTED = [market for market in TRUTH.markets("manifold") if market.opened_at <= NOW]
 
 
 def client(url: str) -> Manifold:
-    return Manifold(url, clock=lambda: NOW, pace=FREELY, wait=lambda _: 0.0)
+    return Manifold(url, clock=lambda: NOW, policy=FREELY, wait=lambda _: 0.0)
 
 
 @pytest.fixture

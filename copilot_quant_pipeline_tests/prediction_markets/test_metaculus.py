@@ -10,9 +10,9 @@ import pytest
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Rejected, Unavailable
 from copilot_quant_pipeline.prediction_markets import metaculus
-from copilot_quant_pipeline.prediction_markets.http import Pace
 from copilot_quant_pipeline.prediction_markets.metaculus import Metaculus, parse_market, parse_prices
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, MarketQuery, Outcome, SpoiledDays
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarket, SimulatedMarkets
 from copilot_quant_pipeline_tests.conftest import NOW
@@ -23,7 +23,7 @@ LISTED = TRUTH.listed("metaculus", NOW)
 
 
 def client(url: str) -> Metaculus:
-    return Metaculus(url, token="hush", pace=Pace(10_000), wait=lambda _: 0.0)  # noqa: S106
+    return Metaculus(url, token="hush", policy=RetryPolicy(RequestRate(10_000)), wait=lambda _: 0.0)  # noqa: S106
 
 
 @pytest.fixture

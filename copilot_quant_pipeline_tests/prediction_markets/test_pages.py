@@ -12,17 +12,17 @@ import pytest
 
 from copilot_quant_pipeline.errors import Malformed, Rejected, Unavailable, VendorError
 from copilot_quant_pipeline.prediction_markets import manifold
-from copilot_quant_pipeline.prediction_markets.http import Pace
 from copilot_quant_pipeline.prediction_markets.kalshi import Kalshi
 from copilot_quant_pipeline.prediction_markets.manifold import Manifold
 from copilot_quant_pipeline.prediction_markets.metaculus import Metaculus
 from copilot_quant_pipeline.prediction_markets.pages import Page, Paging, read_whole
 from copilot_quant_pipeline.prediction_markets.polymarket import Polymarket
 from copilot_quant_pipeline.prediction_markets.venue import Market, MarketQuery, Venue
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline_tests.prediction_markets.loopback import Answer, Loopback, answer
 
 NOW = datetime(2026, 3, 13, 21, tzinfo=UTC)
-FREELY = Pace(100_000)
+FREELY = RetryPolicy(RequestRate(100_000))
 V2 = "/trade-api/v2"
 
 
@@ -79,28 +79,28 @@ LISTS: dict[str, tuple[Make, str, Callable[[int], dict[str, Any]], Pager, Market
         MarketQuery(categories=("weather",), with_ended=False),
     ),
     "kalshi": (
-        lambda url: Kalshi(url, pace=FREELY, wait=lambda _: 0.0),
+        lambda url: Kalshi(url, policy=FREELY, wait=lambda _: 0.0),
         f"{V2}/events",
         kalshi_record,
         lambda records, page: {"events": records, "cursor": "" if page is None else f"c{page}"},
         MarketQuery(with_ended=False),
     ),
     "metaculus": (
-        lambda url: Metaculus(url, token="hush", pace=FREELY, wait=lambda _: 0.0),  # noqa: S106
+        lambda url: Metaculus(url, token="hush", policy=FREELY, wait=lambda _: 0.0),  # noqa: S106
         "/api/posts/",
         metaculus_record,
         lambda records, page: {"results": records, "next": next_link(page)},
         MarketQuery(with_ended=False),
     ),
     "manifold": (
-        lambda url: Manifold(url, clock=lambda: NOW, pace=FREELY, wait=lambda _: 0.0),
+        lambda url: Manifold(url, clock=lambda: NOW, policy=FREELY, wait=lambda _: 0.0),
         "/v0/markets",
         manifold_record,
         lambda records, page: records if page is not None else [],
         MarketQuery(with_ended=False),
     ),
     "manifold by topic": (
-        lambda url: Manifold(url, clock=lambda: NOW, pace=FREELY, wait=lambda _: 0.0),
+        lambda url: Manifold(url, clock=lambda: NOW, policy=FREELY, wait=lambda _: 0.0),
         "/v0/search-markets",
         manifold_record,
         lambda records, page: records if page is not None else [],
@@ -243,7 +243,7 @@ def bet(number: int, at: datetime) -> dict[str, Any]:
 
 
 def manifold_market(stub: Loopback) -> tuple[Manifold, Market]:
-    venue = Manifold(stub.url, clock=lambda: NOW, pace=FREELY, wait=lambda _: 0.0)
+    venue = Manifold(stub.url, clock=lambda: NOW, policy=FREELY, wait=lambda _: 0.0)
     stub.routes["/v0/slug/m-1"] = lambda _, __: answer(200, manifold_record(1))
     return venue, venue.fetch_market("m-1")
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Rejected, Unavailable
-from copilot_quant_pipeline.prediction_markets.http import Pace
 from copilot_quant_pipeline.prediction_markets.predictit import PredictIt, parse_market, parse_prices
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, MarketQuery
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.sandbox.markets import SimulatedMarket, SimulatedMarkets
 from copilot_quant_pipeline_tests.conftest import NOW
@@ -37,7 +37,7 @@ def clock() -> Clock:
 
 
 def client(url: str, clock: Clock) -> PredictIt:
-    return PredictIt(url, clock=clock, pace=Pace(10_000), wait=lambda _: 0.0)
+    return PredictIt(url, clock=clock, policy=RetryPolicy(RequestRate(10_000)), wait=lambda _: 0.0)
 
 
 @pytest.fixture

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from copilot_quant_pipeline.errors import UserError
+from copilot_quant_pipeline.errors import UserError, VendorError
 from copilot_quant_pipeline.prediction_markets.registry import make_venue, venue_names
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, MarketQuery
+from copilot_quant_pipeline.retry_policy import RequestRate
 from copilot_quant_pipeline.sandbox import Sandbox
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.transport import Traffic
+from copilot_quant_pipeline_tests.prediction_markets.loopback import Loopback, answer
 
 NOW = datetime(2024, 3, 29, 14, 0, tzinfo=UTC)
 # Of each point which service told it, its grain in seconds, and what of that its stamp marks.
@@ -44,6 +47,22 @@ def test_a_venue_is_made_for_live_use_without_being_asked(name: str) -> None:
 def test_metaculus_needs_its_token() -> None:
     with pytest.raises(UserError, match="COPILOT_QUANT_METACULUS_TOKEN"):
         make_venue("metaculus", Settings(source="live"))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_venue_is_asked_as_often_and_as_fast_as_the_settings_say(name: str) -> None:
+    with Loopback() as down:
+        down.answers = [answer(500, "down")]
+        how = {"rates": {name: RequestRate(3)}, "attempts": {name: 1}}
+        venue = make_venue(name, Settings(pinned_now=NOW, **how).with_venues_at(down.url))  # type: ignore[arg-type]
+        began = time.monotonic()
+        for _ in range(4):
+            with pytest.raises(VendorError):
+                venue.fetch_market("123")
+        assert venue.traffic.retries == 0
+        # One venue's answer, a failure, too, serves for a minute.
+        assert venue.traffic.requests >= (1 if name == "predictit" else 4)
+        assert time.monotonic() - began > 0.9 or name == "predictit"
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pytest
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Unavailable, VendorError
-from copilot_quant_pipeline.prediction_markets.http import Pace
 from copilot_quant_pipeline.prediction_markets.kalshi import Kalshi
 from copilot_quant_pipeline.prediction_markets.polymarket import Polymarket
 from copilot_quant_pipeline.prediction_markets.venue import (
@@ -24,6 +23,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     MissingAtSource,
     SpoiledDays,
 )
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline_tests.prediction_markets.loopback import Answer, Loopback, answer
 
 NOW = datetime(2026, 3, 13, 21, tzinfo=UTC)
@@ -48,7 +48,7 @@ def polymarket(venue: Loopback) -> Polymarket:
 
 @pytest.fixture
 def kalshi(venue: Loopback) -> Kalshi:
-    return Kalshi(venue.url + V2, pace=Pace(100_000), wait=lambda _: 0.0)
+    return Kalshi(venue.url + V2, policy=RetryPolicy(RequestRate(100_000)), wait=lambda _: 0.0)
 
 
 def always(status: int, body: Any = "", **headers: str) -> Route:
