@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from copilot_quant_pipeline.equities.yahoo import POLICY as YAHOO
 from copilot_quant_pipeline.prediction_markets.registry import _VENUES, venue_names
 from copilot_quant_pipeline.settings import VENUE_URLS, VENUES, Settings
 from copilot_quant_pipeline.warehouse.fetch_result import EMPTY_REASONS, FAILURES, GIVEN_UP
+from copilot_quant_pipeline.warehouse.patience import PATIENCE
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text()
@@ -65,3 +66,12 @@ def test_how_each_venue_is_asked_is_told() -> None:
         told = f"{rate.requests} in {rate.seconds:g} | {policy.attempts} | {policy.first_wait:g}"
         assert f"| `{venue}` | {told} | {policy.longest_wait:g} | {policy.longest_pause:g} |" in README
         assert (policy.failures_in_a_row, venue in VENUES) == (3, True)
+
+
+def test_how_long_healing_goes_on_is_told() -> None:
+    days = PATIENCE.span / timedelta(days=1)
+    assert f"| {PATIENCE.waits} | at the {PATIENCE.tries}th try, after {days:.1f} days |" in README
+    assert f"| {PATIENCE.waits_for_venue} | after {PATIENCE.out_of_reach_for.days} days; " in README
+    assert PATIENCE.span > PATIENCE.tried_for
+    assert f"healed from {PATIENCE.left_after_close // timedelta(hours=1)} hours after its close on" in README
+    assert f"a day of the markets from {PATIENCE.left_of_a_day // timedelta(hours=1):02}:00\nUTC on" in README

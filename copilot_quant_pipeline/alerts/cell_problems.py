@@ -16,8 +16,9 @@ from copilot_quant_pipeline.alerts.messages import counted, shortened, written
 from copilot_quant_pipeline.equities.delisting import read_forgotten
 from copilot_quant_pipeline.upkeep.healing import next_try_at
 from copilot_quant_pipeline.warehouse.closures import Barless, read_barless
-from copilot_quant_pipeline.warehouse.fetch_result import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
+from copilot_quant_pipeline.warehouse.fetch_result import GIVEN_UP, PASSING
 from copilot_quant_pipeline.warehouse.gaps import Tries
+from copilot_quant_pipeline.warehouse.patience import PATIENCE
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 WAREHOUSE = "warehouse"
@@ -196,7 +197,11 @@ def _next_step(cause: str, rows: Sequence[Row]) -> str:
         )
     tries = [next_try_at(Tries(**one)) for row in rows for one in row["tries"]]
     tried = max(row["attempts"] for row in rows)
-    limit = f"{OUT_OF_REACH_FOR.days} days" if cause == "venue" else f"{TRIES} tries over {TRIED_FOR.days} days"
+    limit = (
+        f"{PATIENCE.out_of_reach_for.days} days"
+        if cause == "venue"
+        else f"{PATIENCE.tries} tries over {PATIENCE.tried_for.days} days"
+    )
     return (
         f"healing asks for them again from {written(min(at for at in tries if at))} on, waiting longer each time;"
         f" cells that go on failing are given up after {limit} (tried so far: {tried}). Their end is told."

@@ -31,6 +31,7 @@ from copilot_quant_pipeline.upkeep.healing import (
 )
 from copilot_quant_pipeline.upkeep.runless import repaint_runless
 from copilot_quant_pipeline.warehouse.closures import drop_closed
+from copilot_quant_pipeline.warehouse.patience import PATIENCE
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 EVERY = timedelta(minutes=10)
@@ -39,12 +40,12 @@ EVERY = timedelta(minutes=10)
 RUNS_OF_A_TICK = 50
 
 # A tick is to be over before Dagster's patience with it is.
-PATIENCE = 20.0
+LOCK_TIMEOUT = 20.0
 
 
 def build_heal_sensor(settings: Settings) -> dg.SensorDefinition:
     """The sensor for the grids of `settings`."""
-    warehouse = Warehouse(settings.warehouse_path, min(settings.lock_timeout, PATIENCE))
+    warehouse = Warehouse(settings.warehouse_path, min(settings.lock_timeout, LOCK_TIMEOUT))
 
     @dg.sensor(
         name="heal",
@@ -54,8 +55,8 @@ def build_heal_sensor(settings: Settings) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Asks again for what failed, and for what was left out between a key's first settled cell and its last: "
-            "after 10 min, 40 min, 160 min, 640 min, then daily; after 8 tries a cell is given up. Failures of the "
-            "venue as a whole are tried again within the hour for a week."
+            f"{PATIENCE.waits}; after {PATIENCE.tries} tries a cell is given up. Failures of the venue as a whole are "
+            f"tried again {PATIENCE.waits_for_venue}, for {PATIENCE.out_of_reach_for.days} days."
         ),
     )
     def heal(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:

@@ -34,27 +34,13 @@ from copilot_quant_pipeline.warehouse.coverage import read_cells, read_traffic
 from copilot_quant_pipeline.warehouse.distrust import read_suspects
 from copilot_quant_pipeline.warehouse.fetch_result import GIVEN_UP, PASSING
 from copilot_quant_pipeline.warehouse.gaps import Busy, Extent, Gaps, Tries, read_gaps, read_tries
+from copilot_quant_pipeline.warehouse.patience import PATIENCE
 
 if TYPE_CHECKING:
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
 # Names the grid a run heals.
 HEAL_TAG = "copilot_quant/heal"
-
-# 10 min, 40 min, 160 min, 640 min, then daily: eight tries span 3.6 days, so that a session the venue has lost for two
-# days heals, and one lost on a Friday before a holiday too.
-FIRST_WAIT = timedelta(minutes=10)
-FACTOR = 4
-LONGEST_WAIT = timedelta(hours=24)
-
-# A new session is left alone until an hour before it must be in (freshness.py): the later it is read, the closer to the
-# last word. A new day of the markets is left alone until its schedules have had their turn.
-LEFT_AFTER_CLOSE = timedelta(hours=11)
-LEFT_OF_A_DAY = timedelta(hours=7)
-
-# A venue that was out of reach may be back any minute, and one that still is costs a few requests: see equities/brake.
-LONGEST_WAIT_FOR_A_VENUE = timedelta(hours=1)
-
 
 _UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
@@ -129,13 +115,8 @@ def next_try_at(tries: Tries) -> datetime | None:
     if tries.reason == GIVEN_UP:
         return tries.fetched_at if tries.is_back else None
     if tries.reason in PASSING:
-        return tries.fetched_at + min(_wait(tries.passing), LONGEST_WAIT_FOR_A_VENUE)
-    return tries.fetched_at + min(_wait(tries.attempts - tries.passing), LONGEST_WAIT)
-
-
-def _wait(tries: int) -> timedelta:
-    # Seven steps are beyond any longest wait; more would be beyond what a timedelta holds.
-    return FIRST_WAIT * int(FACTOR ** min(max(tries, 1) - 1, 7))
+        return tries.fetched_at + PATIENCE.wait_for_venue(tries.passing)
+    return tries.fetched_at + PATIENCE.wait_for_cell(tries.attempts - tries.passing)
 
 
 def plan_due(histories: Iterable[Tries], now: datetime) -> list[Tries]:
@@ -184,10 +165,10 @@ def extent_of(grid: Grid, settings: Settings, keys: Sequence[str], *, patient: b
     now = settings.now()
     if grid is EQUITIES:
         dates = sessions_on_axis(settings)
-        blank_until = last_completed_session(now - (LEFT_AFTER_CLOSE if patient else timedelta()))
+        blank_until = last_completed_session(now - (PATIENCE.left_after_close if patient else timedelta()))
     else:
         keys, dates = _askable(keys, settings), days_on_axis(settings)
-        blank_until = (now - (LEFT_OF_A_DAY if patient else timedelta())).date() - timedelta(days=1)
+        blank_until = (now - (PATIENCE.left_of_a_day if patient else timedelta())).date() - timedelta(days=1)
     return Extent(grid.name, keys, dates, min(blank_until, dates[-1])) if keys and dates else None
 
 

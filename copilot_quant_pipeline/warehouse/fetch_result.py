@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Literal
 
 import pyarrow as pa
@@ -45,9 +45,6 @@ PASSING = ("rate_limited", "unavailable", "malformed_response", "not_over")
 # not count as tries; where nothing else comes for a week, there is no venue any more. The three days are for whoever
 # asks often: eight tries within an hour say no more than one.
 GIVEN_UP = "given_up"
-TRIES = 8
-TRIED_FOR = timedelta(days=3)
-OUT_OF_REACH_FOR = timedelta(days=7)
 
 ASKED = Table(
     schema="harvest",

@@ -20,8 +20,9 @@ import duckdb
 import pyarrow as pa
 
 from copilot_quant_pipeline.warehouse.comparison import any_differs, differs
-from copilot_quant_pipeline.warehouse.fetch_result import GIVEN_UP, OUT_OF_REACH_FOR, PASSING, TRIED_FOR, TRIES
+from copilot_quant_pipeline.warehouse.fetch_result import GIVEN_UP, PASSING
 from copilot_quant_pipeline.warehouse.history import keep_replaced, renewed
+from copilot_quant_pipeline.warehouse.patience import PATIENCE
 from copilot_quant_pipeline.warehouse.plausibility import hold_bars, judge_actions, record_doubts
 from copilot_quant_pipeline.warehouse.tables import ACTIONS, BARS, Column, GridTable
 
@@ -278,9 +279,9 @@ _OUTCOMES = """
 _PATIENCE = {
     "passing": list(PASSING),
     "given_up": GIVEN_UP,
-    "tries": TRIES,
-    "tried_for": TRIED_FOR,
-    "out_of_reach_for": OUT_OF_REACH_FOR,
+    "tries": PATIENCE.tries,
+    "tried_for": PATIENCE.tried_for,
+    "out_of_reach_for": PATIENCE.out_of_reach_for,
 }
 
 _FORGET_COVERAGE = """
