@@ -1,6 +1,6 @@
 """The sensor `alerts`: every minute one look at everything, and what it did as its tick's words.
 
-Here: the sensor, and the four sources it looks at.
+Here: the sensor, and the sources it looks at.
 Not here: what is looked for (cell_problems.py, dagster_problems.py), what is told (cycle.py).
 
 No `from __future__ import annotations` here: Dagster reads the annotations of a sensor's parameters.

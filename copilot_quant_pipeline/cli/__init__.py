@@ -1,8 +1,8 @@
 """The copilot-quant command: what a user types, turned into calls of the rooms, and their answers printed.
 
 Here: the tree of commands, and what becomes of an error: one line and an exit code.
-Not here: the commands (settling, upkeep, quarantine, instruments, warnings, serving); what a user's text stands for
-(asking); what is printed (telling); what a command works with (platform); any work. Rooms are imported inside the
+Not here: the commands (backfill, upkeep, quarantine, instruments, warnings, server); what a user's text stands for
+(options); what is printed (output); what a command works with (platform); any work. Rooms are imported inside the
 functions, so that `--help` answers at once.
 
 Exit codes: 0 every asked cell is settled; 1 some failed (they are listed) or the program broke; 2 wrong usage or a

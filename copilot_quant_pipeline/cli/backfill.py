@@ -1,7 +1,7 @@
 """The commands that settle cells: backfill, update, heal.
 
 Here: their options, and what they ask of a platform; the exit code that tells whether every cell is settled.
-Not here: what the options stand for (asking), how an outcome reads (telling), planning runs and running them (upkeep).
+Not here: what the options stand for (options), how an outcome reads (output), planning runs and running them (upkeep).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Here: the options several commands share; dates, symbols and markets a user's text stands for, refused in the user's
 words.
-Not here: options of one command alone (beside it), settings (settings.py), what the answer is (telling).
+Not here: options of one command alone (beside it), settings (settings.py), what the answer is (output).
 """
 
 from __future__ import annotations

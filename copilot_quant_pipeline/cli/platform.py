@@ -1,7 +1,7 @@
 """What a command works with: the home, its Dagster instance, the job, the warehouse, the bar.
 
 Here: opening and closing these, with the log and the sandbox where it is wanted; Ctrl-C told from an error.
-Not here: what is done with them (settling, upkeep), how the instance is set up (ledger).
+Not here: what is done with them (backfill, upkeep), how the instance is set up (ledger).
 """
 
 from __future__ import annotations

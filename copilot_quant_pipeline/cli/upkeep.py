@@ -1,7 +1,7 @@
 """The commands that look after what is stored: status, reconcile, prune, alerts.
 
 Here: their options and what each prints of its answer.
-Not here: asking venues for cells (settling), decisions on doubtful values (quarantine), the work (rooms upkeep, ledger,
+Not here: asking venues for cells (backfill), decisions on doubtful values (quarantine), the work (rooms upkeep, ledger,
 alerts, warehouse).
 """
 

@@ -223,7 +223,7 @@ def spoiled_hours(
     """As `hourly`, without the points of spoiled days.
 
     Raises:
-        Spoiled: Some day of the window is; it carries the points of the others.
+        SpoiledDays: Some day of the window is; it carries the points of the others.
     """
     good = hourly(market, (one for one in points if one.stamped_at.date() not in faults), start, end, service=service)
     last = (end - timedelta(microseconds=1)).date()

@@ -315,7 +315,7 @@ def parse_prices(market: Market, bets: Sequence[Any], start: datetime, end: date
     """Hourly points of a market's bets, which come newest first.
 
     Raises:
-        Malformed: Spoiled where bets of some days cannot be read; it carries the others.
+        Malformed: SpoiledDays where bets of some days cannot be read; it carries the others.
     """
     told = with_faults(list(reversed(bets)), lambda bet: shaped(bet, ManifoldBet), _stamp_of)
     answers = {outcome.token: outcome.name for outcome in market.outcomes}

@@ -264,7 +264,7 @@ def parse_prices(market: Market, post: Any, start: datetime, end: datetime) -> p
     """Hourly points of a post's community forecast.
 
     Raises:
-        Malformed: It cannot be read; Spoiled where forecasts of some days cannot be, with the others.
+        Malformed: It cannot be read; SpoiledDays where forecasts of some days cannot be, with the others.
         Rejected: It is not shown.
     """
     forecasts = parsed(_expect_shown, post)

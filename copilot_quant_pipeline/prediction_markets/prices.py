@@ -2,7 +2,7 @@
 
 Here: the days of a market's life, points assigned to UTC days, cells settled or failed, what tells a lost day from one
 that never had a price, what each outcome settled at.
-Not here: asking (fetching.py and the venues), storing (warehouse).
+Not here: asking (fetch.py and the venues), storing (warehouse).
 """
 
 from __future__ import annotations
