@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from copilot_quant_pipeline.grid.axes import days_on_axis, sessions_on_axis
+from copilot_quant_pipeline.grid.axes import AXIS_OF, days_on_axis, keys_on_axis, sessions_on_axis
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.warehouse.coverage import read_coverage_by_key, read_coverage_picture, read_progress
 from copilot_quant_pipeline.warehouse.warehouse import Warehouse
@@ -22,20 +22,26 @@ def build_report(settings: Settings) -> dg.AssetsDefinition:
     """The asset `coverage_report` on the axes that `settings` give."""
 
     @dg.asset(group_name="upkeep", kinds={"duckdb"}, deps=["equity_bars", "prediction_market_prices"])
-    def coverage_report(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult[None]:
+    def coverage_report(
+        context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
+    ) -> dg.MaterializeResult[None]:
         """How complete and how fresh both grids are: in numbers, per symbol and market, and as a picture by month.
 
         It reads `ops.coverage`, the state of every cell ever asked for; the report is in this asset's metadata.
         """
         axes = {"equities": sessions_on_axis(settings), "markets": days_on_axis(settings)}
-        reports = (_report(warehouse, grid, dates) for grid, dates in axes.items() if dates)
+        reports = (
+            _report(warehouse, grid, dates, keys_on_axis(context.instance, AXIS_OF[grid]))
+            for grid, dates in axes.items()
+            if dates
+        )
         return dg.MaterializeResult(metadata={name: value for report in reports for name, value in report.items()})
 
     return coverage_report
 
 
-def _report(warehouse: Warehouse, grid: str, dates: Sequence[date]) -> Mapping[str, Any]:
-    progress = read_progress(warehouse, grid, dates)
+def _report(warehouse: Warehouse, grid: str, dates: Sequence[date], keys: Sequence[str]) -> Mapping[str, Any]:
+    progress = read_progress(warehouse, grid, dates, keys)
     by_key = [
         dg.TableRecord({name: _shown(value) for name, value in row.items()})
         for row in read_coverage_by_key(warehouse, grid).to_pylist()

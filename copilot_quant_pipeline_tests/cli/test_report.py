@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
 from copilot_quant_pipeline.definitions import build_definitions
+from copilot_quant_pipeline.grid.axes import SYMBOL
 from copilot_quant_pipeline.ledger.instance import open_instance
 from copilot_quant_pipeline.upkeep.backfill import run_in_process
 from copilot_quant_pipeline_tests.cli.conftest import Desk
@@ -46,6 +48,17 @@ def test_the_report_and_the_views_tell_what_both_grids_hold(desk: Desk) -> None:
     ]
     assert (bars["dagster/row_count"], bars["symbols"], bars["newest date"]) == (8, 2, "2024-03-28")
     assert (daily["dagster/row_count"], daily["markets"]) == (8, 1)
+
+
+def test_of_a_symbol_that_was_taken_off_the_axis_the_report_counts_what_is_settled_only(desk: Desk) -> None:
+    assert desk.run("backfill", "equities", "--symbols", "KO,ZZZZ", *DAYS).code == 1
+    with open_instance(desk.settings.dagster_home) as instance:
+        instance.delete_dynamic_partition(SYMBOL, "ZZZZ")
+    (report,) = materialized(desk, "coverage_report")
+    (status,) = (grid for grid in json.loads(desk.run("status", "--json").out)["grids"] if grid["grid"] == "equities")
+    for name in ("settled", "failed", "missing", "freshness"):
+        assert report[f"equities: {name}"] == status[name], name
+    assert (status["settled"], status["failed"]) == (4, 0)
 
 
 def test_the_report_of_an_empty_home_says_so(desk: Desk) -> None:
