@@ -18,7 +18,7 @@ import pyarrow as pa
 from copilot_quant_pipeline.calendar import NEW_YORK, last_completed_session, previous_session, session_close
 from copilot_quant_pipeline.equities.bars import SettledBars, actions_told, bars_beside, settle_span
 from copilot_quant_pipeline.equities.brake import Brake
-from copilot_quant_pipeline.equities.chart import SpoiledAction, VendorBars
+from copilot_quant_pipeline.equities.chart import BARS_AS_SENT, SpoiledAction, VendorBars
 from copilot_quant_pipeline.equities.comparison import disagreements
 from copilot_quant_pipeline.equities.lives import Judged, is_tail_of_another, is_whole, judge, settle_judged
 from copilot_quant_pipeline.equities.yahoo import YahooClient
@@ -231,7 +231,8 @@ class _OneSpan:
         # A kept history holds the tail as well.
         for kind in dict.fromkeys(("history", window.kind)):
             kept = self.landing.read(_folder(kind), span.key)
-            if kept and self._is_usable(kept, span):
+            # One kept by a program that read less of it does not hold what is asked.
+            if kept and kept.payload.schema.equals(BARS_AS_SENT) and self._is_usable(kept, span):
                 judged = self._judged(_vendor_bars(span.key, kept))
                 settled = self._settled(span, judged)
                 if self._is_of_this_backfill(kept) or not (self.how.refresh or _has_failed(settled)):

@@ -346,7 +346,7 @@ class Polymarket:
         """Points (`POINTS`) of every outcome with start <= stamped_at < end, hourly where the venue still has them so.
 
         Raises:
-            VendorError: MissingAtSource where a market that traded has none for some stretch; SpoiledDays or Interrupted
+            VendorError: MissingAtSource where a market that traded has none for some time; SpoiledDays or Interrupted
                 where some days' are no good or were not had; each carries the others.
         """
         answer = self.fetch_prices_of([market], start, end)[market.key]

@@ -188,6 +188,20 @@ def test_a_damaged_kept_response_is_fetched_again(yahoo: YahooClient, landing: L
     assert (harvest.requests, reasons(harvest)) == (1, {"AAPL": {"settled"}})
 
 
+@pytest.mark.parametrize("backfill", [None, InBackfill("one", HOW.now)])
+def test_what_a_program_kept_that_read_less_of_an_answer_is_fetched_again(
+    yahoo: YahooClient, landing: Landing, tmp_path: Path, backfill: InBackfill | None
+) -> None:
+    how = replace(HOW, backfill=backfill)
+    fetch_spans(yahoo, landing, [Span("AAPL", DAYS)], how)
+    (folder,) = (path.name for path in (tmp_path / "landing").iterdir())
+    kept = landing.read(folder, "AAPL")
+    assert kept is not None
+    landing.keep(folder, "AAPL", replace(kept, payload=kept.payload.drop_columns(["split_ratio"])))
+    harvest = fetch_spans(yahoo, landing, [Span("AAPL", DAYS)], how)
+    assert (harvest.requests, reasons(harvest)) == (1, {"AAPL": {"settled"}})
+
+
 def test_a_lost_session_and_a_bad_bar_fail_their_own_cells(
     sandbox: Sandbox, yahoo: YahooClient, landing: Landing
 ) -> None:
