@@ -146,20 +146,23 @@ def _tell_reconciled(grids: Sequence[Reconciled]) -> None:
 
 
 def prune(
-    keep_days: Annotated[int, typer.Option(min=1, help="Days of superseded events and runs to keep.")] = 90,
+    keep_days: Annotated[
+        int | None, typer.Option(min=1, help="Days of superseded events and runs to keep; 90 if not given.")
+    ] = None,
     source: SourceOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Delete old events and runs that nothing on the grid stands on any more, as the weekly schedule does."""
+    from copilot_quant_pipeline.ledger.retention import KEPT
     from copilot_quant_pipeline.ledger.retention import prune as prune_ledger
     from copilot_quant_pipeline.upkeep.retention import clear_leftovers
     from copilot_quant_pipeline.warehouse.warehouse import Warehouse
 
     settings = Settings.from_environment(source=source, home=home)
     with open_ledger(settings, "prune", verbose) as instance:
-        pruned = prune_ledger(instance, settings.now(), timedelta(days=keep_days))
+        pruned = prune_ledger(instance, settings.now(), timedelta(days=keep_days) if keep_days else KEPT)
         cleared = clear_leftovers(settings, Warehouse(settings.warehouse_path, settings.lock_timeout))
     if as_json:
         print_json({**asdict(pruned), "cleared": asdict(cleared)})
