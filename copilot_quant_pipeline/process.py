@@ -11,8 +11,9 @@ from copilot_quant_pipeline.redaction import guard_process
 from copilot_quant_pipeline.settings import hide_secrets
 
 # Importing Dagster makes half a million objects that live to the end. By Python's own pace its collector looks
-# through them again and again: 0.7 s of the 3.6 s that a small backfill takes, against 0.2 s by this one.
-_OBJECTS_BETWEEN_COLLECTIONS = 20_000
+# through them again and again: 0.7 s of the 3.6 s that a small backfill takes, against 0.2 s by this one. By one of
+# 20,000 a backfill of 300 markets saves 6 % of its time more, and takes a quarter more memory.
+_OBJECTS_BETWEEN_COLLECTIONS = 5_000
 
 
 def begin_process(*, plainly: bool = False) -> None:
