@@ -30,6 +30,7 @@ from copilot_quant_pipeline.prediction_markets.venue import (
     Outcome,
     Semantics,
 )
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline.settings import Settings
 from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.upkeep.freshness import judge_venue
@@ -49,11 +50,13 @@ from datetime import datetime
 from typing import ClassVar
 import pyarrow as pa
 from copilot_quant_pipeline.prediction_markets.venue import Catalog, Market, MarketQuery, Semantics, Venue
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline.transport import Traffic
 from copilot_quant_pipeline.vendor_clock import VendorClock
 
 class Sixth:
     name: ClassVar[str] = "sixth"
+    policy: ClassVar[RetryPolicy] = RetryPolicy(RequestRate(1))
     {semantics}
     @property
     def heard(self) -> VendorClock: raise NotImplementedError
@@ -109,10 +112,14 @@ class Sixth:
     """A venue of which nobody knows what its silence means; it has a price of the 11th of March only."""
 
     name: ClassVar[str] = "sixth"
+    policy: ClassVar[RetryPolicy] = RetryPolicy(RequestRate(1))
     semantics: ClassVar[Semantics] = Semantics(
         offers="trades", silence="unknown", has_history=True, stakes="money", ends_unsaid="void"
     )
     traffic = Traffic()
+
+    def __init__(self, *, policy: RetryPolicy | None = None) -> None:
+        pass
 
     def fetch_markets(self, query: MarketQuery) -> Catalog:
         return Catalog((self.fetch_market("one"),))
