@@ -18,8 +18,9 @@ from copilot_quant_pipeline.settings import VENUE_URLS, VENUES, Settings
 from copilot_quant_pipeline.warehouse.fetch_result import EMPTY_REASONS, FAILURES, GIVEN_UP
 from copilot_quant_pipeline.warehouse.patience import PATIENCE
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text()
+PROJECT = Path(__file__).parents[1]
+README = (PROJECT / "README.md").read_text()
+MAKEFILE = (PROJECT / "Makefile").read_text()
 COMMANDS = sorted(set(re.findall(r"`copilot-quant ([a-z][^`]*)`", README)))
 
 
@@ -75,3 +76,10 @@ def test_how_long_healing_goes_on_is_told() -> None:
     assert PATIENCE.span > PATIENCE.tried_for
     assert f"healed from {PATIENCE.left_after_close // timedelta(hours=1)} hours after its close on" in README
     assert f"a day of the markets from {PATIENCE.left_of_a_day // timedelta(hours=1):02}:00\nUTC on" in README
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/decisions.md"])
+def test_every_module_that_a_page_names_is_there(page: str) -> None:
+    there = {f"/{path.relative_to(PROJECT).as_posix()}" for path in PROJECT.rglob("*.py") if ".venv" not in str(path)}
+    named = set(re.findall(r"`([\w/]+\.py)\b", (PROJECT / page).read_text()))
+    assert {name for name in named if not any(path.endswith(f"/{name}") for path in there)} == set()
