@@ -7,6 +7,7 @@ Not here: declarations (warehouse/tables.py), statements (warehouse/settling.py)
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -204,9 +205,16 @@ class Warehouse:
     def connect_read_only(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection for several queries on one state; be brief, writers wait for its end.
 
+        Within it this thread's other reads are of the same state. They open nothing: whoever has the file open must not
+        wait for a turn at it, which a writer may have who waits for the file.
+
         Raises:
             UserError: The file cannot be opened.
         """
+        if (held := _open_here().get(self.path)) is not None:
+            with session(held) as connection, missing_told(self.path, connection):
+                yield connection
+            return
         if not expect_mounted(self.path).exists():
             with session(_nothing()) as connection:
                 yield connection
@@ -218,13 +226,17 @@ class Warehouse:
                 self._bring_up_to_date()
                 connection = stack.enter_context(self._gate.to_read())
             stack.enter_context(missing_told(self.path, connection))
-            yield connection
+            _open_here()[self.path] = connection
+            try:
+                yield connection
+            finally:
+                del _open_here()[self.path]
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """While open, all reads of this process are of one state; each opens the file in 0.02 ms instead of 9.
+        """While open, all reads of this thread are of one state; each takes 0.02 ms to open the file instead of 9.
 
-        For a few reads in a row and nothing else: who writes waits for its end, in this process, too.
+        For a few reads in a row and nothing else: who writes waits for its end, and this thread cannot write.
         """
         with self.connect_read_only():
             yield
@@ -252,6 +264,8 @@ class Warehouse:
 
     @contextmanager
     def _to_write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        if self.path in _open_here():
+            raise RuntimeError(f"{self.path} is being read by whoever wants to write it, and would be for ever")
         with self._gate.to_write() as connection, missing_told(self.path, connection):
             migrate(connection)
             yield connection
@@ -360,6 +374,17 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         connection.rollback()
         raise
     connection.commit()
+
+
+_threads = threading.local()
+
+
+def _open_here() -> dict[Path, duckdb.DuckDBPyConnection]:
+    """The files that this thread has open to read, each with its connection."""
+    if not hasattr(_threads, "open"):
+        _threads.open = {}
+    found: dict[Path, duckdb.DuckDBPyConnection] = _threads.open
+    return found
 
 
 @cache

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import filelock
 import pytest
 
 from copilot_quant_pipeline.errors import UserError
@@ -125,3 +126,33 @@ def test_a_writer_of_this_process_waits_for_its_reader(warehouse: Warehouse) -> 
     ):
         settle_bars(Warehouse(warehouse.path, lock_timeout=0.2), bar(TUE, "AAPL"))
     assert settle_bars(warehouse, bar(TUE, "AAPL")).inserted == 1
+
+
+def test_who_reads_within_a_read_waits_for_no_writer_who_waits_for_that(warehouse: Warehouse) -> None:
+    settle_bars(warehouse, bar(MON, "A"))
+    with _python(SETTLE, str(warehouse.path), "W") as writer:
+        with warehouse.held():
+            while not _has_turn(warehouse.path):
+                assert writer.poll() is None
+            assert len(stored(warehouse)) == 1
+            with warehouse.connect_read_only() as one, warehouse.connect_read_only() as other:
+                assert one.execute("from equities.bars").fetchall() == other.execute("from equities.bars").fetchall()
+        assert writer.wait(60) == 0
+    assert len(stored(warehouse)) == 7
+
+
+def _has_turn(path: Path) -> bool:
+    """Whether another process has the turn at the file."""
+    try:
+        with filelock.FileLock(f"{path}.lock").acquire(timeout=0.01):
+            return False
+    except filelock.Timeout:
+        return True
+
+
+def test_who_reads_cannot_write_meanwhile(warehouse: Warehouse) -> None:
+    settle_bars(warehouse, bar(MON, "A"))
+    with warehouse.held(), pytest.raises(RuntimeError, match="is being read by whoever wants to write it"):
+        settle_bars(warehouse, bar(TUE, "A"))
+    settle_bars(warehouse, bar(TUE, "A"))
+    assert len(stored(warehouse)) == 2
