@@ -74,8 +74,6 @@ URL = "https://external-api.kalshi.com/trade-api/v2"
 PATH = "/trade-api/v2"
 # Without a key 429s were seen from about 10 requests a second.
 POLICY = RetryPolicy(RequestRate(8))
-# Basic access reads 200 tokens a second at 10 a call, and every item of a batch is billed as a call.
-BILLED_A_REQUEST = MAX_TICKERS // POLICY.rate.requests
 # As many requests are under way at once.
 THREADS = 4
 EVENTS_A_PAGE = 200
@@ -120,9 +118,10 @@ class Kalshi:
         )
         self._clock = clock or self._http.now
         self._policy = policy
-        # Every item of a batch is billed as a call.
-        billed = RequestRate(policy.rate.requests * BILLED_A_REQUEST, policy.rate.seconds)
-        self._billing = billed.limiter()
+        # Basic access reads 200 tokens a second at 10 a call, and every item of a batch is billed as a call. A whole
+        # batch is always let through, by a slower rate after a longer time: a limiter never admits more than it holds.
+        seconds = policy.rate.seconds * POLICY.rate.requests / policy.rate.requests
+        self._billing = RequestRate(MAX_TICKERS, max(seconds, 0.001)).limiter()
         self._events: dict[str, KalshiEvent] = {}
         # Events that this round was not answered for.
         self._unread: dict[str, VendorError] = {}

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from copilot_quant_pipeline.errors import Malformed, NotFound, RateLimited, Unavailable, VendorError
-from copilot_quant_pipeline.prediction_markets.kalshi import GIVE_UP_AFTER, THREADS, Kalshi
-from copilot_quant_pipeline.prediction_markets.kalshi_windows import life_within
+from copilot_quant_pipeline.prediction_markets.kalshi import GIVE_UP_AFTER, POLICY, THREADS, Kalshi
+from copilot_quant_pipeline.prediction_markets.kalshi_windows import MAX_TICKERS, life_within
 from copilot_quant_pipeline.prediction_markets.venue import POINTS, Market, MarketQuery
 from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline.sandbox import Sandbox
@@ -421,3 +421,11 @@ def test_asked_hours_lie_within_the_life_that_the_sandbox_gave() -> None:
     market = Market("kalshi", "T", "T", "?", None, (), simulated.opened_at, simulated.closes_at, "resolved")
     start, end = life_within(market, datetime(2020, 1, 1, tzinfo=UTC), NOW)
     assert np.all((simulated.hours >= start.timestamp()) & (simulated.hours < end.timestamp()))
+
+
+@pytest.mark.parametrize("rate", [POLICY.rate, RequestRate(1), RequestRate(4), RequestRate(16, 60), UNPACED.rate])
+def test_a_whole_batch_is_paced_at_any_rate_and_the_next_has_to_wait(rate: RequestRate) -> None:
+    billing = Kalshi("http://127.0.0.1:9", policy=RetryPolicy(rate))._billing
+    assert billing.try_acquire("kalshi", weight=MAX_TICKERS)
+    slow = rate.requests / rate.seconds <= POLICY.rate.requests
+    assert not (slow and billing.try_acquire("kalshi", weight=1, blocking=False))
