@@ -26,12 +26,13 @@ from copilot_quant_pipeline.errors import (
     UserError,
     storable,
 )
-from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy, Wait
+from copilot_quant_pipeline.retry_policy import RequestRate, RetryPolicy
 from copilot_quant_pipeline.transport import Line
 from copilot_quant_pipeline.warehouse.tables import MEMBERS
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pyrate_limiter import Limiter
 
 log = logging.getLogger(__name__)
 
@@ -112,18 +113,18 @@ def fetch_members(
     return members
 
 
-def fetch_page(
-    url: str | None = None, *, policy: RetryPolicy = POLICY, attempts: int | None = None, wait: Wait | None = None
-) -> str:
+def fetch_page(url: str | None = None, *, policy: RetryPolicy = POLICY, attempts: int | None = None) -> str:
     """The page's HTML.
 
     Raises:
         VendorError: It cannot be had.
     """
-    return policy.retrying(attempts=attempts, wait=wait)(_ask_for_page, url)
+    limiter = policy.rate.limiter()
+    return policy.retrying(attempts=attempts)(_ask_for_page, url, limiter)
 
 
-def _ask_for_page(url: str | None) -> str:
+def _ask_for_page(url: str | None, limiter: Limiter) -> str:
+    limiter.try_acquire("wikipedia")
     answer = Line("Wikipedia", url or WIKIPEDIA, {"User-Agent": USER_AGENT}).ask("GET", PAGE)
     if answer.status == 429:
         raise RateLimited("Wikipedia asks for a pause (429)")

@@ -92,7 +92,7 @@ T = TypeVar("T")
 class Kalshi:
     """Markets and hourly prices of Kalshi, or of what stands in for it at `url`; thread-safe.
 
-    A `url` without a path stands for its trade-api/v2. `policy` and `wait` (seconds before a retry) are for tests.
+    A `url` without a path stands for its trade-api/v2. `wait` (seconds before a retry) is for tests.
     """
 
     name: ClassVar[str] = VENUE
@@ -125,7 +125,7 @@ class Kalshi:
         self._events: dict[str, KalshiEvent] = {}
         # Events that this round was not answered for.
         self._unread: dict[str, VendorError] = {}
-        self._breakers = {what: CircuitBreaker() for what in ("batch", "alone", "event")}
+        self._breakers = {what: CircuitBreaker(policy.failures_in_a_row) for what in ("batch", "alone", "event")}
         self._categories: dict[str, str] = {}
         self._categories_known = False
         self._cutoff: datetime | None = None

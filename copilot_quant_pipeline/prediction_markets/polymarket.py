@@ -238,7 +238,7 @@ class Polymarket:
         self._data = reached(data_url, of_history, witness=("/", {}))
         self._clock = clock or self._data.now
         self._threads = threads
-        self._breakers = {"clob": CircuitBreaker(), "data": CircuitBreaker()}
+        self._breakers = {service: CircuitBreaker(policy.failures_in_a_row) for service in ("clob", "data")}
         # Set once a route is not there any more, so that it is not asked again for every window.
         self._has_batches = True
         self._has_clob = True
